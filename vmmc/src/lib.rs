@@ -1,1 +1,35 @@
-//! VMMC.
+//! Virtual memory-mapped communication (VMMC-2) over AF_XDP: programs write straight into each other's memory, over any
+//! Ethernet port.
+//!
+//! A program *exports* a buffer under a name; another *imports* it and *sends* into it: a one-sided write from its own memory
+//! to the other's, with an optional *notification*. The operating system is not on the way: an engine in user space does what
+//! the network card's firmware did in the original (Princeton, 1997), AF_XDP rings are the wire, and an eBPF program steers the
+//! frames to it. Below every import lies a reliable link, so what is delivered is whole, in order and exactly once, or
+//! the call says why not.
+//!
+//! | module | what it is | does I/O |
+//! |---|---|---|
+//! | [`Node`], [`Export`], [`Import`] | the API | yes |
+//! | [`engine`] | exports, imports, grants, sends | no |
+//! | [`link`] | reliable delivery | no |
+//! | [`wire`] | packet formats | no |
+//! | [`memory`] | the arena | no |
+//! | [`port`] | the wire: AF_XDP, or simulated | yes |
+//! | [`route`] | the kernel's routes and neighbours | yes |
+//!
+//! Everything is measured in bytes; where durations are numbers, they are microseconds. See [`Node`] for an example.
+
+pub mod engine;
+mod error;
+pub mod link;
+pub mod memory;
+pub mod node;
+pub mod port;
+pub mod route;
+pub mod time;
+pub mod wire;
+
+pub use engine::{EngineError, Key, Notification};
+pub use error::Error;
+pub use link::LinkEnd;
+pub use node::{Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, Stats};

@@ -1,1 +1,85 @@
-//! The eBPF steering program.
+//! The eBPF steering program of VMMC: loading, attaching, counters.
+//!
+//! An AF_XDP socket receives what an XDP program on its interface redirects to it. This crate is that
+//! program (`src/bpf/steer.bpf.c`) and its loader. The program takes the node's own UDP packets and
+//! leaves everything else to the kernel, so that ARP, neighbour discovery, ssh and TCP on the same
+//! interface keep working. It never drops and never changes a frame.
+//!
+//! ```text
+//! frame ─► Ethernet ─► at most one VLAN tag ─► IPv4 with options, or IPv6
+//!                                   │ another EtherType: not_ip
+//!                                   ▼
+//!          to the node's address? ── no: other_address ───────────────┐
+//!            │ yes                                                    │
+//!          a whole packet? ───────── no: fragment ────────────────────┤
+//!            │ yes                                                    │
+//!          UDP right behind it? ──── no: not_udp, extension_header ───┤
+//!            │ yes                                                    │
+//!          to the node's port? ───── no: other_port ──────────────────┤
+//!            │ yes                                                    │
+//!          a socket on this queue? ─ no: no_socket ───────────────────┤
+//!            │ yes                                                    ▼
+//!          XDP_REDIRECT: redirected                               XDP_PASS
+//! ```
+//!
+//! Wherever the frame ends inside a header (`truncated`) or a header contradicts itself (`malformed`)
+//! it is passed too. Every frame counts exactly one of these [`Verdicts`].
+//!
+//! Loading and attaching need privilege: `CAP_BPF` and `CAP_NET_ADMIN`, or root. What comes out of
+//! [`Steering::attach`] is file descriptors, and using them ([`Steering::register`],
+//! [`Steering::counters`]) needs none. The program needs Linux 5.18.
+//!
+//! The program stays attached as long as its [`Steering`] lives. It hangs on a `bpf_link`, which the
+//! kernel closes with the process, however that ends: nothing is left behind by `kill -9`.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::os::fd::BorrowedFd;
+//! use xdp_prog::{Steering, SteeringError, Target};
+//!
+//! fn steer(xsk: BorrowedFd<'_>) -> Result<Steering, SteeringError> {
+//!     let target = Target {
+//!         interface: "eth0".into(),
+//!         ifindex: 2,
+//!         address: [10, 77, 0, 1].into(),
+//!         port: 7000,
+//!     };
+//!     let steering = Steering::attach(&target)?;
+//!     println!("{} mode", steering.mode());
+//!     steering.register(0, xsk)?; // until then queue 0's frames go to the kernel
+//!     for (verdict, frames) in steering.counters()?.iter() {
+//!         println!("{verdict:>16} {frames}");
+//!     }
+//!     Ok(steering)
+//! }
+//! ```
+
+#![deny(unsafe_code)]
+
+mod error;
+mod holder;
+mod log;
+mod maps;
+mod program;
+mod steering;
+mod verdicts;
+
+pub use error::SteeringError;
+pub use holder::{Holder, Process};
+pub use maps::{MAX_QUEUES, Maps};
+pub use program::{Action, Program, Storage};
+pub use steering::{Mode, Steering, Target};
+pub use verdicts::Verdicts;
+
+/// What libbpf-cargo generates from `steer.bpf.c`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks
+)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
+}

@@ -1,0 +1,117 @@
+//! What can go wrong between two engines.
+
+use std::net::SocketAddr;
+
+use crate::link::LinkEnd;
+use crate::wire::WireError;
+
+/// Why the engine can't do something, or couldn't.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// A name that no export can have.
+    #[error("an export's name has 1 to 128 bytes, and {name:?} has {}", name.len())]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The node already exports something of this name.
+    #[error("this node already exports a buffer named {name:?}: choose another name, or drop that export")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The table of exports is full.
+    #[error("this node has as many exports as it can have: drop some")]
+    TooManyExports,
+    /// The table of imports is full.
+    #[error("this node has as many imports as it can have: drop some")]
+    TooManyImports,
+    /// The table of peers is full.
+    #[error("this node has links to as many peers as it was configured for ({most}): drop some, or raise max_peers")]
+    TooManyPeers {
+        /// How many.
+        most: usize,
+    },
+    /// The peer exports nothing of this name.
+    #[error("{peer} exports no buffer named {name:?}: check the name, and that the exporter is up")]
+    UnknownName {
+        /// The peer.
+        peer: SocketAddr,
+        /// The name.
+        name: String,
+    },
+    /// The peer exports it, but not to us.
+    #[error(
+        "{peer} refused the import of {name:?}: the key is wrong, and this host is not on the export's list of peers"
+    )]
+    Denied {
+        /// The peer.
+        peer: SocketAddr,
+        /// The name.
+        name: String,
+    },
+    /// The peer gives no more grants to this node.
+    #[error("{peer} gives this node no further grants: drop some of its imports, then import {name:?} again")]
+    TooManyGrants {
+        /// The peer.
+        peer: SocketAddr,
+        /// The name.
+        name: String,
+    },
+    /// The exporter has taken the buffer back.
+    #[error("{peer} has revoked its export {name:?}: import it again once it is exported again")]
+    Revoked {
+        /// The peer.
+        peer: SocketAddr,
+        /// The name.
+        name: String,
+    },
+    /// A send reaches past the end of the export.
+    #[error("bytes {offset}..{offset}+{length} reach past the end of {name:?}, which has {export} bytes")]
+    OutOfRange {
+        /// The export's name.
+        name: String,
+        /// Where the send begins.
+        offset: u64,
+        /// How long it is, bytes.
+        length: u64,
+        /// How long the export is, bytes.
+        export: u64,
+    },
+    /// A send of nothing that tells nobody.
+    #[error("a send of 0 bytes without notification would do nothing: give it bytes or a tag")]
+    Empty,
+    /// A notification for an export that takes none.
+    #[error("{name:?} takes no notifications: export it with notify(true), or send without a tag")]
+    NoNotifications {
+        /// The export's name.
+        name: String,
+    },
+    /// The link to the peer has ended.
+    #[error("the link to {peer} has ended: {end}")]
+    LinkEnded {
+        /// The peer.
+        peer: SocketAddr,
+        /// Why.
+        end: LinkEnd,
+    },
+    /// Own and peer's address don't go together.
+    #[error("{peer} can't be reached from {local}: one is IPv4, the other IPv6")]
+    Family {
+        /// Our address.
+        local: SocketAddr,
+        /// The peer's.
+        peer: SocketAddr,
+    },
+    /// The handle is of an import or export that has been dropped.
+    #[error("this import or export has been dropped")]
+    Dropped,
+    /// A record can't be right.
+    #[error("a packet of {peer} breaks the protocol: {error}")]
+    Violation {
+        /// The peer.
+        peer: SocketAddr,
+        /// How.
+        error: WireError,
+    },
+}

@@ -1,0 +1,176 @@
+//! Exports: receive buffers that others may write into.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use super::EngineError;
+use super::slab::Slab;
+use crate::memory::Region;
+use crate::wire::record::MAX_NAME;
+
+/// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key([u8; 16]);
+
+impl Key {
+    /// The key of exports that anyone may import: all zeros.
+    pub const PUBLIC: Key = Key([0; 16]);
+
+    /// A key of these bits.
+    pub const fn new(bytes: [u8; 16]) -> Key {
+        Key(bytes)
+    }
+
+    /// Its bits.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    fn opens(self, other: Key) -> bool {
+        // One comparison of 128 bits: it takes as long whichever bit differs.
+        u128::from_ne_bytes(self.0) ^ u128::from_ne_bytes(other.0) == 0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys don't belong in logs.
+        f.write_str("Key(..)")
+    }
+}
+
+/// The text isn't a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key is 32 hexadecimal digits, and this is {0} characters of something else")]
+pub struct BadKey(usize);
+
+impl FromStr for Key {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Key, BadKey> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let value = u128::from_str_radix(text, 16).ok().filter(|_| digits);
+        value.map(|v| Key(v.to_be_bytes())).ok_or(BadKey(text.chars().count()))
+    }
+}
+
+/// What is told to the owner of an export when a notifying send has arrived in whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Where in the export the send began, bytes.
+    pub offset: u64,
+    /// How long it was, bytes.
+    pub length: u64,
+    /// What the sender said.
+    pub tag: u32,
+    /// Who sent it.
+    pub peer: SocketAddr,
+}
+
+/// What to export.
+#[derive(Clone, Debug)]
+pub struct ExportOptions {
+    /// Its name: 1 to 128 bytes.
+    pub name: String,
+    /// Whoever knows this key may import it.
+    pub key: Key,
+    /// And so may a node at one of these addresses.
+    pub peers: Vec<IpAddr>,
+    /// Whether sends may notify.
+    pub notify: bool,
+    /// How many notifications may wait for the application. When they are that many, the peers that want to notify are
+    /// held up until one is taken.
+    pub queue: usize,
+}
+
+/// An export.
+#[derive(Debug)]
+pub(crate) struct Export {
+    pub options: ExportOptions,
+    pub region: Region,
+    pub queue: VecDeque<Notification>,
+    /// Somebody was held up because the queue was full.
+    pub starved: bool,
+}
+
+impl Export {
+    /// Whether another notification has room.
+    pub(crate) fn has_room(&mut self) -> bool {
+        let room = self.queue.len() < self.options.queue;
+        self.starved |= !room;
+        room
+    }
+
+    pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
+        self.options.key.opens(key) || self.options.peers.contains(&peer)
+    }
+}
+
+/// All exports of a node.
+#[derive(Debug)]
+pub(crate) struct Exports {
+    slab: Slab<Export>,
+    names: HashMap<String, u32>,
+}
+
+impl Exports {
+    pub(crate) fn new(most: usize) -> Exports {
+        Exports { slab: Slab::new(most), names: HashMap::new() }
+    }
+
+    pub(crate) fn insert(&mut self, options: ExportOptions, region: Region) -> Result<u32, EngineError> {
+        let name = options.name.clone();
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(EngineError::BadName { name });
+        }
+        if self.names.contains_key(&name) {
+            return Err(EngineError::NameTaken { name });
+        }
+        let export = Export { options, region, queue: VecDeque::new(), starved: false };
+        let id = self.slab.insert(export).map_err(|_| EngineError::TooManyExports)?;
+        self.names.insert(name, id);
+        Ok(id)
+    }
+
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Export> {
+        let export = self.slab.remove(id)?;
+        self.names.remove(&export.options.name);
+        Some(export)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Export> {
+        self.slab.get_mut(id)
+    }
+
+    pub(crate) fn find(&mut self, name: &[u8]) -> Option<(u32, &mut Export)> {
+        let id = *self.names.get(std::str::from_utf8(name).ok()?)?;
+        self.slab.get_mut(id).map(|export| (id, export))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Export> {
+        self.slab.iter().map(|(_, export)| export)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_one_text_form() {
+        let key = Key::new(*b"0123456789abcdef");
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for bad in ["", "0", "+0123456789abcdef0123456789abcde", &"g".repeat(32), &"0".repeat(33), "ключ"] {
+            assert!(bad.parse::<Key>().is_err(), "{bad}");
+        }
+        assert!(!format!("{key:?}").contains("30"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Imports: the sender's handles on the exports of others.
+
+use std::net::SocketAddr;
+
+use super::EngineError;
+use super::slab::Slab;
+use crate::link::LinkEnd;
+use crate::wire::record::ImportStatus;
+
+/// What an import is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ImportState {
+    /// The peer hasn't answered yet.
+    Waiting,
+    /// Sends may go.
+    Ready {
+        /// Whether the export takes notifications.
+        notifies: bool,
+        /// Length of the export, bytes.
+        length: u64,
+    },
+    /// An export of this node itself.
+    Local {
+        /// Which.
+        export: u32,
+        /// Whether it takes notifications.
+        notifies: bool,
+        /// Length of the export, bytes.
+        length: u64,
+    },
+    /// It is of no use any more.
+    Failed(EngineError),
+}
+
+/// An import.
+#[derive(Debug)]
+pub(crate) struct Import {
+    pub name: String,
+    pub peer: SocketAddr,
+    /// Our token of the link to the peer.
+    pub link: u64,
+    pub state: ImportState,
+    /// The peer's grant, until it is given back.
+    pub grant: Option<u32>,
+    /// Sends from this sequence number on were refused.
+    pub refused_from: Option<u64>,
+}
+
+impl Import {
+    /// Ends it for `error`, unless it has ended already.
+    pub(crate) fn fail(&mut self, error: EngineError) {
+        if !matches!(self.state, ImportState::Failed(_)) {
+            self.state = ImportState::Failed(error);
+        }
+    }
+}
+
+/// All imports of a node.
+#[derive(Debug)]
+pub(crate) struct Imports {
+    slab: Slab<Import>,
+}
+
+impl Imports {
+    pub(crate) fn new(most: usize) -> Imports {
+        Imports { slab: Slab::new(most) }
+    }
+
+    pub(crate) fn insert(&mut self, import: Import) -> Result<u32, EngineError> {
+        self.slab.insert(import).map_err(|_| EngineError::TooManyImports)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Import> {
+        self.slab.get(id)
+    }
+
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Import> {
+        self.slab.remove(id)
+    }
+
+    /// Takes the answer to a request. Returns whether anybody still wants it.
+    pub(crate) fn answered(
+        &mut self,
+        link: u64,
+        request: u32,
+        status: ImportStatus,
+        grant: u32,
+        notifies: bool,
+        length: u64,
+    ) -> bool {
+        let Some(import) = self.slab.get_mut(request).filter(|i| i.link == link && i.state == ImportState::Waiting)
+        else {
+            return false;
+        };
+        let (peer, name) = (import.peer, import.name.clone());
+        import.grant = (status == ImportStatus::Granted).then_some(grant);
+        import.state = match status {
+            ImportStatus::Granted => ImportState::Ready { notifies, length },
+            ImportStatus::UnknownName => ImportState::Failed(EngineError::UnknownName { peer, name }),
+            ImportStatus::Denied => ImportState::Failed(EngineError::Denied { peer, name }),
+            ImportStatus::TooMany => ImportState::Failed(EngineError::TooManyGrants { peer, name }),
+        };
+        true
+    }
+
+    /// The peer no longer honours a grant; with `from`, the packet of that number was the first it refused.
+    pub(crate) fn revoked(&mut self, link: u64, grant: u32, from: Option<u64>) {
+        for (_, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link && i.grant == Some(grant)) {
+            import.refused_from = match (import.refused_from, from) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            import.fail(EngineError::Revoked { peer: import.peer, name: import.name.clone() });
+        }
+    }
+
+    /// A link has ended, and its imports with it.
+    pub(crate) fn link_ended(&mut self, link: u64, end: LinkEnd) {
+        for (_, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
+            import.fail(EngineError::LinkEnded { peer: import.peer, end });
+        }
+    }
+
+    /// A local export has gone.
+    pub(crate) fn local_revoked(&mut self, gone: u32) {
+        for (_, import) in self.slab.iter_mut() {
+            if matches!(import.state, ImportState::Local { export, .. } if export == gone) {
+                import.fail(EngineError::Revoked { peer: import.peer, name: import.name.clone() });
+            }
+        }
+    }
+}

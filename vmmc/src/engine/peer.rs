@@ -1,0 +1,254 @@
+//! What the engine knows of one peer: the link, the grants given to it, and what is to be told to it.
+
+use std::collections::VecDeque;
+
+use super::EngineCounters;
+use super::exports::{Export, Exports, Key, Notification};
+use super::imports::Imports;
+use super::slab::Slab;
+use crate::link::Link;
+use crate::port::Port;
+use crate::time::Time;
+use crate::wire::record::{ImportStatus, MAX_NAME, Notify, Record, Refusal};
+use crate::wire::{Reader, WireError};
+
+/// How many control records may wait for a peer that doesn't take them. Then its packets aren't processed.
+const MAX_CONTROL: usize = 256;
+
+/// How many grants a peer may have.
+const MAX_GRANTS: usize = 1 << 16;
+
+/// A record to be sent, with its body.
+#[derive(Debug)]
+pub(super) struct Control {
+    record: Record,
+    body: Box<[u8]>,
+}
+
+/// Permission for the peer to write into an export.
+#[derive(Debug)]
+pub(super) struct Grant {
+    export: u32,
+    /// The peer has been told that this one is revoked.
+    revoked: bool,
+}
+
+/// Why a packet was not processed to its end.
+pub(super) enum Stop {
+    /// There is no room for what it says. Go on at this many bytes before its end.
+    Blocked(usize),
+    /// It breaks the protocol.
+    Violation(WireError),
+}
+
+impl From<WireError> for Stop {
+    fn from(error: WireError) -> Stop {
+        Stop::Violation(error)
+    }
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub link: Link,
+    grants: Slab<Grant>,
+    control: VecDeque<Control>,
+    /// In the engine's list of peers to attend to.
+    pub listed: bool,
+    /// A packet of it waits for room in an export's queue.
+    pub blocked: bool,
+}
+
+impl Peer {
+    pub(super) fn new(link: Link) -> Peer {
+        let grants = Slab::new(MAX_GRANTS);
+        Peer { link, grants, control: VecDeque::new(), listed: false, blocked: false }
+    }
+
+    /// Queues a record.
+    pub(super) fn tell(&mut self, record: Record, body: &[u8]) {
+        self.control.push_back(Control { record, body: body.into() });
+    }
+
+    /// Whether everything it should be told has been sent.
+    pub(super) fn is_told(&self) -> bool {
+        self.control.is_empty()
+    }
+
+    /// Sends queued records as far as the link has room.
+    pub(super) fn pump(&mut self, now: Time, port: &mut dyn Port) {
+        while !self.control.is_empty() && self.link.room() > 0 {
+            let Some(mut packet) = self.link.begin(port) else {
+                return;
+            };
+            let mut room = self.link.body_room();
+            while let Some(control) = self.control.front() {
+                let fixed = control.record.emit();
+                let length = fixed.as_ref().len() + control.body.len();
+                if length > room {
+                    break;
+                }
+                if port.append(&mut packet, fixed.as_ref()) < fixed.as_ref().len()
+                    || port.append(&mut packet, &control.body) < control.body.len()
+                {
+                    port.free(packet);
+                    return;
+                }
+                room -= length;
+                self.control.pop_front();
+            }
+            self.link.seal(now, port, packet, true);
+        }
+    }
+
+    /// The export is gone: its grants end, and the peer is told.
+    pub(super) fn revoke(&mut self, export: u32) {
+        let ended: Vec<u32> = self
+            .grants
+            .iter_mut()
+            .filter(|(_, grant)| grant.export == export && !grant.revoked)
+            .map(|(id, grant)| {
+                grant.revoked = true;
+                id
+            })
+            .collect();
+        for grant in ended {
+            self.tell(Record::Revoked { grant }, &[]);
+        }
+    }
+
+    /// Processes the records of a packet.
+    pub(super) fn process(
+        &mut self,
+        reader: &mut Reader<'_, '_>,
+        sequence: u64,
+        exports: &mut Exports,
+        imports: &mut Imports,
+        counters: &mut EngineCounters,
+    ) -> Result<(), Stop> {
+        loop {
+            let left = reader.remaining();
+            if self.control.len() >= MAX_CONTROL {
+                return Err(Stop::Blocked(left));
+            }
+            let Some(record) = Record::parse(reader)? else {
+                return Ok(());
+            };
+            match record {
+                Record::Put { grant, offset, length, notify } => {
+                    let target = self.grants.get(grant).filter(|g| !g.revoked).and_then(|g| exports.get_mut(g.export));
+                    if let (Some(export), Some(_)) = (&target, notify)
+                        && export.options.notify
+                        && export.queue.len() >= export.options.queue
+                    {
+                        if let Some(export) = target {
+                            export.starved = true;
+                        }
+                        return Err(Stop::Blocked(left));
+                    }
+                    match self.put(target, offset, length, notify, reader, counters) {
+                        Ok(()) => {}
+                        Err(reason) => {
+                            counters.refused_puts += 1;
+                            self.tell(Record::Refused { reason, grant, sequence: sequence as u32 }, &[]);
+                        }
+                    }
+                }
+                Record::Import { request, key, name } => {
+                    let mut bytes = [0; MAX_NAME];
+                    let name = &mut bytes[..name.into()];
+                    read_into(reader, name);
+                    let reply = self.import(request, name, Key::new(key), exports);
+                    self.tell(reply, &[]);
+                }
+                Record::Imported { request, status, grant, notifies, length } => {
+                    let wanted = imports.answered(self.link.token(), request, status, grant, notifies, length);
+                    if !wanted && status == ImportStatus::Granted {
+                        self.tell(Record::Release { grant }, &[]);
+                    }
+                }
+                Record::Release { grant } => drop(self.grants.remove(grant)),
+                Record::Revoked { grant } => imports.revoked(self.link.token(), grant, None),
+                Record::Refused { grant, sequence, .. } => {
+                    let at = self.link.sent_sequence(sequence);
+                    imports.revoked(self.link.token(), grant, Some(at));
+                }
+            }
+        }
+    }
+
+    /// Writes a piece of a send to where it belongs. The payload is passed over in any case.
+    fn put(
+        &self,
+        target: Option<&mut Export>,
+        offset: u64,
+        length: u16,
+        notify: Option<Notify>,
+        reader: &mut Reader<'_, '_>,
+        counters: &mut EngineCounters,
+    ) -> Result<(), Refusal> {
+        let Some(export) = target else {
+            reader.skip(length.into());
+            return Err(Refusal::NoGrant);
+        };
+        // `Record::parse` has checked that this doesn't overflow.
+        let end = offset + u64::from(length);
+        if end > export.region.len() as u64 {
+            reader.skip(length.into());
+            return Err(Refusal::OutOfRange);
+        }
+        let mut at = offset;
+        while at < end {
+            let chunk = reader.chunk((end - at) as usize);
+            if chunk.is_empty() || export.region.write(at, chunk).is_err() {
+                return Err(Refusal::OutOfRange);
+            }
+            at += chunk.len() as u64;
+        }
+        counters.rx_copied_bytes += u64::from(length);
+        counters.delivered_bytes += u64::from(length);
+        if let Some(Notify { tag, total }) = notify.filter(|_| export.options.notify) {
+            counters.notifications += 1;
+            export.queue.push_back(Notification { offset: end - total, length: total, tag, peer: self.link.peer() });
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, request: u32, name: &[u8], key: Key, exports: &mut Exports) -> Record {
+        let peer = self.link.peer().ip();
+        let refuse = |status| Record::Imported { request, status, grant: 0, notifies: false, length: 0 };
+        let Some((id, export)) = exports.find(name) else {
+            return refuse(ImportStatus::UnknownName);
+        };
+        if !export.admits(peer, key) {
+            return refuse(ImportStatus::Denied);
+        }
+        match self.grants.insert(Grant { export: id, revoked: false }) {
+            Err(_) => refuse(ImportStatus::TooMany),
+            Ok(grant) => Record::Imported {
+                request,
+                status: ImportStatus::Granted,
+                grant,
+                notifies: export.options.notify,
+                length: export.region.len() as u64,
+            },
+        }
+    }
+
+    /// How many grants it holds.
+    pub(super) fn grant_count(&self) -> usize {
+        self.grants.iter().filter(|(_, g)| !g.revoked).count()
+    }
+}
+
+fn read_into(reader: &mut Reader<'_, '_>, out: &mut [u8]) {
+    let mut filled = 0;
+    while filled < out.len() {
+        let chunk = reader.chunk(out.len() - filled);
+        if chunk.is_empty() {
+            return;
+        }
+        out[filled..filled + chunk.len()].copy_from_slice(chunk);
+        filled += chunk.len();
+    }
+}

@@ -1,0 +1,233 @@
+//! Importing, and sending into what was imported: deliberate update, the paper's word for it.
+
+use std::net::SocketAddr;
+
+use super::imports::{Import, ImportState};
+use super::{Engine, EngineError, Key, Notification, place_of};
+use crate::port::Port;
+use crate::time::Time;
+use crate::wire::record::{MAX_NAME, NOTIFY_LEN, Notify, PUT_LEN, Record};
+
+/// Packets put into the port before it is flushed.
+const BATCH: u64 = 32;
+
+/// A send under way: what, where to, and how much of it has been put into packets.
+#[derive(Debug)]
+pub struct Send<'a> {
+    /// The bytes to send.
+    pub data: &'a [u8],
+    /// Where in the export they shall go.
+    pub offset: u64,
+    /// Notify with this tag.
+    pub notify: Option<u32>,
+    /// Ask the peer to acknowledge the last packet at once: somebody waits for it.
+    pub urgent: bool,
+    done: usize,
+    finished: bool,
+    last: u64,
+}
+
+impl<'a> Send<'a> {
+    /// A send of `data` to `offset`.
+    pub fn new(data: &'a [u8], offset: u64) -> Send<'a> {
+        Send { data, offset, notify: None, urgent: false, done: 0, finished: false, last: 0 }
+    }
+
+    /// Bytes put into packets so far.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+}
+
+/// Proof of a send: with it one can ask whether the send has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    import: u32,
+    link: u64,
+    last: u64,
+}
+
+impl Engine {
+    /// Begins to import an export. The link to the peer must have been opened with [`Engine::connect`], unless the peer is
+    /// this node itself.
+    ///
+    /// # Errors
+    /// When the name can't be, there is no link, or there are too many imports. That the peer refuses is seen later:
+    /// [`Engine::imported`].
+    pub fn import(&mut self, peer: SocketAddr, name: &str, key: Key) -> Result<u32, EngineError> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(EngineError::BadName { name: name.to_owned() });
+        }
+        let import = |link, state| Import { name: name.to_owned(), peer, link, state, grant: None, refused_from: None };
+        if peer == self.config.local {
+            let state = match self.exports.find(name.as_bytes()) {
+                None => {
+                    return Err(EngineError::UnknownName { peer, name: name.to_owned() });
+                }
+                Some((_, export)) if !export.admits(peer.ip(), key) => {
+                    return Err(EngineError::Denied { peer, name: name.to_owned() });
+                }
+                Some((id, export)) => ImportState::Local {
+                    export: id,
+                    notifies: export.options.notify,
+                    length: export.region.len() as u64,
+                },
+            };
+            return self.imports.insert(import(0, state));
+        }
+        let end = crate::link::LinkEnd::Closed;
+        let link = self.by_address.get(&peer).copied().ok_or(EngineError::LinkEnded { peer, end })?;
+        let id = self.imports.insert(import(link, ImportState::Waiting))?;
+        let record = Record::Import { request: id, key: key.to_bytes(), name: name.len() as u16 };
+        self.tell(link, record, name.as_bytes());
+        Ok(id)
+    }
+
+    /// Whether an import is ready: the length of the export once it is, `None` while the peer hasn't answered.
+    ///
+    /// # Errors
+    /// When the peer has refused, or the link to it has ended.
+    pub fn imported(&self, id: u32) -> Result<Option<u64>, EngineError> {
+        match &self.imports.get(id).ok_or(EngineError::Dropped)?.state {
+            ImportState::Waiting => Ok(None),
+            ImportState::Ready { length, .. } | ImportState::Local { length, .. } => Ok(Some(*length)),
+            ImportState::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    /// Gives an import back.
+    pub fn unimport(&mut self, id: u32) {
+        if let Some(import) = self.imports.remove(id)
+            && let Some(grant) = import.grant
+        {
+            self.tell(import.link, Record::Release { grant }, &[]);
+        }
+    }
+
+    /// Puts as much of a send into packets as there is room for now, at most a batch. Returns a ticket once all of it has been:
+    /// then its bytes belong to the caller again.
+    ///
+    /// # Errors
+    /// When the import is of no use, or the send doesn't fit into the export. Nothing more of it is sent then.
+    pub fn send(
+        &mut self,
+        now: Time,
+        port: &mut dyn Port,
+        id: u32,
+        send: &mut Send<'_>,
+    ) -> Result<Option<Ticket>, EngineError> {
+        let import = self.imports.get(id).ok_or(EngineError::Dropped)?;
+        let (notifies, length) = match &import.state {
+            ImportState::Waiting => return Ok(None),
+            ImportState::Failed(error) => return Err(error.clone()),
+            ImportState::Ready { notifies, length, .. } | ImportState::Local { notifies, length, .. } => {
+                (*notifies, *length)
+            }
+        };
+        if send.notify.is_some() && !notifies {
+            return Err(EngineError::NoNotifications { name: import.name.clone() });
+        }
+        if send.data.is_empty() && send.notify.is_none() {
+            return Err(EngineError::Empty);
+        }
+        let wanted = send.data.len() as u64;
+        if send.offset > length || wanted > length - send.offset {
+            let (name, offset) = (import.name.clone(), send.offset);
+            return Err(EngineError::OutOfRange { name, offset, length: wanted, export: length });
+        }
+        if let ImportState::Local { export, .. } = import.state {
+            return self.send_local(id, export, send);
+        }
+        let (link, grant) = (import.link, import.grant.unwrap_or_default());
+        self.send_remote(now, port, link, grant, send)?;
+        Ok(send.finished.then_some(Ticket { import: id, link, last: send.last }))
+    }
+
+    fn send_remote(
+        &mut self,
+        now: Time,
+        port: &mut dyn Port,
+        token: u64,
+        grant: u32,
+        send: &mut Send<'_>,
+    ) -> Result<(), EngineError> {
+        let place = place_of(token);
+        let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut).filter(|p| p.link.token() == token)
+        else {
+            return Err(EngineError::Dropped);
+        };
+        peer.pump(now, port);
+        let link = &mut peer.link;
+        let room = link.body_room();
+        for _ in 0..link.room().min(BATCH) {
+            let rest = &send.data[send.done..];
+            let notify_len = if send.notify.is_some() { NOTIFY_LEN } else { 0 };
+            // The last piece may have to leave room for the notification.
+            let last = rest.len() + notify_len <= room - PUT_LEN;
+            let piece =
+                &rest[..rest.len().min(room - PUT_LEN - if rest.len() <= room - PUT_LEN { notify_len } else { 0 })];
+            let total = send.data.len() as u64;
+            let record = Record::Put {
+                grant,
+                offset: send.offset + send.done as u64,
+                length: piece.len() as u16,
+                notify: send.notify.filter(|_| last).map(|tag| Notify { tag, total }),
+            };
+            let Some(mut packet) = link.begin(port) else { break };
+            let fixed = record.emit();
+            let fixed = fixed.as_ref();
+            if port.append(&mut packet, fixed) < fixed.len() || port.append(&mut packet, piece) < piece.len() {
+                port.free(packet);
+                break;
+            }
+            send.last = link.seal(now, port, packet, last && send.urgent);
+            send.done += piece.len();
+            self.counters.tx_copied_bytes += piece.len() as u64;
+            if last {
+                send.finished = true;
+                self.counters.sends += 1;
+                break;
+            }
+        }
+        self.deadline = self.deadline.min(link.deadline());
+        Ok(())
+    }
+
+    fn send_local(&mut self, id: u32, export: u32, send: &mut Send<'_>) -> Result<Option<Ticket>, EngineError> {
+        let peer = self.config.local;
+        let target = self.exports.get_mut(export).ok_or(EngineError::Dropped)?;
+        if send.notify.is_some() && !target.has_room() {
+            return Ok(None);
+        }
+        let length = send.data.len() as u64;
+        target.region.write(send.offset, send.data).map_err(|_| EngineError::Dropped)?;
+        if let Some(tag) = send.notify {
+            self.counters.notifications += 1;
+            target.queue.push_back(Notification { offset: send.offset, length, tag, peer });
+        }
+        send.done = send.data.len();
+        self.counters.sends += 1;
+        self.counters.delivered_bytes += length;
+        self.counters.rx_copied_bytes += length;
+        Ok(Some(Ticket { import: id, link: 0, last: 0 }))
+    }
+
+    /// Whether a send has arrived: all of it is in the peer's memory.
+    ///
+    /// # Errors
+    /// When it never will, or nobody knows: the peer has refused it, or the link has ended before it was acknowledged.
+    pub fn is_delivered(&self, ticket: &Ticket) -> Result<bool, EngineError> {
+        if ticket.link == 0 {
+            return Ok(true);
+        }
+        let import = self.imports.get(ticket.import).ok_or(EngineError::Dropped)?;
+        let failure = if let ImportState::Failed(error) = &import.state { Some(error) } else { None };
+        let refused = import.refused_from.is_some_and(|from| from <= ticket.last);
+        match (self.peer(ticket.link), failure) {
+            (_, Some(error)) if refused => Err(error.clone()),
+            (Some(peer), _) => Ok(peer.link.completed() > ticket.last),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(EngineError::Dropped),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a node's calls can fail with.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::engine::EngineError;
+use crate::memory::MemoryError;
+use crate::port::eager::PortError;
+use crate::route::RouteError;
+
+/// Why a call failed. The text says what was tried, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Between this node and a peer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// With the arena, or an access to an export.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// With the interface, or the way to a peer.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// With the AF_XDP socket.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// With the eBPF program that steers packets to it.
+    #[error(transparent)]
+    Steering(#[from] xdp_prog::SteeringError),
+    /// What was waited for didn't happen in time.
+    #[error("no {what} within {after:?}")]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// A setting of the builder can't be.
+    #[error("{0}")]
+    Config(String),
+    /// The interface has another address.
+    #[error("{interface} hasn't got the address {address}: it has {}", list(existing))]
+    NoSuchAddress {
+        /// The interface.
+        interface: String,
+        /// The address asked for.
+        address: IpAddr,
+        /// Those it has.
+        existing: Vec<IpAddr>,
+    },
+    /// The wire failed.
+    #[error("the AF_XDP socket failed: {0}. Is the interface still there?")]
+    Wire(io::Error),
+    /// The operating system refused a thread or a descriptor.
+    #[error("{doing} failed: {source}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    match addresses {
+        [] => "none".to_owned(),
+        some => some.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,261 @@
+//! Opening and closing a link.
+//!
+//! The opener sends HELLO, padded to the largest packet it would like to send, and repeats it. When a size gets no
+//! answer twice, the next smaller of the usual MTUs is tried: a path that carries 1500 bytes drops a padded HELLO of 9000, and so the
+//! answer is the proof of the size. The other side answers with a WELCOME of the size that both can do.
+//!
+//! CLOSE ends a link once everything sent has been acknowledged. It is answered by CLOSE.
+
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::{Config, Link, LinkCounters, LinkEnd, State};
+use crate::link::receiver::Receiver;
+use crate::link::sender::Sender;
+use crate::port::Port;
+use crate::time::Time;
+use crate::wire::frame::Path;
+use crate::wire::{Flags, HEADER_LEN, Header, Hello, Kind, MAX_MTU, MIN_MTU, Options, WireError};
+
+/// Packet sizes tried in turn, where the interface's own gets no answer.
+const LADDER: [usize; 5] = [16384, 9000, 4352, 1500, MIN_MTU];
+
+/// How often each size is tried before the next.
+const TRIES: u32 = 2;
+
+/// Between HELLOs of one round.
+const HELLO_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Between rounds.
+const ROUND_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a HELLO that was answered is remembered before its sender has proved that it is there.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between CLOSEs, and how many are sent.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(10);
+const CLOSE_TRIES: u32 = 5;
+
+impl Link {
+    /// Begins to open a link. The first HELLO leaves with the next [`Link::tick`].
+    ///
+    /// # Errors
+    /// When the path's two addresses are of different families.
+    pub fn open(config: Config, path: Path, incarnation: u64, token: u64, now: Time) -> Result<Link, WireError> {
+        let state = State::Opening { attempt: 0, retry_at: now, give_up_at: now + config.connect_timeout };
+        Self::new(config, path, incarnation, token, state, now)
+    }
+
+    /// Answers a HELLO. The WELCOME leaves with [`Link::welcome`].
+    ///
+    /// # Errors
+    /// When the path's two addresses are of different families.
+    pub fn accept(
+        config: Config,
+        path: Path,
+        incarnation: u64,
+        token: u64,
+        hello: &Hello,
+        now: Time,
+    ) -> Result<Link, WireError> {
+        let state = State::HalfOpen { give_up_at: now + HALF_OPEN_TIMEOUT };
+        let mut link = Self::new(config, path, incarnation, token, state, now)?;
+        link.meet(hello);
+        Ok(link)
+    }
+
+    fn new(
+        config: Config,
+        path: Path,
+        incarnation: u64,
+        token: u64,
+        state: State,
+        now: Time,
+    ) -> Result<Link, WireError> {
+        let mtu = config.mtu.clamp(MIN_MTU, MAX_MTU);
+        let config = Config { mtu, ..config };
+        let first = token as u32;
+        Ok(Link {
+            encap: path.encap()?,
+            path,
+            incarnation,
+            token,
+            remote_token: 0,
+            state,
+            mtu,
+            options: config.options,
+            first,
+            sender: Sender::new(beyond_zero(first), config.window.into()),
+            receiver: Receiver::new(0, config.credit),
+            heard_at: now,
+            asked_at: None,
+            probe_at: now,
+            counters: LinkCounters::default(),
+            config,
+        })
+    }
+
+    /// Whether the peer's token is known.
+    pub(super) fn has_met(&self) -> bool {
+        self.remote_token != 0
+    }
+
+    /// Whether `hello` is of the link's other side, rather than of an earlier or later one at the same address.
+    pub fn knows(&self, hello: &Hello) -> bool {
+        self.remote_token == hello.token
+    }
+
+    /// Whether this side has sent HELLOs and met nobody yet.
+    pub fn is_unmet(&self) -> bool {
+        !self.has_met()
+    }
+
+    /// Learns who is on the other side, and that packets of `hello.mtu` bytes arrive from there.
+    pub fn meet(&mut self, hello: &Hello) {
+        if !self.has_met() {
+            self.remote_token = hello.token;
+            self.receiver = Receiver::new(beyond_zero(hello.first), self.config.credit);
+        }
+        self.mtu = self.config.mtu.min(hello.mtu.into());
+        self.options = self.options.agree(hello.options);
+    }
+
+    /// Sends a WELCOME for a HELLO of the peer with this incarnation.
+    pub fn welcome(&mut self, port: &mut dyn Port, peer_incarnation: u64) {
+        self.emit_hello(port, Kind::Welcome, self.mtu, peer_incarnation);
+    }
+
+    /// Takes a WELCOME for this link. Returns whether the link is open now.
+    pub fn on_welcome(&mut self, now: Time, header: &Header, hello: &Hello) -> bool {
+        let State::Opening { .. } = self.state else {
+            return self.knows(hello);
+        };
+        if hello.peer_incarnation != self.incarnation || (self.has_met() && !self.knows(hello)) {
+            return false;
+        }
+        self.meet(hello);
+        self.sender.grant(header.credit);
+        (self.heard_at, self.asked_at) = (now, None);
+        self.confirm();
+        // The other side is half open until it hears from us.
+        self.receiver.want_ack();
+        true
+    }
+
+    /// The peer has shown that it knows our token.
+    pub(super) fn confirm(&mut self) {
+        if !matches!(self.state, State::Opening { .. } | State::HalfOpen { .. }) {
+            return;
+        }
+        self.state = State::Open;
+        let (peer, mtu, checksum) = (self.peer(), self.mtu, self.options.checksum);
+        if mtu < self.config.mtu {
+            warn!(target: "vmmc::link", %peer, mtu, wanted = self.config.mtu, "link open with a smaller MTU: the path or the peer has no larger one");
+        } else {
+            debug!(target: "vmmc::link", %peer, mtu, checksum, "link open");
+        }
+    }
+
+    pub(super) fn tick_handshake(&mut self, now: Time, port: &mut dyn Port) -> Option<LinkEnd> {
+        match self.state {
+            State::Opening { give_up_at, .. } if now >= give_up_at => {
+                Some(LinkEnd::NoAnswer(self.config.connect_timeout))
+            }
+            State::HalfOpen { give_up_at } if now >= give_up_at => Some(LinkEnd::NoAnswer(HALF_OPEN_TIMEOUT)),
+            State::Opening { attempt, retry_at, give_up_at } if now >= retry_at => {
+                let smaller = LADDER.into_iter().filter(|&size| size < self.config.mtu);
+                let sizes: smallvec::SmallVec<[usize; 8]> = std::iter::once(self.config.mtu).chain(smaller).collect();
+                let in_round = attempt % (TRIES * sizes.len() as u32);
+                self.emit_hello(port, Kind::Hello, sizes[(in_round / TRIES) as usize], 0);
+                let last = in_round + 1 == TRIES * sizes.len() as u32;
+                let retry_at = now + if last { ROUND_INTERVAL } else { HELLO_INTERVAL };
+                self.state = State::Opening { attempt: attempt + 1, retry_at, give_up_at };
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn emit_hello(&self, port: &mut dyn Port, kind: Kind, mtu: usize, peer_incarnation: u64) {
+        let hello = Hello {
+            incarnation: self.incarnation,
+            token: self.token,
+            peer_incarnation,
+            first: self.first,
+            mtu: mtu as u16,
+            options: if kind == Kind::Hello { self.config.options } else { self.options },
+        };
+        let flags = Flags { checked: true, ..Flags::default() };
+        let header = Header {
+            kind,
+            flags,
+            token: self.remote_token,
+            sequence: self.first,
+            credit: self.config.credit,
+            ..Header::default()
+        };
+        let pad = self.encap.payload_room(mtu).saturating_sub(HEADER_LEN);
+        self.emit_control(port, header, &hello.emit(), pad);
+    }
+
+    /// Begins to close the link: CLOSE is sent once all DATA has been acknowledged. [`Link::tick`] says when it has ended.
+    pub fn close(&mut self, now: Time) {
+        if self.state == State::Open {
+            self.state = State::Closing { attempt: 0, retry_at: now };
+        }
+    }
+
+    pub(super) fn tick_close(&mut self, now: Time, port: &mut dyn Port) -> Option<LinkEnd> {
+        let State::Closing { attempt, retry_at } = self.state else {
+            return None;
+        };
+        if now < retry_at {
+            return None;
+        }
+        let mut sent = attempt;
+        if self.sender.in_flight() == 0 {
+            if attempt == CLOSE_TRIES {
+                return Some(LinkEnd::Closed);
+            }
+            self.emit_close(now, port);
+            sent += 1;
+        }
+        self.state = State::Closing { attempt: sent, retry_at: now + CLOSE_INTERVAL };
+        None
+    }
+
+    fn emit_close(&self, now: Time, port: &mut dyn Port) {
+        let flags = Flags { checked: self.options.checksum, ..Flags::default() };
+        self.emit_control(port, self.header(now, Kind::Close, flags, self.sender.next()), &[], 0);
+    }
+
+    /// Takes a CLOSE. Returns why the link has ended; `None` when packets sent before the CLOSE are still missing: the
+    /// peer will repeat it.
+    pub fn on_close(&mut self, now: Time, header: &Header, port: &mut dyn Port) -> Option<LinkEnd> {
+        if super::extend(header.sequence, self.receiver.next()) != self.receiver.next() {
+            self.receiver.want_ack();
+            return None;
+        }
+        if matches!(self.state, State::Closing { .. }) {
+            return Some(LinkEnd::Closed);
+        }
+        self.emit_close(now, port);
+        Some(LinkEnd::ClosedByPeer)
+    }
+
+    /// Whether a RESET with this token is about this link: only who has seen our packets knows the token.
+    pub fn is_reset_by(&self, token: u64) -> bool {
+        self.has_met() && token == self.remote_token
+    }
+
+    /// What the options would be with this peer.
+    pub fn offered(&self) -> Options {
+        self.config.options
+    }
+}
+
+/// Internally sequence numbers have 64 bits and never wrap; they start high enough that going back a little is safe.
+fn beyond_zero(first: u32) -> u64 {
+    (1 << 32) + u64::from(first)
+}

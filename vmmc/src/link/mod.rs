@@ -1,0 +1,493 @@
+//! The reliable data link between two nodes: every record exactly once, in order, or an error that says why not.
+//!
+//! One link serves all exports and imports of a pair of nodes. It is a state machine without I/O or clock: it is handed
+//! packets, the time and a [`Port`] to put packets into, and says when it wants to be called again.
+//!
+//! ```text
+//!            open()                    WELCOME, or any packet with our token
+//!   nothing --------> Opening ------------------------------------------> Open ----> ended (LinkEnd)
+//!            HELLO ->                                                      ^
+//!   nothing --------> Half open -------------------------------------------'
+//!            accept()     a packet with our token: the peer really is at its address
+//!            WELCOME ->
+//! ```
+//!
+//! Each side draws a 64-bit *incarnation* when its node opens, and a 64-bit *token* for each link. A packet is for a
+//! link when it carries the token and comes from the peer's address. So a packet of an earlier life of either side, or
+//! of somebody who can't see the traffic, is refused; and a peer that has restarted is noticed, because it opens a new link,
+//! or answers RESET to packets of the old one.
+
+mod handshake;
+mod receiver;
+mod rtt;
+mod sender;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use receiver::{ACK_DELAY, ACK_EVERY};
+pub(crate) use receiver::{Admission, Held};
+pub use rtt::{INITIAL_RTO, MAX_RTO, MIN_RTO, Rtt};
+
+use self::receiver::Receiver;
+use self::sender::{Acknowledgement, Sender};
+use crate::port::{Port, TxPacket};
+use crate::time::Time;
+use crate::wire::frame::{Encap, Path};
+use crate::wire::{Flags, HEADER_LEN, Header, Kind, Options, Sack, WireError, checksum};
+
+/// How long a link waits, how much it sends ahead.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The largest IP packet to send, bytes: [`MIN_MTU`](crate::wire::MIN_MTU) to [`MAX_MTU`](crate::wire::MAX_MTU).
+    pub mtu: usize,
+    /// The most packets under way without acknowledgement.
+    pub window: u16,
+    /// The most packets a peer may send ahead; set it to what the port has room for.
+    pub credit: u16,
+    /// How long a HELLO is repeated before the peer is given up.
+    pub connect_timeout: Duration,
+    /// How long a peer may be silent before it counts as dead. An idle peer is asked four times in that time.
+    pub peer_timeout: Duration,
+    /// What to offer in the handshake.
+    pub options: Options,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            mtu: 1500,
+            window: 1024,
+            credit: 1024,
+            connect_timeout: Duration::from_secs(2),
+            peer_timeout: Duration::from_secs(5),
+            options: Options { checksum: true },
+        }
+    }
+}
+
+/// Why a link has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkEnd {
+    /// Nobody answered the HELLO.
+    #[error("it did not answer within {0:?}: is a node running there, and does UDP reach it?")]
+    NoAnswer(Duration),
+    /// The peer was there and has fallen silent.
+    #[error("it has been silent for {0:?}: it is dead or out of reach")]
+    Silent(Duration),
+    /// The peer has a new incarnation, or has lost the link.
+    #[error("it has restarted, and what was under way is lost")]
+    Restarted,
+    /// The peer has closed the link in order.
+    #[error("it has closed the link")]
+    ClosedByPeer,
+    /// This side has closed the link.
+    #[error("the link was closed here")]
+    Closed,
+    /// The peer has broken the protocol.
+    #[error("it broke the protocol: {0}")]
+    Violation(WireError),
+}
+
+/// What a link has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// DATA packets sent, without repetitions.
+    pub tx_data: u64,
+    /// DATA packets sent again.
+    pub tx_retransmitted: u64,
+    /// Acknowledgements sent alone.
+    pub tx_acks: u64,
+    /// Retransmission timeouts.
+    pub timeouts: u64,
+    /// DATA packets processed.
+    pub rx_data: u64,
+    /// DATA packets that came early and were kept.
+    pub rx_early: u64,
+    /// DATA packets that had come before, or came past all credit.
+    pub rx_refused: u64,
+    /// Packets with a wrong checksum, or without one where it was agreed on.
+    pub rx_damaged: u64,
+    /// Acknowledgements of what was never sent.
+    pub rx_nonsense: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Opening { attempt: u32, retry_at: Time, give_up_at: Time },
+    HalfOpen { give_up_at: Time },
+    Open,
+    Closing { attempt: u32, retry_at: Time },
+}
+
+/// One side of a link.
+#[derive(Debug)]
+pub struct Link {
+    config: Config,
+    path: Path,
+    encap: Encap,
+    incarnation: u64,
+    token: u64,
+    remote_token: u64,
+    state: State,
+    mtu: usize,
+    options: Options,
+    first: u32,
+    sender: Sender,
+    receiver: Receiver,
+    /// When the peer was last heard.
+    heard_at: Time,
+    /// When something was first sent to it since then that it must answer.
+    asked_at: Option<Time>,
+    probe_at: Time,
+    counters: LinkCounters,
+}
+
+/// The number nearest to `near` whose low 32 bits are `low`.
+fn extend(low: u32, near: u64) -> u64 {
+    let distance = low.wrapping_sub(near as u32) as i32;
+    near.wrapping_add_signed(distance.into())
+}
+
+impl Link {
+    /// The token that packets to us carry on this link.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.path.remote
+    }
+
+    /// Whether DATA may be exchanged.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether this side has only answered a HELLO so far.
+    pub fn is_half_open(&self) -> bool {
+        matches!(self.state, State::HalfOpen { .. })
+    }
+
+    /// The largest IP packet on this link, bytes; what is agreed on once the link is open.
+    pub fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    /// What was agreed on.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> LinkCounters {
+        self.counters
+    }
+
+    /// The round-trip time as measured.
+    pub fn rtt(&self) -> &Rtt {
+        self.sender.rtt()
+    }
+
+    /// DATA packets under way.
+    pub fn in_flight(&self) -> u64 {
+        self.sender.in_flight()
+    }
+
+    /// How many DATA packets may be sent now.
+    pub fn room(&self) -> u64 {
+        if self.state == State::Open { self.sender.room() } else { 0 }
+    }
+
+    /// Bytes of records that one DATA packet holds.
+    pub fn body_room(&self) -> usize {
+        self.encap.payload_room(self.mtu).saturating_sub(HEADER_LEN)
+    }
+
+    /// Everything sent before this sequence number has been processed by the peer, and what it had to say about it
+    /// has arrived.
+    pub fn completed(&self) -> u64 {
+        self.sender.completed()
+    }
+
+    /// The sequence number of the next DATA packet.
+    pub fn next_sequence(&self) -> u64 {
+        self.sender.next()
+    }
+
+    /// The number nearest to the packets under way whose low 32 bits are `sequence`.
+    pub fn sent_sequence(&self, sequence: u32) -> u64 {
+        extend(sequence, self.sender.next())
+    }
+
+    /// An empty DATA packet, to which records are appended; `None` when the port has no frames left.
+    pub fn begin(&self, port: &mut dyn Port) -> Option<TxPacket> {
+        let mut packet = port.alloc()?;
+        let space = [0; crate::wire::frame::MAX_ENCAP_LEN + HEADER_LEN];
+        let wanted = self.encap.len() + HEADER_LEN;
+        if port.append(&mut packet, &space[..wanted]) < wanted {
+            port.free(packet);
+            return None;
+        }
+        Some(packet)
+    }
+
+    /// Sends a DATA packet that [`Link::begin`] began. With `ack_now` the peer acknowledges it at once. Returns its sequence
+    /// number.
+    pub fn seal(&mut self, now: Time, port: &mut dyn Port, packet: TxPacket, ack_now: bool) -> u64 {
+        let sequence = self.sender.next();
+        // A sender that is about to run dry must not have to wait for a delayed acknowledgement.
+        let room = self.sender.room();
+        let ack_now = ack_now || room == 1 || room == u64::from(self.config.window / 2);
+        self.emit_data(now, port, &packet, sequence, ack_now);
+        self.counters.tx_data += 1;
+        self.asked_at.get_or_insert(now);
+        self.sender.push(now, packet);
+        sequence
+    }
+
+    /// Completes the headers of a DATA packet and submits it. Returns false when the port can't take it now.
+    fn emit_data(&mut self, now: Time, port: &mut dyn Port, packet: &TxPacket, sequence: u64, ack_now: bool) -> bool {
+        let flags = Flags { ack_now, sack: false, checked: self.options.checksum };
+        let header = self.header(now, Kind::Data, flags, sequence);
+        self.receiver.acked();
+        emit(&self.encap, header, packet, port)
+    }
+
+    fn header(&self, now: Time, kind: Kind, flags: Flags, sequence: u64) -> Header {
+        Header {
+            kind,
+            flags,
+            checksum: 0,
+            token: self.remote_token,
+            sequence: sequence as u32,
+            ack: self.receiver.next() as u32,
+            credit: self.receiver.credit(),
+            ack_delay: u16::try_from(self.receiver.ack_delay(now).as_micros()).unwrap_or(u16::MAX),
+            marks: self.receiver.marks(),
+        }
+    }
+
+    /// Sends a packet without sequence number: header, body, and zeros up to `pad` bytes after the header.
+    fn emit_control(&self, port: &mut dyn Port, header: Header, body: &[u8], pad: usize) {
+        let Some(mut packet) = self.begin(port) else { return };
+        let mut rest = pad.saturating_sub(body.len());
+        let mut whole = port.append(&mut packet, body) == body.len();
+        while rest > 0 && whole {
+            let n = rest.min(1024);
+            whole = port.append(&mut packet, &[0; 1024][..n]) == n;
+            rest -= n;
+        }
+        if whole {
+            emit(&self.encap, header, &packet, port);
+        }
+        port.free(packet);
+    }
+
+    fn emit_ack(&mut self, now: Time, port: &mut dyn Port, ack_now: bool) {
+        let sack = self.receiver.sack();
+        let flags = Flags { ack_now, sack: sack.is_some(), checked: self.options.checksum };
+        let header = self.header(now, Kind::Ack, flags, self.sender.next());
+        match sack {
+            Some(sack) => self.emit_control(port, header, &sack.emit(), 0),
+            None => self.emit_control(port, header, &[], 0),
+        }
+        self.counters.tx_acks += 1;
+        self.receiver.acked();
+    }
+
+    /// Checks what every packet of an open link must satisfy: its checksum.
+    ///
+    /// # Errors
+    /// When the checksum is wrong, or missing where one was agreed on.
+    pub fn check<'a>(&mut self, header: &Header, rest: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WireError> {
+        let demanded = self.options.checksum && !header.flags.checked;
+        let result = if demanded { Err(WireError::Checksum("missing")) } else { header.verify(rest) };
+        if result.is_err() {
+            self.counters.rx_damaged += 1;
+        }
+        result
+    }
+
+    /// Takes note of a packet with our token, from the peer's address, that [`Link::check`] has passed.
+    ///
+    /// Sends again what the peer says it hasn't got.
+    pub fn on_packet(&mut self, now: Time, header: &Header, sack: Option<Sack>, port: &mut dyn Port) {
+        (self.heard_at, self.asked_at) = (now, None);
+        if !self.has_met() {
+            return;
+        }
+        self.confirm();
+        let peer_next = extend(header.sequence, self.receiver.next());
+        let said = Acknowledgement {
+            ack: header.ack,
+            credit: header.credit,
+            delay: Duration::from_micros(header.ack_delay.into()),
+            peer_next: if header.kind == Kind::Data { peer_next + 1 } else { peer_next },
+            sack,
+        };
+        if !self.sender.acknowledge(now, said, port) {
+            self.counters.rx_nonsense += 1;
+            return;
+        }
+        if header.kind == Kind::Ack && header.flags.ack_now {
+            self.receiver.want_ack();
+        }
+        if self.sender.in_flight() > 0 {
+            self.asked_at = Some(now);
+            self.repair(now, port);
+        }
+        self.sender.settle(self.receiver.next());
+    }
+
+    /// Sends again what a later-sent packet has overtaken.
+    fn repair(&mut self, now: Time, port: &mut dyn Port) {
+        if !self.sender.has_gap() {
+            return;
+        }
+        let mut from = 0;
+        while let Some(sequence) = self.sender.lost(from) {
+            if !self.resend(now, sequence, port) {
+                return;
+            }
+            from = sequence + 1;
+        }
+    }
+
+    fn resend(&mut self, now: Time, sequence: u64, port: &mut dyn Port) -> bool {
+        let flags = Flags { ack_now: true, sack: false, checked: self.options.checksum };
+        let header = self.header(now, Kind::Data, flags, sequence);
+        let Some(packet) = self.sender.packet(sequence) else {
+            return false;
+        };
+        if !emit(&self.encap, header, packet, port) {
+            return false;
+        }
+        self.counters.tx_retransmitted += 1;
+        self.sender.sent_again(sequence, now);
+        true
+    }
+
+    /// Decides about a DATA packet. Its sequence number comes back in full.
+    pub(crate) fn admit(&mut self, now: Time, header: &Header, congestion: bool) -> (Admission, u64) {
+        let (admission, sequence) = self.receiver.admit(now, header.sequence, congestion, header.flags.ack_now);
+        if admission == Admission::Refuse {
+            self.counters.rx_refused += 1;
+        }
+        (admission, sequence)
+    }
+
+    /// Keeps a packet for later.
+    pub(crate) fn hold(&mut self, sequence: u64, held: Held) {
+        self.counters.rx_early += 1;
+        self.receiver.hold(sequence, held);
+    }
+
+    /// Puts the next packet back: the application has no room for all of it.
+    pub(crate) fn put_back(&mut self, held: Held) {
+        self.receiver.hold(self.receiver.next(), held);
+    }
+
+    /// The next packet, when it is already here.
+    pub(crate) fn take_ready(&mut self) -> Option<Held> {
+        self.receiver.take_ready()
+    }
+
+    /// The next packet has been processed.
+    pub fn advance(&mut self, now: Time) {
+        self.counters.rx_data += 1;
+        self.receiver.advance(now);
+        self.sender.settle(self.receiver.next());
+    }
+
+    /// The sequence number expected next, as it stands in packets.
+    pub fn expected(&self) -> u64 {
+        self.receiver.next()
+    }
+
+    /// Sends an acknowledgement if one is due.
+    pub fn acknowledge(&mut self, now: Time, port: &mut dyn Port) {
+        if self.has_met() && self.receiver.ack_due(now) {
+            self.emit_ack(now, port, false);
+        }
+    }
+
+    /// Does what the time says: repeats, asks, acknowledges, gives up. Returns why the link has ended, if it has.
+    pub fn tick(&mut self, now: Time, port: &mut dyn Port) -> Option<LinkEnd> {
+        match self.state {
+            State::Opening { .. } | State::HalfOpen { .. } => return self.tick_handshake(now, port),
+            State::Open | State::Closing { .. } => {}
+        }
+        if let Some(asked_at) = self.asked_at
+            && now.since(asked_at) >= self.config.peer_timeout
+        {
+            return Some(LinkEnd::Silent(now.since(asked_at)));
+        }
+        if let Some(end) = self.tick_close(now, port) {
+            return Some(end);
+        }
+        if let Some(sequence) = self.sender.expire(now) {
+            self.counters.timeouts += 1;
+            self.resend(now, sequence, port);
+        }
+        if now >= self.heard_at.max(self.probe_at) + self.config.peer_timeout / 4 {
+            self.probe_at = now;
+            self.asked_at.get_or_insert(now);
+            self.emit_ack(now, port, true);
+        }
+        self.acknowledge(now, port);
+        None
+    }
+
+    /// When [`Link::tick`] has something to do.
+    pub fn deadline(&self) -> Time {
+        match self.state {
+            State::Opening { retry_at, give_up_at, .. } => retry_at.min(give_up_at),
+            State::HalfOpen { give_up_at } => give_up_at,
+            State::Open | State::Closing { .. } => {
+                let probe = self.heard_at.max(self.probe_at) + self.config.peer_timeout / 4;
+                let dead = self.asked_at.map(|at| at + self.config.peer_timeout);
+                let closing = if let State::Closing { retry_at, .. } = self.state { Some(retry_at) } else { None };
+                let others = [dead, closing, self.sender.deadline(), self.receiver.deadline()];
+                others.into_iter().flatten().fold(probe, Time::min)
+            }
+        }
+    }
+
+    /// Gives all packets back to the port: the link has ended.
+    pub fn clear(&mut self, port: &mut dyn Port) {
+        self.sender.clear(port);
+        self.receiver.clear(port);
+    }
+}
+
+/// Writes encapsulation, header and checksum into a packet and submits it. Returns false when the port can't take it.
+fn emit(encap: &Encap, mut header: Header, packet: &TxPacket, port: &mut dyn Port) -> bool {
+    let body_at = encap.len() + HEADER_LEN;
+    let payload = packet.len() - encap.len();
+    if header.flags.checked {
+        let Some(fragments) = port.contents(packet) else {
+            return false;
+        };
+        let body = fragments.iter().enumerate().map(|(i, f)| if i == 0 { &f[body_at.min(f.len())..] } else { f });
+        header.checksum = checksum(&header, body);
+    }
+    let Some(head) = port.head(packet) else { return false };
+    encap.write(head, payload);
+    head[encap.len()..body_at].copy_from_slice(&header.emit());
+    port.submit(packet)
+}
+
+/// Sends a RESET for a packet whose token is unknown, back where it came from.
+pub(crate) fn send_reset(path: &Path, token: u64, port: &mut dyn Port) {
+    let Ok(encap) = path.encap() else { return };
+    let Some(mut packet) = port.alloc() else { return };
+    let space = [0; crate::wire::frame::MAX_ENCAP_LEN + HEADER_LEN];
+    let wanted = encap.len() + HEADER_LEN;
+    if port.append(&mut packet, &space[..wanted]) == wanted {
+        let flags = Flags { checked: true, ..Flags::default() };
+        emit(&encap, Header { kind: Kind::Reset, flags, token, ..Header::default() }, &packet, port);
+    }
+    port.free(packet);
+}

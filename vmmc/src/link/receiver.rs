@@ -1,0 +1,174 @@
+//! The receiving half of a link: puts packets in order, and decides when to acknowledge.
+//!
+//! A packet that is the next one is processed at once. One that comes early is kept in its RX frames until the gap
+//! is filled; one that comes again is acknowledged again. How many packets past the next one are taken is the credit
+//! that the sender was given.
+//!
+//! Acknowledgements ride on data that goes the other way. When there is none, one is sent alone: at once when the
+//! sender asks for it or something is out of order, after every [`ACK_EVERY`] packets, else after [`ACK_DELAY`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::port::{Port, RxPacket};
+use crate::time::Time;
+use crate::wire::{SACK_BITS, Sack};
+
+/// Packets after which an acknowledgement is due.
+pub const ACK_EVERY: u32 = 64;
+
+/// How long an acknowledgement may wait for data to ride on.
+pub const ACK_DELAY: Duration = Duration::from_micros(200);
+
+/// A packet that waits: for its turn, or for room in the application.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The packet.
+    pub packet: RxPacket,
+    /// Where its unprocessed bytes begin in the Ethernet frame.
+    pub start: usize,
+    /// How many they are.
+    pub length: usize,
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is the next one: process it.
+    Next,
+    /// It is early: keep it.
+    Early,
+    /// It has been here before, or is past all credit.
+    Refuse,
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    next: u64,
+    capacity: u16,
+    /// `held[i]` is packet `next + i`.
+    held: VecDeque<Option<Held>>,
+    unacked: u32,
+    ack_at: Option<Time>,
+    ack_now: bool,
+    newest_at: Time,
+    marks: u16,
+}
+
+impl Receiver {
+    /// Expects sequence number `first`, takes at most `capacity` packets from there on.
+    pub(super) fn new(first: u64, capacity: u16) -> Receiver {
+        Receiver {
+            next: first,
+            capacity,
+            held: VecDeque::new(),
+            unacked: 0,
+            ack_at: None,
+            ack_now: false,
+            newest_at: Time::ZERO,
+            marks: 0,
+        }
+    }
+
+    /// The next sequence number expected: all before it have been processed.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Packets from `next` on that may come.
+    pub(super) fn credit(&self) -> u16 {
+        self.capacity
+    }
+
+    /// Packets with a congestion mark that have come.
+    pub(super) fn marks(&self) -> u16 {
+        self.marks
+    }
+
+    /// Decides about a packet that has just arrived.
+    pub(super) fn admit(&mut self, now: Time, sequence: u32, congestion: bool, ack_now: bool) -> (Admission, u64) {
+        let sequence = super::extend(sequence, self.next);
+        self.marks = self.marks.wrapping_add(congestion.into());
+        self.ack_now |= ack_now;
+        let admission = match sequence.checked_sub(self.next) {
+            Some(0) if self.held.front().is_none_or(Option::is_none) => Admission::Next,
+            Some(ahead)
+                if ahead < self.capacity.into() && self.held.get(ahead as usize).is_none_or(Option::is_none) =>
+            {
+                Admission::Early
+            }
+            _ => Admission::Refuse,
+        };
+        if admission == Admission::Next {
+            self.newest_at = now;
+        } else {
+            self.ack_now = true;
+        }
+        (admission, sequence)
+    }
+
+    /// Keeps a packet until its turn comes.
+    pub(super) fn hold(&mut self, sequence: u64, held: Held) {
+        let index = (sequence - self.next) as usize;
+        while self.held.len() <= index {
+            self.held.push_back(None);
+        }
+        self.held[index] = Some(held);
+    }
+
+    /// The next packet, when it is already here.
+    pub(super) fn take_ready(&mut self) -> Option<Held> {
+        self.held.front_mut()?.take()
+    }
+
+    /// The next packet has been processed.
+    pub(super) fn advance(&mut self, now: Time) {
+        self.next += 1;
+        self.held.pop_front();
+        self.unacked += 1;
+        self.ack_now |= self.unacked >= ACK_EVERY;
+        if self.ack_at.is_none() {
+            self.ack_at = Some(now + ACK_DELAY);
+        }
+    }
+
+    /// Asks for an acknowledgement without waiting for data to carry it.
+    pub(super) fn want_ack(&mut self) {
+        self.ack_now = true;
+    }
+
+    /// Whether an acknowledgement should be sent now.
+    pub(super) fn ack_due(&self, now: Time) -> bool {
+        self.ack_now || self.ack_at.is_some_and(|at| now >= at)
+    }
+
+    /// When the next one is due.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        if self.ack_now { Some(Time::ZERO) } else { self.ack_at }
+    }
+
+    /// An acknowledgement has been sent.
+    pub(super) fn acked(&mut self) {
+        (self.unacked, self.ack_at, self.ack_now) = (0, None, false);
+    }
+
+    /// How long the newest packet has waited for its acknowledgement.
+    pub(super) fn ack_delay(&self, now: Time) -> Duration {
+        if self.unacked > 0 { now.since(self.newest_at) } else { Duration::ZERO }
+    }
+
+    /// What is here out of order; `None` when nothing is.
+    pub(super) fn sack(&self) -> Option<Sack> {
+        let mut sack = Sack::default();
+        for (i, _) in self.held.iter().enumerate().take(SACK_BITS as usize + 1).filter(|(_, h)| h.is_some()) {
+            sack.insert(i as u64);
+        }
+        (sack.highest() > 0).then_some(sack)
+    }
+
+    /// Gives back all packets that wait.
+    pub(super) fn clear(&mut self, port: &mut dyn Port) {
+        self.held.drain(..).flatten().for_each(|h| port.recycle(h.packet));
+    }
+}

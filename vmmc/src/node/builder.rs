@@ -1,0 +1,210 @@
+//! Settings of a node.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::progress::{Core, Shared};
+use super::{DEFAULT_PORT, Lane, Node};
+use crate::engine::{self, Engine};
+use crate::error::Error;
+use crate::link;
+use crate::memory::Arena;
+use crate::time::Clock;
+use crate::wire::Options;
+
+/// Who lets the engine work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// The calls of this library, while they run: the lowest latency. A program that makes none for longer than its peers'
+    /// peer timeout is taken for dead; [`Node::progress`] prevents that.
+    #[default]
+    Caller,
+    /// A thread of the node's own, on `core` if one is given: one-sided means one-sided, whatever the program does
+    /// meanwhile. It spins, and sleeps when nothing happens for as long as [`Builder::spin`] says.
+    Thread {
+        /// The core to run on, as the operating system numbers them.
+        core: Option<usize>,
+    },
+}
+
+/// Describes a node: [`Node::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    interface: Option<String>,
+    address: Option<IpAddr>,
+    port: u16,
+    queue: u32,
+    mtu: Option<usize>,
+    arena: usize,
+    progress: Progress,
+    spin: Duration,
+    max_peers: usize,
+    checksum: bool,
+    connect_timeout: Duration,
+    peer_timeout: Duration,
+}
+
+impl Builder {
+    pub(super) fn new() -> Builder {
+        Builder {
+            interface: None,
+            address: None,
+            port: DEFAULT_PORT,
+            queue: 0,
+            mtu: None,
+            arena: 64 << 20,
+            progress: Progress::Caller,
+            spin: Duration::from_micros(50),
+            max_peers: 1024,
+            checksum: true,
+            connect_timeout: Duration::from_secs(2),
+            peer_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// The network interface, by name. Required.
+    pub fn interface(mut self, name: &str) -> Builder {
+        self.interface = Some(name.to_owned());
+        self
+    }
+
+    /// The node's IP address, one of the interface's. Default: its first IPv4 address, else its first IPv6 address.
+    pub fn address(mut self, address: IpAddr) -> Builder {
+        self.address = Some(address);
+        self
+    }
+
+    /// The node's UDP port, 1 to 65535. Default: [`DEFAULT_PORT`].
+    pub fn port(mut self, port: u16) -> Builder {
+        self.port = port;
+        self
+    }
+
+    /// The interface's queue. Default: 0.
+    pub fn queue(mut self, queue: u32) -> Builder {
+        self.queue = queue;
+        self
+    }
+
+    /// The largest IP packet to send, bytes: 1280 to the interface's MTU, which is the default.
+    pub fn mtu(mut self, mtu: usize) -> Builder {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// Length of the arena, bytes: exports are made of it. Default: 64 MiB. Memory is used as it is touched.
+    pub fn arena(mut self, bytes: usize) -> Builder {
+        self.arena = bytes;
+        self
+    }
+
+    /// Who lets the engine work. Default: [`Progress::Caller`].
+    pub fn progress(mut self, progress: Progress) -> Builder {
+        self.progress = progress;
+        self
+    }
+
+    /// How long calls that wait, and the engine's thread, spin before they sleep. Default: 50 us. `Duration::MAX` never sleeps.
+    pub fn spin(mut self, spin: Duration) -> Builder {
+        self.spin = spin;
+        self
+    }
+
+    /// The most peers, 1 to 32768. Default: 1024.
+    pub fn max_peers(mut self, peers: usize) -> Builder {
+        self.max_peers = peers;
+        self
+    }
+
+    /// Whether packets carry a CRC32C of all their bytes. Default: true. A peer that wants it gets it anyway.
+    pub fn checksum(mut self, checksum: bool) -> Builder {
+        self.checksum = checksum;
+        self
+    }
+
+    /// How long [`Node::import`] waits for a peer's answer. Default: 2 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a peer may be silent before it counts as dead and everything pending with it fails. Default: 5 s.
+    pub fn peer_timeout(mut self, timeout: Duration) -> Builder {
+        self.peer_timeout = timeout;
+        self
+    }
+
+    /// Opens the node. Needs the privileges of [`Lane::open`].
+    ///
+    /// # Errors
+    /// When a setting can't be, or the interface can't be opened.
+    pub fn open(self) -> Result<Node, Error> {
+        self.check()?;
+        let Some(interface) = &self.interface else {
+            return Err(Error::Config("a node needs an interface: Node::builder().interface(\"eth0\")".to_owned()));
+        };
+        let lane = Lane::open(interface, self.queue, self.address, self.port, self.mtu)?;
+        self.open_on(lane)
+    }
+
+    /// Opens the node on a wire that is open already: one that another process has opened, or a simulated one. The settings
+    /// of interface, address, port, queue and MTU are the lane's.
+    ///
+    /// # Errors
+    /// When a setting can't be.
+    pub fn open_on(self, lane: Lane) -> Result<Node, Error> {
+        self.check()?;
+        let arena = Arena::new(self.arena)?;
+        let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
+        let config = engine::Config {
+            local: SocketAddr::new(lane.address, lane.udp_port),
+            mac: lane.mac,
+            link: link::Config {
+                mtu: lane.mtu,
+                window: 1024,
+                credit: capacity,
+                connect_timeout: self.connect_timeout,
+                peer_timeout: self.peer_timeout,
+                options: Options { checksum: self.checksum },
+            },
+            max_peers: self.max_peers,
+            max_exports: 1 << 16,
+            max_imports: 1 << 16,
+        };
+        // Without the system's random numbers tokens could be guessed; that they fail is unheard of, and tried first.
+        getrandom::u64().map_err(|e| Error::System { doing: "drawing random numbers", source: e.into() })?;
+        let engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
+        let core = Core::new(engine, lane.port, Clock::start());
+        let drives = self.progress == Progress::Caller;
+        let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, lane.binding)?);
+        Node::start(shared, arena, self.progress)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |text: String| Err(Error::Config(text));
+        if self.port == 0 {
+            return wrong("a node can't have UDP port 0: choose 1 to 65535".to_owned());
+        }
+        if !(1..=32768).contains(&self.max_peers) {
+            return wrong(format!("max_peers is {}, and may be 1 to 32768", self.max_peers));
+        }
+        if self.peer_timeout < Duration::from_millis(10) {
+            return wrong(format!("a peer timeout of {:?} is too short: choose 10 ms or more", self.peer_timeout));
+        }
+        if let Progress::Thread { core: Some(core) } = self.progress {
+            let cores: Vec<usize> =
+                core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|c| c.id).collect();
+            if !cores.contains(&core) {
+                return wrong(format!("core {core} was asked for, and this process may run on the cores {cores:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Random bits from the hash maps' seed, should the system's have failed after they had worked.
+fn rand_fallback() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::time::Instant::now())
+}

@@ -1,0 +1,173 @@
+//! Exports: buffers that others write into.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::progress::Step;
+use super::{Handle, Node};
+use crate::engine::{ExportOptions, Key, Notification};
+use crate::error::Error;
+use crate::memory::Region;
+
+/// Describes a buffer to export: [`Node::export`].
+#[derive(Debug)]
+pub struct ExportBuilder<'a> {
+    node: &'a Node,
+    len: usize,
+    key: Option<Key>,
+    options: ExportOptions,
+}
+
+impl<'a> ExportBuilder<'a> {
+    pub(super) fn new(node: &'a Node, name: &str) -> ExportBuilder<'a> {
+        let options =
+            ExportOptions { name: name.to_owned(), key: Key::PUBLIC, peers: Vec::new(), notify: false, queue: 1024 };
+        ExportBuilder { node, len: 4096, key: None, options }
+    }
+
+    /// Its length, bytes: 1 up to what the arena has left. Default: 4096.
+    pub fn len(mut self, bytes: usize) -> Self {
+        self.len = bytes;
+        self
+    }
+
+    /// The key that opens it. Default: a random one, which [`Export::key`] tells. [`Key::PUBLIC`] lets everyone in.
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Nodes at these addresses may import it without the key. Anyone on the same network can claim an address: where that
+    /// matters, use the key.
+    pub fn peers(mut self, peers: &[IpAddr]) -> Self {
+        self.options.peers = peers.to_vec();
+        self
+    }
+
+    /// Whether sends may announce themselves. Default: false.
+    pub fn notify(mut self, notify: bool) -> Self {
+        self.options.notify = notify;
+        self
+    }
+
+    /// How many notifications may wait to be taken, 1 or more; when they are that many, senders are held up. Default: 1024.
+    pub fn queue(mut self, notifications: usize) -> Self {
+        self.options.queue = notifications.max(1);
+        self
+    }
+
+    /// Exports it. Its bytes are zero.
+    ///
+    /// # Errors
+    /// When the arena has no room, or the name is taken or can't be.
+    pub fn create(mut self) -> Result<Export, Error> {
+        let handle = &self.node.handle;
+        let region = handle.arena.alloc(self.len)?;
+        self.options.key = match self.key {
+            Some(key) => key,
+            None => Key::random()?,
+        };
+        let (name, key) = (self.options.name.clone(), self.options.key);
+        let id = handle.shared.enter().engine.export(self.options, region.clone())?;
+        Ok(Export { handle: handle.clone(), id, name, key, region })
+    }
+}
+
+impl Key {
+    /// A random key.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn random() -> Result<Key, Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|e| Error::System { doing: "drawing a random key", source: e.into() })?;
+        Ok(Key::new(bytes))
+    }
+}
+
+/// A buffer that others may write into. Dropping it revokes it: nothing is written into it from then on.
+pub struct Export {
+    handle: Arc<Handle>,
+    id: u32,
+    name: String,
+    key: Key,
+    region: Region,
+}
+
+impl Export {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Its length, bytes.
+    #[allow(clippy::len_without_is_empty)] // it is never empty
+    pub fn len(&self) -> usize {
+        self.region.len()
+    }
+
+    /// Copies bytes out. Peers may be writing the same bytes meanwhile: what was announced by a notification is there in
+    /// whole, unless somebody has written over it since.
+    ///
+    /// # Errors
+    /// When that reaches past the end.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        Ok(self.region.read(offset, bytes)?)
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// When that reaches past the end.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.region.write(offset, bytes)?)
+    }
+
+    /// The next notification, if one has come. With [`Progress::Caller`](super::Progress) it looks for packets first.
+    ///
+    /// # Errors
+    /// When the wire has failed.
+    pub fn try_notification(&self) -> Result<Option<Notification>, Error> {
+        self.take(Some(Duration::ZERO))
+    }
+
+    /// Waits for the next notification: spins for a while, then sleeps. `timeout` is a duration, or `None` to wait for ever.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when none comes in time; or when the wire has failed.
+    pub fn wait_notification(&self, timeout: impl Into<Option<Duration>>) -> Result<Notification, Error> {
+        let timeout = timeout.into();
+        let after = timeout.unwrap_or(Duration::MAX);
+        self.take(timeout)?.ok_or(Error::Timeout { what: "notification", after })
+    }
+
+    fn take(&self, timeout: Option<Duration>) -> Result<Option<Notification>, Error> {
+        self.handle.shared.wait(timeout, |core, _| Ok(Step::from(core.engine.take_notification(self.id))))
+    }
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Export").field("name", &self.name).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        let shared = &self.handle.shared;
+        let mut core = shared.enter();
+        let now = core.now();
+        let (engine, port) = core.parts();
+        engine.unexport(now, self.id);
+        engine.tick(now, port);
+        // Whoever isn't told now learns it from the refusal of the next send.
+        let _ = port.flush();
+        shared.disturb(&mut core);
+    }
+}

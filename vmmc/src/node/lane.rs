@@ -1,0 +1,112 @@
+//! Opening the interface, which takes privilege, apart from using it, which doesn't.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::info;
+use xdp_prog::{Steering, Target};
+
+use crate::error::Error;
+use crate::port::Port;
+use crate::port::eager::{Binding, EagerPort};
+use crate::route::{Interface, RouteError, Routes};
+use crate::wire::MIN_MTU;
+use crate::wire::frame::Mac;
+
+/// Finds the Ethernet address through which packets to a peer go.
+pub trait Resolve: Send {
+    /// The next hop to `peer`. May block for `timeout`.
+    ///
+    /// # Errors
+    /// When there is no way, or nobody answers.
+    fn resolve(&mut self, peer: IpAddr, timeout: Duration) -> Result<Mac, Error>;
+}
+
+/// An opened wire: what a [`Node`](crate::Node) stands on.
+pub struct Lane {
+    /// Carries the packets.
+    pub port: Box<dyn Port>,
+    /// The node's IP address.
+    pub address: IpAddr,
+    /// The node's UDP port.
+    pub udp_port: u16,
+    /// The interface's Ethernet address.
+    pub mac: Mac,
+    /// The largest IP packet, bytes.
+    pub mtu: usize,
+    /// Finds the way to peers.
+    pub resolver: Box<dyn Resolve>,
+    /// Steers packets to the port; detached when the node closes.
+    pub steering: Option<Steering>,
+    /// How the socket is bound.
+    pub binding: Option<Binding>,
+}
+
+/// The kernel's route and neighbour tables.
+struct KernelResolver {
+    routes: Routes,
+    interface: Interface,
+    source: IpAddr,
+}
+
+impl Resolve for KernelResolver {
+    fn resolve(&mut self, peer: IpAddr, timeout: Duration) -> Result<Mac, Error> {
+        Ok(self.routes.resolve(&self.interface, self.source, peer, timeout)?)
+    }
+}
+
+impl Lane {
+    /// Opens queue `queue` of `interface`: an AF_XDP socket, and the eBPF program that steers UDP packets to `address` and
+    /// `udp_port` into it. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. `address` defaults to the interface's first; `mtu`, in bytes of
+    /// IP packet, to the interface's.
+    ///
+    /// # Errors
+    /// When the interface is absent, down, has no such address or queue, is held by another program, or the privilege is
+    /// missing.
+    pub fn open(
+        interface: &str,
+        queue: u32,
+        address: Option<IpAddr>,
+        udp_port: u16,
+        mtu: Option<usize>,
+    ) -> Result<Lane, Error> {
+        let mut routes = Routes::open()?;
+        let found = routes.interface(interface)?;
+        if !found.up {
+            return Err(RouteError::InterfaceDown { name: interface.to_owned() }.into());
+        }
+        let address = match address {
+            None => found.default_address()?,
+            Some(address) if found.addresses.iter().any(|(a, _)| *a == address) => address,
+            Some(address) => {
+                let existing = found.addresses.iter().map(|(a, _)| *a).collect();
+                return Err(Error::NoSuchAddress { interface: interface.to_owned(), address, existing });
+            }
+        };
+        let limit = found.mtu as usize;
+        let mtu = match mtu {
+            None => limit.min(crate::wire::MAX_MTU),
+            Some(mtu) if (MIN_MTU..=limit).contains(&mtu) => mtu,
+            Some(mtu) => {
+                return Err(Error::Config(format!(
+                    "an MTU of {mtu} was asked for, and {interface} can do {MIN_MTU} to {limit}"
+                )));
+            }
+        };
+        if mtu < MIN_MTU {
+            return Err(Error::Config(format!(
+                "{interface} has an MTU of {mtu}, and this protocol needs {MIN_MTU}: ip link set {interface} mtu 1500"
+            )));
+        }
+        // The program first: who holds the interface is the more telling error.
+        let target = Target { interface: interface.to_owned(), ifindex: found.index, address, port: udp_port };
+        let steering = Steering::attach(&target)?;
+        let port = EagerPort::open(interface, queue, mtu)?;
+        steering.register(queue, port.socket())?;
+        info!(target: "vmmc::node", interface, %address, udp_port, mtu, mode = %steering.mode(), "interface open");
+        let binding = Some(port.binding());
+        let mac = found.mac;
+        let resolver = Box::new(KernelResolver { routes, interface: found, source: address });
+        Ok(Lane { port: Box::new(port), address, udp_port, mac, mtu, resolver, steering: Some(steering), binding })
+    }
+}

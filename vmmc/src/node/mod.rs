@@ -1,0 +1,170 @@
+//! A node: one process's attachment to the network.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use vmmc::{Key, Node};
+//!
+//! # fn main() -> Result<(), vmmc::Error> {
+//! // On one host:
+//! let node = Node::builder().interface("vh2").open()?;
+//! let inbox = node.export("inbox").len(1 << 20).key(Key::PUBLIC).notify(true).create()?;
+//! let news = inbox.wait_notification(None)?;
+//! let mut bytes = vec![0; news.length as usize];
+//! inbox.read(news.offset, &mut bytes)?;
+//!
+//! // On the other:
+//! let node = Node::builder().interface("vh1").open()?;
+//! let remote = node.import("10.77.0.2:7000".parse().unwrap(), "inbox", Key::PUBLIC)?;
+//! remote.send(b"hello", 0).notify(42).wait()?; // returns once it is in the other's memory
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All handles are `Send` and `Sync`, and keep the node alive. With the last of them it closes: what was sent is still
+//! delivered, for a second at the most, and the peers are told.
+
+mod builder;
+mod export;
+mod import;
+mod lane;
+mod progress;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use builder::{Builder, Progress};
+pub use export::{Export, ExportBuilder};
+pub use import::{Import, Pending, SendBuilder};
+pub use lane::{Lane, Resolve};
+
+use self::progress::Shared;
+use crate::engine::{EngineCounters, Key, PeerInfo};
+use crate::error::Error;
+use crate::memory::Arena;
+use crate::port::PortCounters;
+use crate::port::eager::Binding;
+
+/// The UDP port of a node that wasn't given another.
+pub const DEFAULT_PORT: u16 = 7000;
+
+/// How long a node that closes waits for what it has sent to be delivered.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// One process's attachment to the network. Cloning it makes another handle on the same node.
+#[derive(Clone)]
+pub struct Node {
+    handle: Arc<Handle>,
+}
+
+/// What every handle keeps alive. When it goes, the node closes.
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+    arena: Arena,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What a node has counted, and the state it is in.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// The node's address.
+    pub local: SocketAddr,
+    /// The engine's counters.
+    pub engine: EngineCounters,
+    /// The wire's counters.
+    pub port: PortCounters,
+    /// All links.
+    pub peers: Vec<PeerInfo>,
+    /// What the steering program decided about the interface's frames; `None` on a simulated wire.
+    pub verdicts: Option<xdp_prog::Verdicts>,
+    /// Whether the steering program runs in the driver; `None` on a simulated wire.
+    pub mode: Option<xdp_prog::Mode>,
+    /// How the AF_XDP socket is bound; `None` on a simulated wire.
+    pub binding: Option<Binding>,
+    /// Length of the arena, bytes.
+    pub arena_bytes: u64,
+    /// Of those, how many are exported.
+    pub exported_bytes: u64,
+}
+
+impl Node {
+    /// Starts to describe a node.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn start(shared: Arc<Shared>, arena: Arena, progress: Progress) -> Result<Node, Error> {
+        let thread = match progress {
+            Progress::Caller => None,
+            Progress::Thread { core } => Some(progress::spawn(&shared, core)?),
+        };
+        Ok(Node { handle: Arc::new(Handle { shared, arena, thread }) })
+    }
+
+    /// The node's address.
+    pub fn local(&self) -> SocketAddr {
+        self.handle.shared.enter().engine.local()
+    }
+
+    /// Starts to describe a buffer to export.
+    pub fn export(&self, name: &str) -> ExportBuilder<'_> {
+        ExportBuilder::new(self, name)
+    }
+
+    /// Imports the buffer that the node at `peer` exports as `name`. Blocks: a link is opened unless there is one, and the
+    /// exporter is asked. A node may import what it exports itself.
+    ///
+    /// # Errors
+    /// When `peer` can't be reached or doesn't answer within the node's connect timeout, exports no such buffer, or doesn't
+    /// accept the key.
+    pub fn import(&self, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
+        Import::open(self, peer, name, key)
+    }
+
+    /// Lets the engine work on what has arrived, without blocking. Only needed with [`Progress::Caller`], by a program that
+    /// for a long time calls nothing that waits.
+    ///
+    /// # Errors
+    /// When the wire has failed.
+    pub fn progress(&self) -> Result<(), Error> {
+        self.handle.shared.progress()
+    }
+
+    /// Counters and states, all taken at one moment.
+    ///
+    /// # Errors
+    /// When the steering program's counters can't be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let shared = &self.handle.shared;
+        let verdicts = shared.steering.as_ref().map(|s| s.counters()).transpose()?;
+        let core = shared.enter();
+        Ok(Stats {
+            local: core.engine.local(),
+            engine: core.engine.counters(),
+            port: core.port.counters(),
+            peers: core.engine.peers().collect(),
+            verdicts,
+            mode: shared.steering.as_ref().map(|s| s.mode()),
+            binding: shared.binding,
+            arena_bytes: self.handle.arena.len() as u64,
+            exported_bytes: core.engine.exported_bytes(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("local", &self.local()).finish()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            // If the thread has panicked its message is already on stderr.
+            let _ = thread.join();
+        }
+        self.shared.close(LINGER);
+    }
+}

@@ -1,0 +1,144 @@
+//! How many queues an interface uses, from ethtool's generic netlink family.
+//!
+//! `RTM_GETLINK` reports the queues a driver has *allocated*: as many as it could ever use. What is
+//! in use, and so what an AF_XDP socket can bind to, is what `ethtool -L` sets and `ethtool -l`
+//! shows.
+
+use std::io;
+
+use netlink_packet_core::{
+    DecodeError, Emitable, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Nla, NlasIterator,
+    parse_u16, parse_u32,
+};
+
+use super::netlink::Netlink;
+
+// linux/genetlink.h
+const GENL_ID_CTRL: u16 = 16;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+
+// linux/ethtool_netlink.h
+const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
+const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
+const ETHTOOL_A_CHANNELS_HEADER: u16 = 1;
+const ETHTOOL_A_CHANNELS_RX_COUNT: u16 = 6;
+const ETHTOOL_A_CHANNELS_TX_COUNT: u16 = 7;
+const ETHTOOL_A_CHANNELS_COMBINED_COUNT: u16 = 9;
+
+/// Queues in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Channels {
+    pub(super) rx: u32,
+    pub(super) tx: u32,
+}
+
+/// Asks for the queues in use. `None` when the driver has no notion of a changeable number of them,
+/// or the kernel (before 5.6, or built without) has no ethtool over netlink.
+pub(super) fn channels(generic: &mut Netlink, interface: u32) -> io::Result<Option<Channels>> {
+    let asked = ethtool_family(generic).and_then(|family| {
+        let index = Attribute { kind: ETHTOOL_A_HEADER_DEV_INDEX, value: interface.to_ne_bytes().into() };
+        let mut header = vec![0; index.buffer_len()];
+        index.emit(&mut header);
+        let kind = ETHTOOL_A_CHANNELS_HEADER | NLA_F_NESTED;
+        generic.request(Message::new(family, ETHTOOL_MSG_CHANNELS_GET, kind, header), 0)
+    });
+    let answer = match asked {
+        Ok(answer) => answer,
+        Err(error) if unsupported(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let count = |kind| {
+        let value = answer.iter().find_map(|message| message.attribute(kind));
+        value.map_or(Ok(0), |value| parse_u32(value).map_err(io::Error::other))
+    };
+    let combined = count(ETHTOOL_A_CHANNELS_COMBINED_COUNT)?;
+    Ok(Some(Channels {
+        rx: combined.saturating_add(count(ETHTOOL_A_CHANNELS_RX_COUNT)?),
+        tx: combined.saturating_add(count(ETHTOOL_A_CHANNELS_TX_COUNT)?),
+    }))
+}
+
+/// Generic netlink families are numbered when the kernel boots.
+fn ethtool_family(generic: &mut Netlink) -> io::Result<u16> {
+    let name = b"ethtool\0".into();
+    let question = Message::new(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, name);
+    let answer = generic.request(question, 0)?;
+    let family = answer.iter().find_map(|message| message.attribute(CTRL_ATTR_FAMILY_ID));
+    let family = family.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    parse_u16(family).map_err(io::Error::other)
+}
+
+fn unsupported(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported)
+}
+
+/// A generic netlink message: four bytes of header, then attributes.
+#[derive(Debug)]
+struct Message {
+    family: u16,
+    command: u8,
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Debug)]
+struct Attribute {
+    kind: u16,
+    value: Vec<u8>,
+}
+
+impl Message {
+    const HEADER: usize = 4;
+
+    fn new(family: u16, command: u8, kind: u16, value: Vec<u8>) -> Self {
+        Self { family, command, attributes: vec![Attribute { kind, value }] }
+    }
+
+    fn attribute(&self, kind: u16) -> Option<&[u8]> {
+        let found = self.attributes.iter().find(|nla| nla.kind == kind);
+        found.map(|nla| nla.value.as_slice())
+    }
+}
+
+impl Nla for Attribute {
+    fn value_len(&self) -> usize {
+        self.value.len()
+    }
+
+    fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    fn emit_value(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.value);
+    }
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        self.family
+    }
+
+    fn buffer_len(&self) -> usize {
+        Self::HEADER + self.attributes.as_slice().buffer_len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(Self::HEADER);
+        header.copy_from_slice(&[self.command, 1, 0, 0]);
+        self.attributes.as_slice().emit(attributes);
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let (generic, attributes) =
+            payload.split_at_checked(Self::HEADER).ok_or("generic netlink message without a header")?;
+        let attributes = NlasIterator::new(attributes)
+            .map(|nla| nla.map(|nla| Attribute { kind: nla.kind(), value: nla.value().into() }));
+        Ok(Self { family: header.message_type, command: generic[0], attributes: attributes.collect::<Result<_, _>>()? })
+    }
+}

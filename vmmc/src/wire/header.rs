@@ -1,0 +1,316 @@
+//! The header every packet starts with, and the selective acknowledgements that may follow it.
+//!
+//! ```text
+//!    0               1               2               3
+//!   +---------------+---------------+---------------+---------------+
+//!   | version (2)   | kind          | flags         | reserved (0)  |
+//!   +---------------+---------------+---------------+---------------+
+//!   | checksum: CRC32C of header and body with this field zero      |
+//!   +---------------------------------------------------------------+
+//!   | token: what the receiver of this packet named the link        |
+//!   |                                                               |
+//!   +---------------------------------------------------------------+
+//!   | sequence: this packet's (DATA), or the next one's             |
+//!   +---------------------------------------------------------------+
+//!   | ack: the next sequence the sender of this packet expects      |
+//!   +-------------------------------+-------------------------------+
+//!   | credit: packets past ack      | ack delay, microseconds       |
+//!   +-------------------------------+-------------------------------+
+//!   | marks: CE-marked packets seen | reserved (0)                  |
+//!   +-------------------------------+-------------------------------+
+//! ```
+
+use zerocopy::byteorder::network_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{VERSION, WireError};
+
+/// Length of the header, bytes.
+pub const HEADER_LEN: usize = 32;
+
+/// Length of the selective acknowledgements, bytes.
+pub const SACK_LEN: usize = 32;
+
+/// How many packets past the cumulative acknowledgement a [`Sack`] tells of.
+pub const SACK_BITS: u64 = 8 * SACK_LEN as u64;
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Opens a link; padded to the MTU it proposes.
+    Hello = 1,
+    /// Answers a HELLO; padded to the MTU agreed on.
+    Welcome = 2,
+    /// Records, in sequence, delivered reliably.
+    Data = 3,
+    /// Acknowledgement alone.
+    #[default]
+    Ack = 4,
+    /// The sender has closed the link, in order.
+    Close = 5,
+    /// The sender knows no link of this token: it has lost it, or never had it. The token is the one that came.
+    Reset = 6,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Result<Kind, WireError> {
+        Ok(match byte {
+            1 => Kind::Hello,
+            2 => Kind::Welcome,
+            3 => Kind::Data,
+            4 => Kind::Ack,
+            5 => Kind::Close,
+            6 => Kind::Reset,
+            _ => {
+                return Err(WireError::Unknown { field: "packet kind", value: byte.into() });
+            }
+        })
+    }
+}
+
+/// The header's flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Bit 0: the sender wants an acknowledgement now.
+    pub ack_now: bool,
+    /// Bit 1: a [`Sack`] stands between header and body.
+    pub sack: bool,
+    /// Bit 2: the checksum field holds one.
+    pub checked: bool,
+}
+
+impl Flags {
+    fn from_byte(byte: u8) -> Result<Flags, WireError> {
+        if byte & !0b111 != 0 {
+            return Err(WireError::Reserved("flags"));
+        }
+        Ok(Flags { ack_now: byte & 1 != 0, sack: byte & 2 != 0, checked: byte & 4 != 0 })
+    }
+
+    fn to_byte(self) -> u8 {
+        u8::from(self.ack_now) | u8::from(self.sack) << 1 | u8::from(self.checked) << 2
+    }
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Raw {
+    version: u8,
+    kind: u8,
+    flags: u8,
+    reserved: u8,
+    checksum: U32,
+    token: U64,
+    sequence: U32,
+    ack: U32,
+    credit: U16,
+    ack_delay: U16,
+    marks: U16,
+    reserved2: U16,
+}
+
+/// A parsed header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// What the packet is.
+    pub kind: Kind,
+    /// Flags.
+    pub flags: Flags,
+    /// CRC32C of header and body with this field zero, when `flags.checked`; else zero.
+    pub checksum: u32,
+    /// The link, by the name its receiver gave it in the handshake; in a RESET, the token that wasn't known.
+    pub token: u64,
+    /// Sequence number of this packet (DATA); of the next DATA packet (all other kinds).
+    pub sequence: u32,
+    /// The next sequence number the sender of this packet expects.
+    pub ack: u32,
+    /// How many packets from `ack` on the sender of this packet has room for.
+    pub credit: u16,
+    /// How long the newest packet waited for this acknowledgement, microseconds (65535: that long or longer).
+    pub ack_delay: u16,
+    /// How many packets with the ECN mark "congestion experienced" have arrived on this link, modulo 2^16.
+    pub marks: u16,
+}
+
+impl Header {
+    /// Parses the header at the start of `bytes`, which may hold more.
+    ///
+    /// # Errors
+    /// When `bytes` is too short, of another version, of an unknown kind, or has a reserved bit set.
+    pub fn parse(bytes: &[u8]) -> Result<Header, WireError> {
+        let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| WireError::Truncated("header"))?;
+        if raw.version != VERSION {
+            return Err(WireError::Unknown { field: "protocol version", value: raw.version.into() });
+        }
+        if raw.reserved != 0 || raw.reserved2.get() != 0 {
+            return Err(WireError::Reserved("header"));
+        }
+        let flags = Flags::from_byte(raw.flags)?;
+        let checksum = raw.checksum.get();
+        if !flags.checked && checksum != 0 {
+            return Err(WireError::Inconsistent("checksum flag"));
+        }
+        Ok(Header {
+            kind: Kind::from_byte(raw.kind)?,
+            flags,
+            checksum,
+            token: raw.token.get(),
+            sequence: raw.sequence.get(),
+            ack: raw.ack.get(),
+            credit: raw.credit.get(),
+            ack_delay: raw.ack_delay.get(),
+            marks: raw.marks.get(),
+        })
+    }
+
+    /// The header's bytes.
+    pub fn emit(&self) -> [u8; HEADER_LEN] {
+        zerocopy::transmute!(Raw {
+            version: VERSION,
+            kind: self.kind as u8,
+            flags: self.flags.to_byte(),
+            reserved: 0,
+            checksum: self.checksum.into(),
+            token: self.token.into(),
+            sequence: self.sequence.into(),
+            ack: self.ack.into(),
+            credit: self.credit.into(),
+            ack_delay: self.ack_delay.into(),
+            marks: self.marks.into(),
+            reserved2: 0.into(),
+        })
+    }
+
+    /// Checks the checksum over the whole packet, given as this header and the fragments after it.
+    ///
+    /// # Errors
+    /// When it doesn't match. A packet without one passes: whether one is demanded is for the link to say.
+    pub fn verify<'a>(&self, rest: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WireError> {
+        if self.flags.checked && checksum(self, rest) != self.checksum {
+            return Err(WireError::Checksum("packet's"));
+        }
+        Ok(())
+    }
+}
+
+/// CRC32C (RFC 3385's choice, as in iSCSI and SCTP) of a header, its checksum field taken as zero, and of what
+/// follows it.
+pub fn checksum<'a>(header: &Header, rest: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let head = Header { checksum: 0, ..*header }.emit();
+    rest.into_iter().fold(crc32c::crc32c(&head), crc32c::crc32c_append)
+}
+
+/// Selective acknowledgement: which of the 256 packets after the cumulative one have arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sack([u64; 4]);
+
+impl Sack {
+    /// Marks the packet `distance` after the one expected next as received; `distance` is 1 to 256, others are
+    /// ignored.
+    pub fn insert(&mut self, distance: u64) {
+        if (1..=SACK_BITS).contains(&distance) {
+            let bit = distance - 1;
+            self.0[(bit / 64) as usize] |= 1 << (bit % 64);
+        }
+    }
+
+    /// Whether the packet `distance` after the one expected next has been received.
+    pub fn contains(&self, distance: u64) -> bool {
+        let bit = distance.wrapping_sub(1);
+        bit < SACK_BITS && self.0[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+    }
+
+    /// The distance of the last packet marked; 0 when there is none.
+    pub fn highest(&self) -> u64 {
+        (0..4).rev().find(|&i| self.0[i] != 0).map_or(0, |i| i as u64 * 64 + 64 - u64::from(self.0[i].leading_zeros()))
+    }
+
+    /// Parses the bitmap: bit 0 of the first byte is the packet after the one expected next.
+    pub fn parse(bytes: [u8; SACK_LEN]) -> Sack {
+        let words: [[u8; 8]; 4] = zerocopy::transmute!(bytes);
+        Sack(words.map(u64::from_le_bytes))
+    }
+
+    /// The bitmap's bytes.
+    pub fn emit(&self) -> [u8; SACK_LEN] {
+        zerocopy::transmute!(self.0.map(u64::to_le_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Header {
+        Header {
+            kind: Kind::Data,
+            flags: Flags { ack_now: true, sack: false, checked: true },
+            checksum: 0x0102_0304,
+            token: 0x1122_3344_5566_7788,
+            sequence: 9,
+            ack: 8,
+            credit: 7,
+            ack_delay: 6,
+            marks: 5,
+        }
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        assert_eq!(
+            sample().emit(),
+            [
+                2, 3, 0b101, 0, 1, 2, 3, 4, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
+                7, 0, 6, 0, 5, 0, 0
+            ]
+        );
+    }
+
+    #[test]
+    fn every_reserved_bit_is_refused() {
+        let good = sample().emit();
+        for (byte, mask) in [(2, 0b1111_1000u8), (3, 0xff), (30, 0xff), (31, 0xff)] {
+            for bit in (0..8).filter(|b| mask >> b & 1 == 1) {
+                let mut bad = good;
+                bad[byte] |= 1 << bit;
+                assert!(matches!(Header::parse(&bad), Err(WireError::Reserved(_))), "byte {byte} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn sack_knows_its_highest() {
+        let mut sack = Sack::default();
+        assert_eq!(sack.highest(), 0);
+        for distance in [1, 64, 65, 200, 256] {
+            sack.insert(distance);
+            assert_eq!(sack.highest(), distance);
+            assert!(sack.contains(distance));
+        }
+        sack.insert(0);
+        sack.insert(257);
+        assert!(!sack.contains(0) && !sack.contains(257) && !sack.contains(2));
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_emit(bytes in prop::array::uniform32(any::<u8>())) {
+            if let Ok(header) = Header::parse(&bytes) {
+                prop_assert_eq!(header.emit(), bytes);
+            }
+            prop_assert_eq!(Sack::parse(bytes).emit(), bytes);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(body in prop::collection::vec(any::<u8>(), 1..200), at in any::<usize>(), bit in 0..8) {
+            let mut header = sample();
+            header.checksum = checksum(&header, [&body[..]]);
+            prop_assert_eq!(header.verify([&body[..]]), Ok(()));
+            let mut damaged = body.clone();
+            damaged[at % body.len()] ^= 1u8 << bit;
+            prop_assert!(header.verify([&damaged[..]]).is_err());
+        }
+    }
+}

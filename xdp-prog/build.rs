@@ -1,0 +1,79 @@
+//! Compiles the steering program with clang and generates its Rust skeleton.
+//!
+//! Besides Rust this needs two things from the system: `clang` (with its BPF back end, which every
+//! distribution enables) and the kernel's exported headers. The `<bpf/...>` headers need no package:
+//! libbpf-cargo carries those of the libbpf it was built with.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use libbpf_cargo::SkeletonBuilder;
+
+const SOURCE: &str = "src/bpf/steer.bpf.c";
+
+fn main() -> ExitCode {
+    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-env-changed=CLANG");
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            for line in message.lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
+    if let Err(error) = Command::new(&clang).arg("--version").output() {
+        return Err(format!(
+            "the steering program is compiled by clang, but `{}` does not run: {error}\n\
+             install it (apt-get install clang, dnf install clang), or set CLANG to where it is",
+            clang.display(),
+        ));
+    }
+    let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run by cargo")?);
+    SkeletonBuilder::new()
+        .source(SOURCE)
+        .clang(&clang)
+        .clang_args(header_arguments())
+        .build_and_generate(output.join("steer.skel.rs"))
+        .map_err(|error| {
+            let text = format!("{error:#}");
+            let advice = if text.contains("file not found") {
+                "\nthe kernel's headers are missing: apt-get install linux-libc-dev, \
+                 or dnf install kernel-headers"
+            } else if text.contains("unknown target") || text.contains("No available targets") {
+                "\nthis clang was built without the BPF back end: \
+                 set CLANG to one that lists bpf under --print-targets"
+            } else {
+                ""
+            };
+            text + advice
+        })
+}
+
+/// Where `<asm/...>` is. Debian keeps these headers apart for every architecture, and `-target bpf`
+/// makes clang forget which architecture's to look in.
+fn header_arguments() -> Vec<String> {
+    let variable = |name| env::var(name).unwrap_or_default();
+    let triple = match variable("CARGO_CFG_TARGET_ARCH").as_str() {
+        "arm" => "arm-linux-gnueabihf".to_owned(),
+        "powerpc64" if variable("CARGO_CFG_TARGET_ENDIAN") == "little" => {
+            "powerpc64le-linux-gnu".to_owned()
+        }
+        "x86" => "i386-linux-gnu".to_owned(),
+        architecture => format!("{architecture}-linux-gnu"),
+    };
+    let directory = Path::new("/usr/include").join(triple);
+    if directory.is_dir() {
+        vec![format!("-I{}", directory.display())]
+    } else {
+        Vec::new()
+    }
+}

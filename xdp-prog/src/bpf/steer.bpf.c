@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The steering program: which frames of an interface belong to the node.
+ *
+ * It runs on every received frame. UDP to the node's address and port goes to the AF_XDP socket of
+ * the queue the frame arrived on; everything else, and everything in doubt, goes on to the kernel as
+ * if this program were not there. Nothing is ever dropped or changed. Each frame counts one verdict.
+ *
+ * It reads the headers it needs to decide and no more: lengths and checksums are for whoever
+ * receives the frame, the node or the kernel.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* One counter each. The loader reads them by number: same order as in verdicts.rs. */
+enum verdict {
+	REDIRECTED,
+	NO_SOCKET,
+	OTHER_PORT,
+	OTHER_ADDRESS,
+	NOT_UDP,
+	NOT_IP,
+	FRAGMENT,
+	EXTENSION_HEADER,
+	TRUNCATED,
+	MALFORMED,
+	VERDICTS,
+	OURS, /* not a counter: the socket map decides between REDIRECTED and NO_SOCKET */
+};
+
+/* The node, filled in before the program is loaded, so that the verifier sees constants. Address and
+ * port are in network byte order; an IPv4 address is the first word. */
+const volatile __u8 node_version;
+const volatile __be32 node_address[4];
+const volatile __be16 node_port;
+
+/* The AF_XDP socket of each queue. More queues than any NIC has: the program need not know how many
+ * there are, and a queue beyond them is one without a socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u32);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, VERDICTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} verdicts SEC(".maps");
+
+/* The kernel has this structure too, but doesn't export it. */
+struct vlan_header {
+	__be16 tag;
+	__be16 protocol;
+};
+
+/* More-fragments flag and fragment offset: all zero in a packet that is whole. */
+#define IPV4_FRAGMENT 0x3fff
+
+struct cursor {
+	void *next;
+	void *end;
+};
+
+/* The next `length` bytes of the frame, or NULL if it ends before. */
+static __always_inline void *take(struct cursor *frame, __u32 length)
+{
+	void *header = frame->next;
+
+	if (header + length > frame->end)
+		return NULL;
+	frame->next = header + length;
+	return header;
+}
+
+static __always_inline enum verdict classify_udp(struct cursor *frame)
+{
+	struct udphdr *udp = take(frame, sizeof(*udp));
+
+	if (!udp)
+		return TRUNCATED;
+	return udp->dest == node_port ? OURS : OTHER_PORT;
+}
+
+static __always_inline enum verdict classify_ipv4(struct cursor *frame)
+{
+	struct iphdr *ip = take(frame, sizeof(*ip));
+
+	if (!ip)
+		return TRUNCATED;
+	if (ip->version != 4 || ip->ihl < 5)
+		return MALFORMED;
+	if (!take(frame, ip->ihl * 4 - sizeof(*ip)))
+		return TRUNCATED;
+	if (node_version != 4 || ip->daddr != node_address[0])
+		return OTHER_ADDRESS;
+	/* Even the first fragment, which has the port: the kernel needs all of them to reassemble. */
+	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT))
+		return FRAGMENT;
+	if (ip->protocol != IPPROTO_UDP)
+		return NOT_UDP;
+	return classify_udp(frame);
+}
+
+static __always_inline enum verdict classify_ipv6(struct cursor *frame)
+{
+	struct ipv6hdr *ip = take(frame, sizeof(*ip));
+
+	if (!ip)
+		return TRUNCATED;
+	if (ip->version != 6)
+		return MALFORMED;
+	if (node_version != 6)
+		return OTHER_ADDRESS;
+	for (int i = 0; i < 4; i++)
+		if (ip->daddr.in6_u.u6_addr32[i] != node_address[i])
+			return OTHER_ADDRESS;
+	switch (ip->nexthdr) {
+	case IPPROTO_UDP:
+		return classify_udp(frame);
+	case IPPROTO_FRAGMENT:
+		return FRAGMENT;
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_AH:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_MH:
+		return EXTENSION_HEADER;
+	default:
+		return NOT_UDP;
+	}
+}
+
+static __always_inline enum verdict classify(struct xdp_md *ctx)
+{
+	struct cursor frame = {
+		.next = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+	};
+	struct ethhdr *ethernet = take(&frame, sizeof(*ethernet));
+	__be16 protocol;
+
+	if (!ethernet)
+		return TRUNCATED;
+	protocol = ethernet->h_proto;
+	if (protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD)) {
+		struct vlan_header *vlan = take(&frame, sizeof(*vlan));
+
+		if (!vlan)
+			return TRUNCATED;
+		protocol = vlan->protocol;
+	}
+	switch (protocol) {
+	case bpf_htons(ETH_P_IP):
+		return classify_ipv4(&frame);
+	case bpf_htons(ETH_P_IPV6):
+		return classify_ipv6(&frame);
+	default:
+		return NOT_IP;
+	}
+}
+
+static __always_inline void count(enum verdict verdict)
+{
+	__u32 key = verdict;
+	__u64 *counter = bpf_map_lookup_elem(&verdicts, &key);
+
+	/* No other CPU touches it, and an XDP program is not preempted by another on its CPU. */
+	if (counter)
+		(*counter)++;
+}
+
+/* "frags": the program can be attached at any MTU, also where a frame spans several buffers. */
+SEC("xdp.frags")
+int vmmc_steer(struct xdp_md *ctx)
+{
+	enum verdict verdict = classify(ctx);
+	int action = XDP_PASS;
+
+	if (verdict == OURS) {
+		action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+		verdict = action == XDP_REDIRECT ? REDIRECTED : NO_SOCKET;
+	}
+	count(verdict);
+	return action;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

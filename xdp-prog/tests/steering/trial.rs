@@ -1,0 +1,58 @@
+//! Runs a loaded program on a frame and says what it did: the action, and the one counter that moved.
+
+use std::{os::fd::OwnedFd, thread, time::Duration};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use xdp_prog::{Action, Program, Verdicts};
+
+/// An AF_XDP socket without rings, memory or queue: enough to stand in the program's map.
+pub(crate) fn xdp_socket() -> OwnedFd {
+    socket_with(
+        AddressFamily::XDP,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("an AF_XDP socket (needs root, and a kernel with CONFIG_XDP_SOCKETS)")
+}
+
+/// Runs the program on `frame` and returns the verdict's name.
+///
+/// It panics unless exactly one counter moved, by one, and the action fits it.
+pub(crate) fn verdict(program: &Program<'_>, frame: &[u8]) -> &'static str {
+    let before = program.maps().counters().unwrap();
+    let action = program.run(frame).unwrap();
+    let after = program.maps().counters().unwrap();
+    let verdict = only_change(&before, &after);
+    let expected = if verdict == "redirected" {
+        Action::Redirect
+    } else {
+        Action::Pass
+    };
+    assert_eq!(action, expected, "action with verdict {verdict}");
+    verdict
+}
+
+fn only_change(before: &Verdicts, after: &Verdicts) -> &'static str {
+    let changes: Vec<_> = before
+        .iter()
+        .zip(after.iter())
+        .filter(|(old, new)| old != new)
+        .map(|((name, old), (_, new))| (name, new - old))
+        .collect();
+    match changes[..] {
+        [(name, 1)] => name,
+        _ => panic!("one counter must move by one, but these moved: {changes:?}"),
+    }
+}
+
+/// Waits for what comes soon, but not at once.
+pub(crate) fn eventually(mut done: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if done() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("what was waited for never came");
+}
