@@ -1,2 +1,63 @@
-//! x
-fn main() {}
+//! `cargo xtask`: from a fresh clone to a running demo or a tested tree, in one command.
+//!
+//! This program needs nothing but Rust. It installs the system packages that the rest of the
+//! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]) or the tests ([`test`]).
+
+mod demo;
+mod process;
+mod setup;
+mod test;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use process::Failure;
+
+const HELP: &str = "\
+Installs what VMMC needs, builds it, and runs its demo or its tests.
+
+Usage: cargo xtask COMMAND
+
+  demo            Show VMMC at work between two hosts on this machine: one writes a file into the
+                  other's memory, then the latency is measured beside kernel TCP's
+  test [ARGS]     Run every test of the workspace; ARGS go to `cargo test`
+  setup           Only install the system packages that building and running need
+  help            This
+
+demo and test begin with setup. The tests, the demo and setup need root; started by another user they
+build as that user and call sudo for the rest.
+";
+
+fn main() -> ExitCode {
+    let mut args = env::args_os().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<OsString> = args.collect();
+
+    process::catch_signals();
+    let result = match (command.to_str(), rest.as_slice()) {
+        (Some("demo"), []) => demo::demo(),
+        (Some("demo"), [built]) if built == demo::BUILT => demo::run_built(),
+        (Some("test"), args) => test::test(args),
+        (Some("setup"), []) => setup::setup(),
+        (Some("help" | "--help" | "-h"), _) => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => {
+            eprintln!("xtask: interrupted");
+            ExitCode::from(130)
+        }
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

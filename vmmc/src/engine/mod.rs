@@ -14,8 +14,6 @@ mod imports;
 mod peer;
 mod send;
 mod slab;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,0 +1,139 @@
+//! Garbage, forgeries and replays: counted, refused, and without effect on anything.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vmmc::port::sim::Conditions;
+use vmmc::wire::frame::Path;
+use vmmc::wire::record::Record;
+use vmmc::wire::{Flags, Header, Hello, Kind, checksum};
+
+use crate::world::{World, address, contents, seed};
+
+/// A frame to host 1 that claims to be from `source`.
+fn frame(source: &str, header: Header, body: &[u8]) -> Vec<u8> {
+    let path = Path {
+        local: source.parse().unwrap(),
+        remote: address(1),
+        local_mac: [2, 0, 0, 0, 0, 99],
+        next_hop: [2, 0, 0, 0, 0, 2],
+        vlan: None,
+    };
+    let header = Header { flags: Flags { checked: true, ..header.flags }, ..header };
+    let header = Header { checksum: checksum(&header, [body]), ..header };
+    let encap = path.encap().unwrap();
+    let mut bytes = vec![0; encap.len()];
+    encap.write(&mut bytes, 32 + body.len());
+    bytes.extend(header.emit());
+    bytes.extend(body);
+    bytes
+}
+
+fn hello(source: &str, token: u64, mtu: u16) -> Vec<u8> {
+    let hello = Hello { incarnation: 1, token, mtu, ..Hello::default() };
+    let mut body = hello.emit().to_vec();
+    body.resize(usize::from(mtu) - 28 - 32, 0);
+    frame(source, Header { kind: Kind::Hello, ..Header::default() }, &body)
+}
+
+#[test]
+fn a_flood_of_hellos_takes_bounded_room_and_shuts_nobody_out() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    world.export(1, "inbox", 100, 10);
+    let import = world.import(0, 1, "inbox").unwrap();
+    for i in 0..2000u32 {
+        world.network.inject(&hello(&format!("10.9.{}.{}:7000", i / 250, i % 250), u64::from(i) + 1, 1500));
+        if i % 50 == 0 {
+            world.run(Duration::from_micros(50));
+        }
+    }
+    world.run(Duration::from_millis(5));
+    assert!(world.hosts[1].engine.peers().count() <= 65);
+    let ticket = world.send(0, import, b"hello", 0, None).unwrap();
+    world.delivered(0, ticket).unwrap();
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.hosts[1].engine.peers().count(), 1, "half-open links go away by themselves");
+}
+
+#[test]
+fn a_forged_hello_doesn_t_end_a_link() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    world.export(1, "inbox", 100, 10);
+    let import = world.import(0, 1, "inbox").unwrap();
+    world.network.inject(&hello("10.0.0.1:7000", 12345, 1500));
+    world.run(Duration::from_secs(10));
+    let ticket = world.send(0, import, b"hello", 0, None).unwrap();
+    world.delivered(0, ticket).unwrap();
+}
+
+#[test]
+fn a_hello_that_lies_about_its_length_is_refused() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    let mut body = Hello { incarnation: 1, token: 5, mtu: 9000, ..Hello::default() }.emit().to_vec();
+    body.resize(1400, 0);
+    world.network.inject(&frame("10.0.0.1:7000", Header { kind: Kind::Hello, ..Header::default() }, &body));
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.hosts[1].engine.counters().rx_malformed, 1);
+    assert_eq!(world.hosts[1].engine.peers().count(), 0);
+}
+
+#[test]
+fn forged_data_is_refused_whatever_it_says() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    let (_, region) = world.export(1, "inbox", 100, 10);
+    let import = world.import(0, 1, "inbox").unwrap();
+    let put = Record::Put { grant: 1 << 20, offset: 0, length: 4, notify: None };
+    let body = [put.emit().as_ref(), b"evil"].concat();
+    for kind in [Kind::Data, Kind::Ack, Kind::Close, Kind::Reset, Kind::Welcome] {
+        for token in [0, 1, u64::MAX] {
+            for source in ["10.0.0.1:7000", "10.0.0.9:7000"] {
+                let body = if kind == Kind::Data { &body[..] } else { &[] };
+                world.network.inject(&frame(source, Header { kind, token, ..Header::default() }, body));
+            }
+        }
+    }
+    world.run(Duration::from_millis(1));
+    assert!(contents(&region).iter().all(|&b| b == 0));
+    let ticket = world.send(0, import, b"good", 0, None).unwrap();
+    world.delivered(0, ticket).unwrap();
+    assert_eq!(&contents(&region)[..4], b"good");
+}
+
+#[test]
+fn resets_are_not_an_amplifier() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    for i in 0..1000 {
+        world.network.inject(&frame("10.0.0.1:7000", Header { kind: Kind::Ack, token: i, ..Header::default() }, &[]));
+    }
+    world.run(Duration::from_millis(1));
+    let counters = world.hosts[1].engine.counters();
+    let sent = vmmc::port::Port::counters(&world.hosts[1].port).tx_packets;
+    assert_eq!(counters.rx_unknown, 1000);
+    assert!(sent <= 33, "{sent} answers");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Random bytes behind plausible headers, thrown into a live link.
+    #[test]
+    fn garbage_has_no_effect(seed: u64, frames in prop::collection::vec((0u8..7, any::<u64>(), prop::collection::vec(any::<u8>(), 0..200)), 1..60)) {
+        let mut world = World::new(2, seed, Conditions::default());
+        let (_, region) = world.export(1, "inbox", 100, 10);
+        let import = world.import(0, 1, "inbox").unwrap();
+        for (kind, token, bytes) in frames {
+            let kinds = [Kind::Hello, Kind::Welcome, Kind::Data, Kind::Ack, Kind::Close, Kind::Reset];
+            let raw = match kinds.get(usize::from(kind)) {
+                Some(&kind) => frame("10.0.0.1:7000", Header { kind, token, ..Header::default() }, &bytes),
+                None => [&[2, 0, 0, 0, 0, 2][..], &bytes].concat(),
+            };
+            world.network.inject(&raw);
+        }
+        world.run(Duration::from_millis(1));
+        let ticket = world.send(0, import, b"good", 0, None).unwrap();
+        prop_assert_eq!(world.delivered(0, ticket), Ok(()));
+        let seen = contents(&region);
+        prop_assert_eq!(&seen[..4], b"good");
+        prop_assert!(seen[4..].iter().all(|&b| b == 0));
+    }
+}

@@ -1,0 +1,204 @@
+//! Hosts on a simulated network: engines stepped with a virtual clock.
+//!
+//! A failing test prints the seed. The same seed gives the same run.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vmmc::engine::{Config, Engine, EngineError, ExportOptions, Key, Notification, Send, Ticket};
+use vmmc::link;
+use vmmc::memory::{Arena, Region};
+use vmmc::port::Port;
+use vmmc::port::sim::{Conditions, Network, SimPort};
+use vmmc::time::Time;
+use vmmc::wire::Options;
+
+pub struct Host {
+    pub engine: Engine,
+    pub port: SimPort,
+    pub arena: Arena,
+    pub address: SocketAddr,
+    pub mac: [u8; 6],
+    /// A host that is switched off neither receives nor sends.
+    pub on: bool,
+}
+
+pub struct World {
+    pub network: Network,
+    pub hosts: Vec<Host>,
+    seed: u64,
+    lives: u64,
+}
+
+pub fn address(host: usize) -> SocketAddr {
+    format!("10.0.0.{}:7000", host + 1).parse().unwrap()
+}
+
+pub fn link_config() -> link::Config {
+    link::Config { credit: 200, window: 128, ..link::Config::default() }
+}
+
+impl World {
+    pub fn new(hosts: usize, seed: u64, conditions: Conditions) -> World {
+        World::with(hosts, seed, conditions, link_config())
+    }
+
+    pub fn with(hosts: usize, seed: u64, conditions: Conditions, link: link::Config) -> World {
+        let network = Network::new(seed, conditions);
+        let mut world = World { network, hosts: Vec::new(), seed, lives: 0 };
+        for host in 0..hosts {
+            let host = world.boot(host, link);
+            world.hosts.push(host);
+        }
+        world
+    }
+
+    fn boot(&mut self, number: usize, link: link::Config) -> Host {
+        let mac = [2, 0, 0, 0, 0, number as u8 + 1];
+        self.lives += 1;
+        let mut random = fastrand::Rng::with_seed(self.seed ^ self.lives << 32);
+        let config = Config {
+            local: address(number),
+            mac,
+            link,
+            max_peers: 200,
+            max_exports: 100,
+            max_imports: 100,
+        };
+        Host {
+            engine: Engine::new(config, Box::new(move || random.u64(..))),
+            port: self.network.attach(mac),
+            arena: Arena::new(16 << 20).unwrap(),
+            address: address(number),
+            mac,
+            on: true,
+        }
+    }
+
+    /// Kills a host and starts it anew.
+    pub fn restart(&mut self, host: usize, link: link::Config) {
+        self.hosts[host] = self.boot(host, link);
+    }
+
+    pub fn now(&self) -> Time {
+        self.network.now()
+    }
+
+    /// Lets time pass until the next thing happens, and every host work on it.
+    pub fn step(&mut self) {
+        let now = self.now();
+        let deadlines = self.hosts.iter().filter(|h| h.on).map(|h| h.engine.deadline());
+        let next = deadlines.chain(self.network.next_arrival()).min().unwrap_or(now);
+        let now = next.max(now + Duration::from_micros(1));
+        self.network.advance(now);
+        for host in self.hosts.iter_mut().filter(|h| h.on) {
+            loop {
+                let mut batch = Vec::new();
+                host.port.receive(&mut batch).unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                for packet in batch {
+                    host.engine.receive(now, &mut host.port, packet);
+                }
+            }
+            host.engine.tick(now, &mut host.port);
+        }
+    }
+
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now() + span;
+        while self.now() < end {
+            self.step();
+        }
+    }
+
+    /// Steps until `done`, for ten minutes of virtual time at the most.
+    pub fn until<T>(&mut self, what: &str, mut done: impl FnMut(&mut World) -> Option<T>) -> T {
+        let end = self.now() + Duration::from_secs(600);
+        loop {
+            if let Some(value) = done(self) {
+                return value;
+            }
+            assert!(self.now() < end, "{what} didn't happen (seed {})", self.seed);
+            self.step();
+        }
+    }
+
+    pub fn export(&mut self, host: usize, name: &str, len: usize, queue: usize) -> (u32, Region) {
+        let region = self.hosts[host].arena.alloc(len).unwrap();
+        let options = ExportOptions { name: name.into(), key: key(), peers: Vec::new(), notify: true, queue };
+        (self.hosts[host].engine.export(options, region.clone()).unwrap(), region)
+    }
+
+    /// Begins an import: connects first.
+    pub fn begin_import(&mut self, from: usize, to: usize, name: &str, key: Key) -> Result<u32, EngineError> {
+        let (now, target) = (self.now(), self.hosts[to].address);
+        let mac = self.hosts[to].mac;
+        let engine = &mut self.hosts[from].engine;
+        if from != to {
+            engine.connect(now, target, mac, None)?;
+        }
+        engine.import(target, name, key)
+    }
+
+    pub fn import(&mut self, from: usize, to: usize, name: &str) -> Result<u32, EngineError> {
+        let id = self.begin_import(from, to, name, key())?;
+        self.until("the answer to an import", |w| match w.hosts[from].engine.imported(id) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(Ok(id)),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    /// Sends all of `data`, stepping as long as there is no room.
+    pub fn send(
+        &mut self,
+        from: usize,
+        import: u32,
+        data: &[u8],
+        offset: u64,
+        notify: Option<u32>,
+    ) -> Result<Ticket, EngineError> {
+        let mut send = Send::new(data, offset);
+        send.notify = notify;
+        self.until("room for a send", |w| {
+            let now = w.now();
+            let host = &mut w.hosts[from];
+            host.engine.send(now, &mut host.port, import, &mut send).transpose()
+        })
+    }
+
+    pub fn delivered(&mut self, from: usize, ticket: Ticket) -> Result<(), EngineError> {
+        self.until("a delivery", |w| match w.hosts[from].engine.is_delivered(&ticket) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    pub fn notification(&mut self, host: usize, export: u32) -> Notification {
+        self.until("a notification", |w| w.hosts[host].engine.take_notification(export))
+    }
+}
+
+pub fn key() -> Key {
+    Key::new([7; 16])
+}
+
+pub fn contents(region: &Region) -> Vec<u8> {
+    let mut bytes = vec![0; region.len()];
+    region.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+pub fn options(checksum: bool) -> Options {
+    Options { checksum }
+}
+
+/// A seed of its own for each run, unless VMMC_SEED gives one. Printed, so that a failure can be had again.
+pub fn seed() -> u64 {
+    let seed = std::env::var("VMMC_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    println!("VMMC_SEED={seed}");
+    seed
+}
