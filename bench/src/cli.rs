@@ -1,0 +1,239 @@
+//! The command line: what each command measures unless it is told otherwise.
+
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::BenchError;
+use crate::peers::{self, PEERS, Peer};
+use crate::rounds::Plan;
+use crate::spec::{Bench, Spec};
+use crate::worker::WorkerArgs;
+
+/// Measures VMMC against AF_XDP alone and kernel TCP, between two network namespaces of its own.
+///
+/// Each measurement runs between two processes, each in a network namespace and pinned to a core. All peers
+/// take turns in every round; values are medians over the rounds, and ratios are taken within a round. Needs
+/// root, two cores, and iproute2.
+#[derive(Debug, Parser)]
+#[command(name = "vmmc-bench", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// AF_XDP alone: latency and packet rate at 64 bytes, bandwidth with full packets.
+    Floor(#[command(flatten)] Common),
+    /// One-way latency: half of each round trip of a ping-pong, both sides spinning.
+    Lat(Lat),
+    /// Bandwidth of a one-way stream, in payload that arrived.
+    Bw(Bw),
+    /// Messages per second of a one-way stream.
+    Rate(Rate),
+    #[command(hide = true)]
+    Worker(WorkerArgs),
+}
+
+/// Options of every command that measures.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// MTU of the interfaces, 1280 to 65535 bytes; several, separated by commas, are measured one after another.
+    #[arg(long, default_value = "1500", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1280..=65535))]
+    mtu: Vec<u32>,
+    /// How often each peer is measured [default: 9, or 3 with --quick].
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    rounds: Option<usize>,
+    /// Fewer and shorter rounds: a first impression in seconds.
+    #[arg(long)]
+    quick: bool,
+    /// How long each stream runs in each round, milliseconds [default: 1000, or 200 with --quick].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    duration: Option<u64>,
+    /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    samples: Option<u64>,
+    /// Who is measured, separated by commas [default: all].
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    peers: Vec<String>,
+    /// Also write the results to this file, as one flat JSON array.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Also write each latency distribution into this directory, as HdrHistogram text (.hgrm).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hgrm: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lat {
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "64", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bw {
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "1MiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rate {
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "64", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Command {
+    /// What is to be measured and how to report it; none for the hidden subcommand.
+    pub(crate) fn plan(&self) -> Result<Option<(Plan, &Common)>, BenchError> {
+        let with_sizes = |benches: &[Bench], sizes: &[usize]| {
+            benches.iter().flat_map(|&bench| sizes.iter().map(move |&size| (bench, size))).collect::<Vec<_>>()
+        };
+        let plan = match self {
+            Command::Worker(_) => return Ok(None),
+            Command::Floor(common) => common.floor_plan()?,
+            Command::Lat(lat) => lat.common.plan(|_| with_sizes(&[Bench::Lat], &lat.size))?,
+            Command::Bw(bw) => bw.common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], &bw.size))?,
+            Command::Rate(rate) => rate.common.plan(|_| with_sizes(&[Bench::Rate], &rate.size))?,
+        };
+        let (Command::Floor(common)
+        | Command::Lat(Lat { common, .. })
+        | Command::Bw(Bw { common, .. })
+        | Command::Rate(Rate { common, .. })) = self
+        else {
+            return Ok(None);
+        };
+        Ok(Some((plan, common)))
+    }
+}
+
+impl Common {
+    fn floor_plan(&self) -> Result<Plan, BenchError> {
+        let mut plan = self.plan(|mtu| {
+            let whole = peers::full_payload(mtu);
+            vec![(Bench::Lat, 64), (Bench::Rate, 64), (Bench::Bw, whole), (Bench::BwCopy, whole)]
+        })?;
+        plan.peers = peers::find("floor").into_iter().collect();
+        Ok(plan)
+    }
+
+    /// A plan that measures what `what` says for each MTU.
+    fn plan(&self, what: impl Fn(u32) -> Vec<(Bench, usize)>) -> Result<Plan, BenchError> {
+        let or = |given: Option<u64>, full, quick| given.unwrap_or(if self.quick { quick } else { full });
+        let (samples, millis) = (or(self.samples, 20_000, 5_000), or(self.duration, 1000, 200));
+        let spec = |mtu, (bench, size)| Spec { bench, mtu, size, samples, millis };
+        let specs: Vec<Spec> = self
+            .mtu
+            .iter()
+            .flat_map(|&mtu| what(mtu).into_iter().map(move |w| (mtu, w)))
+            .map(|(mtu, w)| spec(mtu, w))
+            .collect();
+        let plan = Plan { peers: self.chosen()?, specs, rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 9 }) };
+        Ok(plan)
+    }
+
+    fn chosen(&self) -> Result<Vec<&'static dyn Peer>, BenchError> {
+        if self.peers.is_empty() {
+            return Ok(PEERS.to_vec());
+        }
+        let unknown = |name: &String| BenchError::UnknownPeer { name: name.clone(), known: peers::names() };
+        let mut chosen: Vec<&'static dyn Peer> = Vec::new();
+        for name in &self.peers {
+            let peer = peers::find(name).ok_or_else(|| unknown(name))?;
+            if chosen.iter().all(|c| c.name() != peer.name()) {
+                chosen.push(peer);
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// Reads a size: 64, 4k, 4KiB, 1MiB. Powers of two, whichever way they are written.
+fn size(text: &str) -> Result<usize, String> {
+    const MOST: usize = 256 << 20;
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match &text[digits.len()..].to_ascii_lowercase()[..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        suffix => return Err(format!("{suffix:?} is no unit; use none, KiB or MiB")),
+    };
+    let number: usize = digits.parse().map_err(|_| "give a number of bytes, as in 64 or 1MiB".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|n| (1..=MOST).contains(n))
+        .ok_or_else(|| "a message is between 1 byte and 256 MiB".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn plan(line: &str) -> Result<Plan, BenchError> {
+        let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+        cli.command.plan().map(|p| p.expect("a command that measures").0)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("64", 64), ("1MiB", 1 << 20), ("4k", 4096), ("2KB", 2048), ("1", 1)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "-1", "x", "1GiB", "64 bytes", "1é", "99999999999999999999", "1000MiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_measured_with_packets_as_large_as_the_mtu() {
+        let plan = plan("vmmc-bench floor --mtu 1500,9000 --quick").unwrap();
+        assert_eq!(plan.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["floor"]);
+        assert_eq!(plan.rounds, 3);
+        let sizes: Vec<_> = plan.specs.iter().map(|s| (s.mtu, s.bench.name(), s.size)).collect();
+        assert_eq!(sizes[..2], [(1500, "lat", 64), (1500, "rate", 64)]);
+        assert_eq!(sizes[6..], [(9000, "bw", 8972), (9000, "bw-copy", 8972)]);
+    }
+
+    #[test]
+    fn peers_can_be_chosen() {
+        let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
+        assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
+        assert_eq!(two.rounds, 5);
+        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), PEERS.len());
+    }
+
+    #[test]
+    fn a_choice_that_makes_no_sense_is_refused() {
+        let error = |line| plan(line).err().expect(line).to_string();
+        assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
+        for line in [
+            "vmmc-bench lat --mtu 1279",
+            "vmmc-bench lat --mtu 65536",
+            "vmmc-bench lat --size 0",
+            "vmmc-bench lat --rounds 0",
+            "vmmc-bench lat --samples 0",
+            "vmmc-bench bw --duration 0",
+            "vmmc-bench",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

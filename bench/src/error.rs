@@ -1,0 +1,47 @@
+//! What can go wrong in the parent process. What goes wrong in a worker arrives here as text.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vmmc_lab::LabError;
+
+/// Why a run of the benchmark ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error("interrupted")]
+    Interrupted,
+
+    #[error("installing the handler for Ctrl-C: {0}")]
+    Handler(#[from] ctrlc::Error),
+
+    #[error("the lab: {0}")]
+    Lab(#[from] LabError),
+
+    #[error(
+        "measuring takes two cores that this process may use, one for each host, but there {}",
+        if *.found == 1 { "is only one".into() } else { format!("are {found}") }
+    )]
+    Cores { found: usize },
+
+    #[error("there is no peer {name:?}; there are: {known}")]
+    UnknownPeer { name: String, known: String },
+
+    #[error("starting a worker process: {0}")]
+    Spawn(io::Error),
+
+    #[error("the worker on host {host} ended in the middle of a measurement ({status}){stderr}")]
+    Died { host: usize, status: String, stderr: String },
+
+    #[error("the worker on host {host} sent what is no answer: {line}")]
+    Garbled { host: usize, line: String },
+
+    #[error("{peer}, {bench}, {size} bytes at MTU {mtu}, {side}: {message}")]
+    Failed { peer: String, bench: &'static str, size: usize, mtu: u32, side: String, message: String },
+
+    #[error("the worker on host {host} has not answered for {} s and was ended{stderr}", .waited.as_secs())]
+    Hung { host: usize, waited: Duration, stderr: String },
+
+    #[error("writing {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+}

@@ -1,0 +1,132 @@
+//! VMMC: puts into the other host's exported buffer, both nodes driven by their callers and spinning.
+//!
+//! A ping is a put with notification; the answer is one the other way. A stream is puts of one message each, all with
+//! notification, so that the receiver counts only what has arrived in whole.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification};
+
+use super::{Meter, Peer, PeerError, RoundTrips};
+use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
+use crate::worker::Session;
+
+/// The peer, with or without checksums.
+pub(crate) struct Vmmc {
+    pub(crate) checksum: bool,
+}
+
+const INBOX: &str = "inbox";
+
+/// How often a receiver asks whether the other side has gone.
+const GLANCE: Duration = Duration::from_millis(100);
+
+impl Vmmc {
+    fn open(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
+        let node = Node::builder()
+            .interface(&session.local.interface)
+            .address(session.local.address.into())
+            .checksum(self.checksum)
+            .spin(Duration::MAX)
+            .arena(inbox + (1 << 20))
+            .open()?;
+        let inbox = node.export(INBOX).len(inbox).key(Key::PUBLIC).notify(true).queue(1 << 16).create()?;
+        Ok((node, inbox))
+    }
+}
+
+/// The next notification, or `None` once the other side has gone.
+fn next(inbox: &Export, session: &Session) -> Result<Option<Notification>, PeerError> {
+    loop {
+        match inbox.wait_notification(GLANCE) {
+            Ok(notification) => return Ok(Some(notification)),
+            Err(Error::Timeout { .. }) if session.stopped() => return Ok(None),
+            Err(Error::Timeout { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn import(node: &Node, peer: SocketAddr) -> Result<Import, PeerError> {
+    Ok(node.import(peer, INBOX, Key::PUBLIC)?)
+}
+
+impl Peer for Vmmc {
+    fn name(&self) -> &'static str {
+        if self.checksum { "vmmc" } else { "vmmc-nocrc" }
+    }
+
+    /// A put copies at both ends, so it is held against both floors.
+    fn measures(&self, _: Bench) -> bool {
+        true
+    }
+
+    fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let message = vec![7; spec.size];
+        let (node, inbox) = self.open(session, spec.size)?;
+        match side {
+            Side::Server => {
+                session.ready("")?;
+                let mut back = None;
+                while let Some(ping) = next(&inbox, session)? {
+                    let back = match &back {
+                        Some(back) => back,
+                        None => back.insert(import(&node, ping.peer)?),
+                    };
+                    // The client's last answers may find it gone.
+                    if back.send(&message, 0).notify(ping.tag).start().is_err() {
+                        break;
+                    }
+                }
+                Ok(Outcome::Nothing)
+            }
+            Side::Client => {
+                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                RoundTrips::new(spec).measure(|| {
+                    there.send(&message, 0).notify(1).start()?;
+                    inbox.wait_notification(Duration::from_secs(3))?;
+                    Ok(())
+                })
+            }
+        }
+    }
+
+    fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let room = WORKING_SET.max(spec.size);
+        let (node, inbox) = self.open(session, room)?;
+        match side {
+            Side::Server => {
+                session.ready("")?;
+                let mut meter = Meter::new(spec);
+                while let Some(news) = next(&inbox, session)? {
+                    meter.add(news.length as usize);
+                    if news.tag == LAST {
+                        break;
+                    }
+                }
+                meter.outcome()
+            }
+            Side::Client => {
+                let memory = vec![7; room];
+                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                let start = Instant::now();
+                let messages = room / spec.size;
+                for message in (0..messages).cycle() {
+                    let at = message * spec.size;
+                    let last = start.elapsed() >= spec.duration();
+                    let send = there.send(&memory[at..at + spec.size], at as u64).notify(if last { LAST } else { 0 });
+                    if last {
+                        send.wait()?;
+                        break;
+                    }
+                    send.start()?;
+                }
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+}
+
+/// The tag of a stream's last message.
+const LAST: u32 = 1;

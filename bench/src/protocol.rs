@@ -1,0 +1,112 @@
+//! What the parent and a worker say to each other: one JSON object a line, orders on the worker's
+//! standard input, answers on its standard output.
+//!
+//! A measurement goes: `Run` to the server, `Ready` back (with whatever the client has to know, a port
+//! number for example), `Run` to the client, `Done` back, `Stop` to the server, `Done` back. The worker
+//! ends when its standard input does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Endpoint, Outcome, Side, Spec};
+
+/// What the parent tells a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case")]
+pub(crate) enum Order {
+    /// Measure.
+    Run(Box<Job>),
+    /// The job of this number needs its server no more. Ignored when that job is already done.
+    Stop { job: u64 },
+}
+
+/// One side of one measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// Counts up from 1.
+    pub(crate) job: u64,
+    /// Name of the peer, as in the report.
+    pub(crate) peer: String,
+    /// Which end to play.
+    pub(crate) side: Side,
+    /// What to measure.
+    pub(crate) spec: Spec,
+    /// The worker's own host.
+    pub(crate) local: Endpoint,
+    /// The other one.
+    pub(crate) remote: Endpoint,
+    /// What the server said when it became ready. Empty for the server.
+    pub(crate) hello: String,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// The server listens; the client may start and is to be told `hello`.
+    Ready { job: u64, hello: String },
+    /// This side is done.
+    Done { job: u64, outcome: Outcome },
+    /// This side could not do it.
+    Failed { job: u64, message: String },
+}
+
+/// One line, with its newline.
+pub(crate) fn encode<T: Serialize>(message: &T) -> String {
+    let mut line = serde_json::to_string(message).expect("these types have no map with odd keys");
+    line.push('\n');
+    line
+}
+
+/// The message in `line`.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(line)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::spec::Bench;
+
+    fn endpoint(n: u8) -> Endpoint {
+        Endpoint { interface: format!("vh{n}"), address: [10, 77, 0, n].into(), mac: [2, 0, 0, 0, 0, n] }
+    }
+
+    pub(crate) fn job() -> Job {
+        Job {
+            job: 7,
+            peer: "tcp".into(),
+            side: Side::Client,
+            spec: Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 10, millis: 20 },
+            local: endpoint(1),
+            remote: endpoint(2),
+            hello: "4711\n\"quoted\"".into(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_comes_back_as_it_was() {
+        let orders = [Order::Run(Box::new(job())), Order::Stop { job: 7 }];
+        for order in orders {
+            let line = encode(&order);
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert_eq!(decode::<Order>(&line).unwrap(), order);
+        }
+        let answers = [
+            Answer::Ready { job: 1, hello: "x".into() },
+            Answer::Done { job: 1, outcome: Outcome::Nothing },
+            Answer::Done { job: 1, outcome: Outcome::Latency(vec![(1000, 2), (2000, 1)]) },
+            Answer::Done { job: 1, outcome: Outcome::Stream { messages: 1.5, bytes: 2, nanos: 3 } },
+            Answer::Failed { job: 1, message: "no reply".into() },
+        ];
+        for answer in answers {
+            assert_eq!(decode::<Answer>(&encode(&answer)).unwrap(), answer);
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        for line in ["", "{}", "hello", r#"{"order":"dance"}"#, r#"{"order":"run","job":1}"#] {
+            assert!(decode::<Order>(line).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The worker process: one on each host of the lab, pinned to its core. It is this
+//! same program, started again by the parent with a hidden subcommand. It waits for a [`Job`], hands it
+//! to the peer it names, and answers with what came out.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use crate::peers::{self, PeerError};
+use crate::protocol::{Answer, Job, Order, decode, encode};
+use crate::spec::{Bench, Endpoint, Outcome};
+
+/// How the parent starts a worker.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorkerArgs {
+    /// Core to run on.
+    #[arg(long)]
+    pub(crate) core: usize,
+    /// Process that started this one.
+    #[arg(long)]
+    pub(crate) parent: u32,
+}
+
+/// What a peer knows of the measurement it is part of, beyond the [`Spec`](crate::spec::Spec).
+pub(crate) struct Session {
+    /// This host.
+    pub(crate) local: Endpoint,
+    /// The other host.
+    pub(crate) remote: Endpoint,
+    /// What the server said when it became ready; empty for the server itself.
+    pub(crate) hello: String,
+    job: u64,
+    stopped: Arc<AtomicU64>,
+}
+
+impl Session {
+    /// To be called by the server, once, when the client may start. `hello` is handed to the client.
+    pub(crate) fn ready(&self, hello: impl ToString) -> io::Result<()> {
+        say(&Answer::Ready { job: self.job, hello: hello.to_string() })
+    }
+
+    /// Whether the client is done, so that a server that only answers should end. Cheap enough for
+    /// every turn of a spinning loop.
+    #[inline]
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) >= self.job
+    }
+}
+
+/// Runs jobs until standard input ends.
+pub(crate) fn run(args: &WorkerArgs) -> ExitCode {
+    if let Err(message) = settle(args) {
+        eprintln!("{message}");
+        return ExitCode::FAILURE;
+    }
+    let stopped = Arc::new(AtomicU64::new(0));
+    let (jobs_in, jobs) = mpsc::channel();
+    let stop = Arc::clone(&stopped);
+    // Reads on a thread of its own: a job spins and has no time for system calls.
+    thread::spawn(move || listen(&jobs_in, &stop));
+    pin(args.core);
+    for job in jobs {
+        let number = job.job;
+        let answer = match perform(*job, &stopped) {
+            Ok(outcome) => Answer::Done { job: number, outcome },
+            Err(error) => Answer::Failed { job: number, message: chain(&*error) },
+        };
+        if say(&answer).is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Ties this process to its parent's life.
+fn settle(args: &WorkerArgs) -> Result<(), String> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| format!("asking to end with the parent process: {e}"))?;
+    // The parent may have died before the line above.
+    if getppid().map(|p| p.as_raw_nonzero().get().unsigned_abs()) == Some(args.parent) {
+        return Ok(());
+    }
+    Err("the process that started this worker is gone; a worker is not started by hand".into())
+}
+
+/// Keeps the calling thread on `core`. A warning is enough when it can't: figures get noisier, not wrong.
+fn pin(core: usize) {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        tracing::warn!(core, "could not pin the worker to its core; expect noise");
+    }
+}
+
+fn listen(jobs: &mpsc::Sender<Box<Job>>, stopped: &AtomicU64) {
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        match decode(&line) {
+            Ok(Order::Run(job)) => {
+                if jobs.send(job).is_err() {
+                    break;
+                }
+            }
+            Ok(Order::Stop { job }) => stopped.store(job, Ordering::Relaxed),
+            Err(error) => {
+                eprintln!("the parent sent what is no order ({error}): {line}");
+                std::process::exit(1);
+            }
+        }
+    }
+    // The parent is done, or gone. The job in progress, if there is one, is of no use to anybody.
+    std::process::exit(0);
+}
+
+fn perform(job: Job, stopped: &Arc<AtomicU64>) -> Result<Outcome, PeerError> {
+    let peer = peers::find(&job.peer)
+        .ok_or_else(|| format!("there is no peer {}; there are: {}", job.peer, peers::names()))?;
+    let session =
+        Session { local: job.local, remote: job.remote, hello: job.hello, job: job.job, stopped: Arc::clone(stopped) };
+    match job.spec.bench {
+        Bench::Lat => peer.latency(job.side, &job.spec, &session),
+        Bench::Bw | Bench::BwCopy | Bench::Rate => peer.stream(job.side, &job.spec, &session),
+    }
+}
+
+fn say(answer: &Answer) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(encode(answer).as_bytes())?;
+    out.flush()
+}
+
+/// An error with all that caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_line = cause.to_string();
+        // Some errors already print their source.
+        if !line.ends_with(&cause_line) {
+            line = format!("{line}: {cause_line}");
+        }
+        source = cause.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::job;
+
+    #[test]
+    fn an_unknown_peer_is_an_error_that_lists_the_known() {
+        let mut job = job();
+        job.peer = "carrier-pigeon".into();
+        let error = perform(job, &Arc::default()).unwrap_err().to_string();
+        assert!(error.contains("carrier-pigeon") && error.contains("floor, "), "{error}");
+    }
+
+    #[test]
+    fn a_stop_reaches_its_own_job_and_no_later_one() {
+        let stopped = Arc::new(AtomicU64::new(0));
+        let job = job();
+        let mut session =
+            Session { local: job.local, remote: job.remote, hello: job.hello, job: 2, stopped: Arc::clone(&stopped) };
+        stopped.store(1, Ordering::Relaxed);
+        assert!(!session.stopped());
+        stopped.store(2, Ordering::Relaxed);
+        assert!(session.stopped());
+        session.job = 3;
+        assert!(!session.stopped());
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("binding vh1")]
+        struct Outer(#[source] io::Error);
+        let outer = Outer(io::Error::other("busy"));
+        assert_eq!(chain(&outer), "binding vh1: busy");
+    }
+}

@@ -1,0 +1,228 @@
+//! Runs `vmmc-bench` as a user does, on labs of its own, and looks at what it reports and what it leaves
+//! behind. Asserts nothing about time. Needs root and two cores, and fails without them.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Two runs at once would fight over the cores.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bench(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc-bench"));
+    command.args(arguments.split(' '));
+    command
+}
+
+fn succeed(arguments: &str, json: &Path) -> (Vec<Value>, Output) {
+    let output = bench(arguments).arg("--json").arg(json).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "vmmc-bench {arguments}: {stderr}");
+    let text = fs::read_to_string(json).unwrap();
+    (serde_json::from_str(&text).expect(&text), output)
+}
+
+fn assert_row(row: &Value) {
+    let object = row.as_object().expect("a row is an object");
+    assert_eq!(object.len(), 9, "{row}");
+    for key in ["bench", "peer", "metric", "unit"] {
+        assert!(object[key].is_string(), "{key} in {row}");
+    }
+    for key in ["mtu", "size"] {
+        assert!(object[key].is_u64(), "{key} in {row}");
+    }
+    assert!(object["value"].as_f64().is_some_and(|v| v > 0.0), "{row}");
+    for key in ["vs_floor", "vs_tcp"] {
+        assert!(object[key].is_null() || object[key].as_f64().is_some_and(|v| v > 0.0), "{row}");
+    }
+}
+
+fn has(rows: &[Value], bench: &str, peer: &str, metric: &str, unit: &str) -> bool {
+    rows.iter().any(|r| r["bench"] == bench && r["peer"] == peer && r["metric"] == metric && r["unit"] == unit)
+}
+
+#[test]
+fn latency_of_floor_and_tcp() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("lat.json");
+    let hgrm = directory.path().join("histograms");
+    let arguments = format!("lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 300 --hgrm {}", hgrm.display());
+    let (rows, output) = succeed(&arguments, &json);
+    rows.iter().for_each(assert_row);
+    assert_eq!(rows.len(), 2 * 2 * 3);
+    for peer in ["floor", "tcp"] {
+        for metric in ["p50", "p99", "p999"] {
+            assert!(has(&rows, "lat", peer, metric, "us"), "{peer} {metric}");
+        }
+        assert!(hgrm.join(format!("{peer}-lat-64b-mtu1500.hgrm")).is_file());
+    }
+    assert!(rows.iter().all(|r| r["vs_floor"].is_number() && r["vs_tcp"].is_number()));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("vs floor"));
+}
+
+#[test]
+fn the_floor_at_any_mtu() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("floor.json");
+    fs::write(&json, "x".repeat(100_000)).unwrap();
+    let arguments = "floor --mtu 1280,3814,3815,65535 --rounds 1 --samples 100 --duration 50";
+    let (rows, _) = succeed(arguments, &json);
+    rows.iter().for_each(assert_row);
+    assert_eq!(rows.len(), 4 * (3 + 1 + 1 + 1));
+    assert!(has(&rows, "rate", "floor", "rate", "packets/s"));
+    assert!(has(&rows, "bw", "floor", "bandwidth", "Gbit/s"));
+    assert!(has(&rows, "bw-copy", "floor", "bandwidth", "Gbit/s"));
+    assert!(rows.iter().all(|r| r["vs_tcp"].is_null()));
+}
+
+#[test]
+fn bandwidth_of_messages_larger_than_a_packet() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("bw.json");
+    let arguments = "bw --peers floor,tcp --size 100,1MiB --mtu 9000 --rounds 1 --duration 50";
+    let (rows, _) = succeed(arguments, &json);
+    rows.iter().for_each(assert_row);
+    assert!(has(&rows, "bw", "tcp", "bandwidth", "Gbit/s"));
+    assert!(!has(&rows, "bw-copy", "tcp", "bandwidth", "Gbit/s"));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_out_at_once() {
+    let output = bench("lat --json /nonexistent/x.json").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("/nonexistent/x.json"), "{stderr}");
+}
+
+#[test]
+fn a_worker_is_not_started_by_hand() {
+    let output = bench("worker --core 0 --parent 1").stdin(Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("by hand"), "{stderr}");
+}
+
+/// A run that lasts for minutes unless something ends it, with both of its workers at work.
+struct Long {
+    run: Child,
+    workers: Vec<u32>,
+}
+
+fn long() -> Long {
+    let mut run = bench("bw --peers tcp --rounds 1 --duration 300000")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    loop {
+        let workers = workers(run.id());
+        // Both have begun to spin.
+        if workers.len() == 2 && workers.iter().all(|&w| cpu_ticks(w) > 10) {
+            return Long { run, workers };
+        }
+        if start.elapsed() > Duration::from_secs(60) || run.try_wait().unwrap().is_some() {
+            let _ = run.kill();
+            panic!("the run did not get going: {}", stderr(&mut run));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes that were started as workers of `parent`.
+fn workers(parent: u32) -> Vec<u32> {
+    let ours = "\0worker\0--core\0";
+    let parent = format!("\0--parent\0{parent}\0");
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            // While it still says `ip netns exec` it is not a worker yet.
+            line.contains(ours) && line.ends_with(&parent) && !line.contains("\0netns\0")
+        })
+        .collect()
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    after_name.split(' ').skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
+}
+
+fn stderr(run: &mut Child) -> String {
+    let mut text = String::new();
+    run.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+fn await_no_workers(parent: u32) {
+    let start = Instant::now();
+    while !workers(parent).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20), "workers outlive their parent");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn namespaces_of(parent: u32) -> Vec<String> {
+    let prefix = format!("vmmctmp-{parent}-");
+    fs::read_dir("/run/netns")
+        .map(|d| d.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect::<Vec<_>>())
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| name.starts_with(&prefix))
+        .collect()
+}
+
+#[test]
+fn a_worker_that_is_killed_ends_the_run_with_an_error() {
+    let _alone = alone();
+    let Long { mut run, workers } = long();
+    signal(workers[0], Signal::KILL);
+    let status = run.wait().unwrap();
+    let text = stderr(&mut run);
+    // Which of the two was hit decides who notices: the parent, or the other side of the connection.
+    assert!(!status.success() && (text.contains("signal: 9") || text.contains("TCP")), "{text}");
+    await_no_workers(run.id());
+    assert!(namespaces_of(run.id()).is_empty());
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let _alone = alone();
+    let Long { mut run, .. } = long();
+    assert!(!namespaces_of(run.id()).is_empty());
+    signal(run.id(), Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    await_no_workers(run.id());
+    assert!(namespaces_of(run.id()).is_empty());
+}
+
+#[test]
+fn workers_do_not_outlive_a_parent_that_is_killed() {
+    let _alone = alone();
+    let Long { mut run, .. } = long();
+    signal(run.id(), Signal::KILL);
+    run.wait().unwrap();
+    await_no_workers(run.id());
+    // The next run removes the lab of the one that could not.
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = "lat --peers tcp --rounds 1 --samples 10";
+    succeed(arguments, &directory.path().join("lat.json"));
+    assert!(namespaces_of(run.id()).is_empty());
+}
