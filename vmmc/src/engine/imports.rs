@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::EngineError;
 use super::slab::Slab;
+use super::{EngineError, Key};
 use crate::link::LinkEnd;
 use crate::wire::record::ImportStatus;
 
@@ -36,6 +36,7 @@ pub(crate) enum ImportState {
 #[derive(Debug)]
 pub(crate) struct Import {
     pub name: String,
+    pub key: Key,
     pub peer: SocketAddr,
     /// Our token of the link to the peer.
     pub link: u64,
@@ -112,6 +113,17 @@ impl Imports {
             };
             import.fail(EngineError::Revoked { peer: import.peer, name: import.name.clone() });
         }
+    }
+
+    /// Moves the imports that wait for an answer from one link to another: what to ask there.
+    pub(crate) fn move_waiting(&mut self, from: u64, to: u64) -> Vec<(u32, Key, String)> {
+        let waiting = self.slab.iter_mut().filter(|(_, i)| i.link == from && i.state == ImportState::Waiting);
+        waiting
+            .map(|(id, import)| {
+                import.link = to;
+                (id, import.key, import.name.clone())
+            })
+            .collect()
     }
 
     /// A link has ended, and its imports with it.

@@ -377,7 +377,9 @@ impl Engine {
             What::Reset => self.on_reset(port, &datagram, &header),
             What::Unknown => self.send_reset(now, port, &datagram, &header),
             What::Link(sack) => {
-                self.promote(header.token, port);
+                if !self.promote(now, port, header.token) {
+                    return Some(packet);
+                }
                 self.list(place);
                 let Some(peer) = self.peers[place].as_deref_mut() else {
                     return Some(packet);
@@ -516,15 +518,41 @@ impl Engine {
         Some(token)
     }
 
-    /// A half-open link's peer is really there: this is the link to it now. An older one has been survived.
-    fn promote(&mut self, token: u64, port: &mut dyn Port) {
-        let Some(address) = self.peer(token).filter(|p| p.link.is_half_open()).map(|p| p.link.peer()) else {
-            return;
-        };
-        self.half_open.retain(|&t| t != token);
-        if let Some(old) = self.by_address.insert(address, token) {
+    /// If this is the first packet on a half-open link, its peer is really there, and this becomes the link to it. Returns
+    /// whether the packet is to be processed.
+    ///
+    /// When both sides open at the same moment, each may have a link of its own making and one of the other's. Both
+    /// then keep the one that the lower address made.
+    fn promote(&mut self, now: Time, port: &mut dyn Port, token: u64) -> bool {
+        let Some(new) = self.peer(token).filter(|p| p.link.is_half_open()) else { return true };
+        let (address, incarnation) = (new.link.peer(), new.link.peer_incarnation());
+        let local = self.config.local;
+        if let Some(&old) = self.by_address.get(&address)
+            && let Some(rival) = self.peer_mut(old)
+        {
+            let unopened = !rival.link.is_open();
+            let twin = !unopened && rival.link.is_initiated() && rival.link.peer_incarnation() == incarnation;
+            if twin && local < address {
+                // Unless the peer has lost it: then it says so, and the next packet gets through.
+                rival.link.doubt(now, port);
+                self.list(place_of(old));
+                return false;
+            }
+            if unopened || twin {
+                self.move_requests(old, token);
+            }
             self.end(old, LinkEnd::Restarted, port);
-            self.by_address.insert(address, token);
+        }
+        self.half_open.retain(|&t| t != token);
+        self.by_address.insert(address, token);
+        true
+    }
+
+    /// Imports that wait for an answer on one link ask again on another.
+    fn move_requests(&mut self, from: u64, to: u64) {
+        for (request, key, name) in self.imports.move_waiting(from, to) {
+            let record = Record::Import { request, key: key.to_bytes(), name: name.len() as u16 };
+            self.tell(to, record, name.as_bytes());
         }
     }
 

@@ -58,7 +58,8 @@ impl Engine {
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(EngineError::BadName { name: name.to_owned() });
         }
-        let import = |link, state| Import { name: name.to_owned(), peer, link, state, grant: None, refused_from: None };
+        let import =
+            |link, state| Import { name: name.to_owned(), key, peer, link, state, grant: None, refused_from: None };
         if peer == self.config.local {
             let state = match self.exports.find(name.as_bytes()) {
                 None => {

@@ -82,6 +82,8 @@ impl Link {
             incarnation,
             token,
             remote_token: 0,
+            peer_incarnation: 0,
+            initiated: matches!(state, State::Opening { .. }),
             state,
             mtu,
             options: config.options,
@@ -111,10 +113,12 @@ impl Link {
         !self.has_met()
     }
 
-    /// Learns who is on the other side, and that packets of `hello.mtu` bytes arrive from there.
+    /// Learns who is on the other side, and that packets of `hello.mtu` bytes arrive from there. While the link isn't open,
+    /// the latest to say so is believed: a WELCOME can only be of somebody who has seen our HELLO.
     pub fn meet(&mut self, hello: &Hello) {
-        if !self.has_met() {
-            self.remote_token = hello.token;
+        let opening = matches!(self.state, State::Opening { .. } | State::HalfOpen { .. });
+        if opening && !self.knows(hello) {
+            (self.remote_token, self.peer_incarnation) = (hello.token, hello.incarnation);
             self.receiver = Receiver::new(beyond_zero(hello.first), self.config.credit);
         }
         self.mtu = self.config.mtu.min(hello.mtu.into());
@@ -131,7 +135,7 @@ impl Link {
         let State::Opening { .. } = self.state else {
             return self.knows(hello);
         };
-        if hello.peer_incarnation != self.incarnation || (self.has_met() && !self.knows(hello)) {
+        if hello.peer_incarnation != self.incarnation {
             return false;
         }
         self.meet(hello);

@@ -129,6 +129,9 @@ pub struct Link {
     incarnation: u64,
     token: u64,
     remote_token: u64,
+    peer_incarnation: u64,
+    /// This side sent the first HELLO.
+    initiated: bool,
     state: State,
     mtu: usize,
     options: Options,
@@ -163,6 +166,16 @@ impl Link {
     /// Whether DATA may be exchanged.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// Whether this side opened the link.
+    pub fn is_initiated(&self) -> bool {
+        self.initiated
+    }
+
+    /// The peer's incarnation; 0 while it isn't known.
+    pub fn peer_incarnation(&self) -> u64 {
+        self.peer_incarnation
     }
 
     /// Whether this side has only answered a HELLO so far.
@@ -432,12 +445,24 @@ impl Link {
             self.resend(now, sequence, port);
         }
         if now >= self.heard_at.max(self.probe_at) + self.config.peer_timeout / 4 {
-            self.probe_at = now;
-            self.asked_at.get_or_insert(now);
-            self.emit_ack(now, port, true);
+            self.probe(now, port);
         }
         self.acknowledge(now, port);
         None
+    }
+
+    /// Asks the peer whether it is there: it answers with an acknowledgement, or RESET when it has lost the link.
+    fn probe(&mut self, now: Time, port: &mut dyn Port) {
+        self.probe_at = now;
+        self.asked_at.get_or_insert(now);
+        self.emit_ack(now, port, true);
+    }
+
+    /// There is reason to doubt that the peer still has the link: asks it, but not all the time.
+    pub fn doubt(&mut self, now: Time, port: &mut dyn Port) {
+        if now.since(self.probe_at) >= INITIAL_RTO {
+            self.probe(now, port);
+        }
     }
 
     /// When [`Link::tick`] has something to do.

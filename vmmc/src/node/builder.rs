@@ -34,7 +34,7 @@ pub struct Builder {
     interface: Option<String>,
     address: Option<IpAddr>,
     port: u16,
-    queue: u32,
+    queue: Option<u32>,
     mtu: Option<usize>,
     arena: usize,
     progress: Progress,
@@ -51,7 +51,7 @@ impl Builder {
             interface: None,
             address: None,
             port: DEFAULT_PORT,
-            queue: 0,
+            queue: None,
             mtu: None,
             arena: 64 << 20,
             progress: Progress::Caller,
@@ -81,9 +81,10 @@ impl Builder {
         self
     }
 
-    /// The interface's queue. Default: 0.
+    /// Use only this queue of the interface. Default: all of them, because which one a packet arrives on is for the NIC to
+    /// decide; restrict a node to one only where the NIC is configured to steer its packets there.
     pub fn queue(mut self, queue: u32) -> Builder {
-        self.queue = queue;
+        self.queue = Some(queue);
         self
     }
 

@@ -56,8 +56,8 @@ impl Resolve for KernelResolver {
 }
 
 impl Lane {
-    /// Opens queue `queue` of `interface`: an AF_XDP socket, and the eBPF program that steers UDP packets to `address` and
-    /// `udp_port` into it. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. `address` defaults to the interface's first; `mtu`, in bytes of
+    /// Opens `interface`: AF_XDP sockets on all its queues, or on `queue` alone, and the eBPF program that steers UDP packets to `address` and
+    /// `udp_port` into them. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. `address` defaults to the interface's first; `mtu`, in bytes of
     /// IP packet, to the interface's.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Lane {
     /// missing.
     pub fn open(
         interface: &str,
-        queue: u32,
+        queue: Option<u32>,
         address: Option<IpAddr>,
         udp_port: u16,
         mtu: Option<usize>,
@@ -101,8 +101,11 @@ impl Lane {
         // The program first: who holds the interface is the more telling error.
         let target = Target { interface: interface.to_owned(), ifindex: found.index, address, port: udp_port };
         let steering = Steering::attach(&target)?;
-        let port = EagerPort::open(interface, queue, mtu)?;
-        steering.register(queue, port.socket())?;
+        let queues: Vec<u32> = queue.map_or_else(|| (0..found.rx_queues.max(1)).collect(), |queue| vec![queue]);
+        let port = EagerPort::open(interface, &queues, mtu)?;
+        for (queue, socket) in port.sockets() {
+            steering.register(queue, socket)?;
+        }
         info!(target: "vmmc::node", interface, %address, udp_port, mtu, mode = %steering.mode(), "interface open");
         let binding = Some(port.binding());
         let mac = found.mac;
