@@ -64,16 +64,10 @@ fn header_arguments() -> Vec<String> {
     let variable = |name| env::var(name).unwrap_or_default();
     let triple = match variable("CARGO_CFG_TARGET_ARCH").as_str() {
         "arm" => "arm-linux-gnueabihf".to_owned(),
-        "powerpc64" if variable("CARGO_CFG_TARGET_ENDIAN") == "little" => {
-            "powerpc64le-linux-gnu".to_owned()
-        }
+        "powerpc64" if variable("CARGO_CFG_TARGET_ENDIAN") == "little" => "powerpc64le-linux-gnu".to_owned(),
         "x86" => "i386-linux-gnu".to_owned(),
         architecture => format!("{architecture}-linux-gnu"),
     };
     let directory = Path::new("/usr/include").join(triple);
-    if directory.is_dir() {
-        vec![format!("-I{}", directory.display())]
-    } else {
-        Vec::new()
-    }
+    if directory.is_dir() { vec![format!("-I{}", directory.display())] } else { Vec::new() }
 }

@@ -1,9 +1,9 @@
 //! What can go wrong, and what to do about it.
 
-use std::{fs, net::IpAddr};
+use std::{fs, io, net::IpAddr};
 
 use libbpf_rs::ErrorKind;
-use rustix::thread::CapabilitySet;
+use rustix::{io::Errno, thread::CapabilitySet};
 
 use crate::Holder;
 
@@ -82,18 +82,12 @@ pub enum SteeringError {
          target libbpf)"
     )]
     Load(String),
-    /// The interface could not take the program for another reason.
-    #[error(
-        "the steering program can't be attached to {interface}: {reason}. Drivers refuse XDP programs \
-         while settings are in their way: fewer receive queues than the peer or the CPUs want \
-         (`ethtool -L {interface} combined N`), a large MTU (`ip link set dev {interface} mtu 1500`), \
-         or receive offloads (`ethtool -K {interface} lro off`); the kernel's log may say more \
-         (`dmesg`)"
-    )]
+    /// The interface could take the program in neither mode, or not for another reason.
+    #[error("the steering program can't be attached to {interface}: {reason}")]
     Attach {
         /// The interface.
         interface: String,
-        /// The kernel's reason.
+        /// The kernel's reason, or reasons, and what may help.
         reason: String,
     },
     /// A socket could not be given a queue.
@@ -119,43 +113,70 @@ pub enum SteeringError {
 
 impl SteeringError {
     pub(crate) fn loading(error: &libbpf_rs::Error) -> Self {
-        Self::privilege_or_kernel(error).unwrap_or_else(|| Self::Load(format!("{error:#}")))
+        let denied = error.kind() == ErrorKind::PermissionDenied;
+        Self::privilege_or_kernel(denied).unwrap_or_else(|| Self::Load(format!("{error:#}")))
     }
 
-    pub(crate) fn attaching(interface: &str, error: &libbpf_rs::Error) -> Self {
-        Self::privilege_or_kernel(error).unwrap_or_else(|| Self::Attach {
-            interface: interface.to_owned(),
-            reason: format!("{error:#}"),
-        })
+    pub(crate) fn attaching(interface: &str, reason: String) -> Self {
+        Self::Attach { interface: interface.to_owned(), reason }
+    }
+
+    /// The driver refuses the program, and so does the kernel in front of the network stack.
+    pub(crate) fn attaching_in_any_mode(interface: &str, driver: &io::Error, generic: &io::Error) -> Self {
+        let advice = driver_advice(interface);
+        Self::attaching(interface, format!("the driver says {driver}, and generic mode fails with {generic}. {advice}"))
+    }
+
+    /// An error of attaching, unless it is the driver's refusal of the program, which another mode may
+    /// get around. It is not that if permission is missing, if the place is taken (on the interface or
+    /// on one stacked on it), if the interface has gone, or if the process has no file descriptor left.
+    pub(crate) fn not_of_the_driver(interface: &str, error: &io::Error) -> Option<Self> {
+        if let Some(cause) = Self::privilege_or_kernel(error.kind() == io::ErrorKind::PermissionDenied) {
+            return Some(cause);
+        }
+        match Errno::from_io_error(error)? {
+            Errno::EXIST => Some(Self::attaching(
+                interface,
+                format!(
+                    "{error}. An interface stacked on it, such as a bridge or a bond, may run an XDP program: \
+                     `ip link` shows it"
+                ),
+            )),
+            Errno::PERM | Errno::ACCESS | Errno::BUSY | Errno::NODEV | Errno::NFILE | Errno::MFILE => {
+                Some(Self::attaching(interface, error.to_string()))
+            }
+            _ => None,
+        }
     }
 
     /// The kernel says EPERM and EINVAL for much else too: only what is true of this process and this
     /// kernel is blamed.
-    fn privilege_or_kernel(error: &libbpf_rs::Error) -> Option<Self> {
-        if error.kind() == ErrorKind::PermissionDenied {
+    fn privilege_or_kernel(denied: bool) -> Option<Self> {
+        if denied {
             let missing = missing_capabilities()?;
             return Some(Self::Privilege { missing });
         }
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease")
-            .ok()?
-            .trim()
-            .to_owned();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.trim().to_owned();
         (version(&release)? < OLDEST_KERNEL).then_some(Self::Kernel { release })
     }
+}
+
+/// What to do about a driver that has XDP and refuses a program.
+pub(crate) fn driver_advice(interface: &str) -> String {
+    format!(
+        "Drivers refuse XDP programs while settings are in their way: fewer receive queues than the peer \
+         or the CPUs want (`ethtool -L {interface} combined N`), a large MTU (`ip link set dev {interface} \
+         mtu 1500`), or receive offloads (`ethtool -K {interface} lro off`); the kernel's log may say more \
+         (`dmesg`)"
+    )
 }
 
 /// Which of the capabilities needed this thread has not.
 fn missing_capabilities() -> Option<String> {
     let have = rustix::thread::capabilities(None).ok()?.effective;
-    let needed = [
-        (CapabilitySet::BPF, "CAP_BPF"),
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-    ];
-    let missing: Vec<_> = needed
-        .iter()
-        .filter(|(capability, _)| !have.contains(*capability))
-        .map(|(_, name)| *name)
-        .collect();
+    let needed = [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
+    let missing: Vec<_> =
+        needed.iter().filter(|(capability, _)| !have.contains(*capability)).map(|(_, name)| *name).collect();
     (!missing.is_empty()).then(|| missing.join(" and "))
 }
 

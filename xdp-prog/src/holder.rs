@@ -43,12 +43,7 @@ pub struct Holder {
 impl Holder {
     /// Fills in what can be found out about the program `attached` tells of.
     pub(crate) fn find(target: &Target, attached: &bpf_xdp_query_opts) -> Option<Self> {
-        let ids = [
-            attached.drv_prog_id,
-            attached.skb_prog_id,
-            attached.hw_prog_id,
-            attached.prog_id,
-        ];
+        let ids = [attached.drv_prog_id, attached.skb_prog_id, attached.hw_prog_id, attached.prog_id];
         let program_id = ids.into_iter().find(|&id| id != 0)?;
         let program_name = ProgInfoIter::default()
             .find(|program| program.id == program_id)
@@ -76,17 +71,12 @@ impl Holder {
 
     /// How to get rid of it.
     pub fn remedy(&self) -> String {
-        let Self {
-            interface,
-            generic,
-            link_id,
-            ..
-        } = self;
+        let Self { interface, generic, link_id, .. } = self;
         match (link_id, self.processes.is_empty()) {
             (Some(_), false) => "stop that process".to_owned(),
-            (Some(link), true) => format!(
-                "no process that is visible here keeps its link open: `bpftool link detach id {link}`"
-            ),
+            (Some(link), true) => {
+                format!("no process that is visible here keeps its link open: `bpftool link detach id {link}`")
+            }
             (None, _) => {
                 let mode = if *generic { "xdpgeneric" } else { "xdp" };
                 format!("remove it with `ip link set dev {interface} {mode} off`")
@@ -115,9 +105,8 @@ impl fmt::Display for Holder {
 fn processes_with_link(link_id: u32) -> Vec<Process> {
     let wanted = format!("link_id:\t{link_id}");
     let holds_link = |process: &Path| {
-        entries(&process.join("fdinfo")).any(|file| {
-            fs::read_to_string(file).is_ok_and(|text| text.lines().any(|line| line == wanted))
-        })
+        entries(&process.join("fdinfo"))
+            .any(|file| fs::read_to_string(file).is_ok_and(|text| text.lines().any(|line| line == wanted)))
     };
     let mut found: Vec<Process> = entries(Path::new("/proc"))
         .filter_map(|process| {
@@ -136,11 +125,7 @@ fn processes_with_link(link_id: u32) -> Vec<Process> {
 
 /// A directory's entries; none if it can't be read, since processes end while one looks.
 fn entries(directory: &Path) -> impl Iterator<Item = std::path::PathBuf> + use<> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 #[cfg(test)]
@@ -154,54 +139,27 @@ mod tests {
             program_name: "filter".into(),
             generic: false,
             link_id,
-            processes: pids
-                .iter()
-                .map(|&pid| Process {
-                    pid,
-                    command: "cat".into(),
-                })
-                .collect(),
+            processes: pids.iter().map(|&pid| Process { pid, command: "cat".into() }).collect(),
         }
     }
 
     #[test]
     fn names_program_and_processes() {
-        assert_eq!(
-            holder(None, &[]).to_string(),
-            "XDP program \"filter\" (id 12)"
-        );
+        assert_eq!(holder(None, &[]).to_string(), "XDP program \"filter\" (id 12)");
         assert_eq!(
             holder(Some(3), &[7, 9]).to_string(),
             "XDP program \"filter\" (id 12), held by process 7 (cat) and 9 (cat)"
         );
-        let nameless = Holder {
-            program_name: String::new(),
-            ..holder(None, &[])
-        };
+        let nameless = Holder { program_name: String::new(), ..holder(None, &[]) };
         assert_eq!(nameless.to_string(), "XDP program (id 12)");
     }
 
     #[test]
     fn the_remedy_fits_the_way_it_is_attached() {
         assert_eq!(holder(Some(3), &[7]).remedy(), "stop that process");
-        assert!(
-            holder(Some(3), &[])
-                .remedy()
-                .contains("bpftool link detach id 3")
-        );
-        assert!(
-            holder(None, &[])
-                .remedy()
-                .contains("`ip link set dev eth0 xdp off`")
-        );
-        let generic = Holder {
-            generic: true,
-            ..holder(None, &[])
-        };
-        assert!(
-            generic
-                .remedy()
-                .contains("`ip link set dev eth0 xdpgeneric off`")
-        );
+        assert!(holder(Some(3), &[]).remedy().contains("bpftool link detach id 3"));
+        assert!(holder(None, &[]).remedy().contains("`ip link set dev eth0 xdp off`"));
+        let generic = Holder { generic: true, ..holder(None, &[]) };
+        assert!(generic.remedy().contains("`ip link set dev eth0 xdpgeneric off`"));
     }
 }

@@ -29,8 +29,15 @@
 //! [`Steering::attach`] is file descriptors, and using them ([`Steering::register`],
 //! [`Steering::counters`]) needs none. The program needs Linux 5.18.
 //!
-//! The program stays attached as long as its [`Steering`] lives. It hangs on a `bpf_link`, which the
-//! kernel closes with the process, however that ends: nothing is left behind by `kill -9`.
+//! It runs in the driver (native mode) where it can. Where the driver has no XDP, or refuses the program
+//! as the interface is configured (too few receive queues, a large MTU, receive offloads), it runs in
+//! front of the network stack (generic mode), which works on any interface and is slower. Generic mode
+//! is never silent: a warning to `tracing` says why and what gives native mode, and
+//! [`Steering::mode`] tells which it is. Nothing but a driver's refusal leads there: a lack of
+//! privilege, an interface that is absent or taken, and a program that can't be loaded are errors.
+//!
+//! The program stays attached as long as its [`Steering`] lives. In both modes it hangs on a `bpf_link`,
+//! which the kernel closes with the process, however that ends: nothing is left behind by `kill -9`.
 //!
 //! # Example
 //!
@@ -59,6 +66,7 @@
 
 mod error;
 mod holder;
+mod link;
 mod log;
 mod maps;
 mod program;
@@ -73,13 +81,7 @@ pub use steering::{Mode, Steering, Target};
 pub use verdicts::Verdicts;
 
 /// What libbpf-cargo generates from `steer.bpf.c`.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unsafe_code,
-    clippy::all,
-    clippy::undocumented_unsafe_blocks
-)]
+#[allow(missing_docs, unreachable_pub, unsafe_code, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
 }

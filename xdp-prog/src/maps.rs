@@ -23,10 +23,7 @@ impl Maps {
     pub(crate) fn of(skeleton: &SteerSkel<'_>) -> Result<Self, libbpf_rs::Error> {
         let sockets = MapHandle::try_from(&*skeleton.maps.sockets)?;
         debug_assert_eq!(sockets.max_entries(), MAX_QUEUES);
-        Ok(Self {
-            sockets,
-            verdicts: MapHandle::try_from(&*skeleton.maps.verdicts)?,
-        })
+        Ok(Self { sockets, verdicts: MapHandle::try_from(&*skeleton.maps.verdicts)? })
     }
 
     /// The map of the sockets itself.
@@ -45,16 +42,14 @@ impl Maps {
     /// [`MAX_QUEUES`].
     pub fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
         let value = socket.as_raw_fd().to_ne_bytes();
-        self.sockets
-            .update(&queue.to_ne_bytes(), &value, MapFlags::ANY)
-            .map_err(|error| {
-                let reason = if queue >= MAX_QUEUES {
-                    format!("queues are numbered from 0 to {}", MAX_QUEUES - 1)
-                } else {
-                    format!("is it an AF_XDP socket? {error:#}")
-                };
-                SteeringError::Register { queue, reason }
-            })
+        self.sockets.update(&queue.to_ne_bytes(), &value, MapFlags::ANY).map_err(|error| {
+            let reason = if queue >= MAX_QUEUES {
+                format!("queues are numbered from 0 to {}", MAX_QUEUES - 1)
+            } else {
+                format!("is it an AF_XDP socket? {error:#}")
+            };
+            SteeringError::Register { queue, reason }
+        })
     }
 
     /// The counters, summed over all CPUs. Does not block; frames may be counted meanwhile, so that
@@ -71,11 +66,7 @@ impl Maps {
                 .lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|error| SteeringError::Counters(format!("{error:#}")))?
                 .ok_or_else(|| SteeringError::Counters(format!("there is no counter {key}")))?;
-            *count = per_cpu
-                .iter()
-                .filter_map(|value| value.as_slice().try_into().ok())
-                .map(u64::from_ne_bytes)
-                .sum();
+            *count = per_cpu.iter().filter_map(|value| value.as_slice().try_into().ok()).map(u64::from_ne_bytes).sum();
         }
         Ok(Verdicts::from_counts(counts))
     }

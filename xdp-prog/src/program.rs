@@ -3,15 +3,17 @@
 //! Most users want [`Steering::attach`], which does all of it. A loaded program by itself is for
 //! trying it on frames that are in memory, not on a wire.
 
-use std::{fmt, mem::MaybeUninit, net::IpAddr};
+use std::{fmt, io, mem::MaybeUninit, net::IpAddr, os::fd::AsFd};
 
 use libbpf_rs::{
-    Link, OpenObject, ProgramInput,
+    OpenObject, ProgramInput,
     skel::{OpenSkel, SkelBuilder},
 };
 
 use crate::{
-    Maps, Steering, SteeringError, Target, log,
+    Maps, Steering, SteeringError, Target,
+    link::{Link, Placement},
+    log,
     skeleton::{SteerSkel, SteerSkelBuilder},
 };
 
@@ -67,30 +69,17 @@ impl<'storage> Program<'storage> {
     /// [`SteeringError::Address`] if no packet can be for that address and port,
     /// [`SteeringError::Privilege`], [`SteeringError::Kernel`] if it is too old, or
     /// [`SteeringError::Load`].
-    pub fn load(
-        storage: &'storage mut Storage,
-        address: IpAddr,
-        port: u16,
-    ) -> Result<Self, SteeringError> {
+    pub fn load(storage: &'storage mut Storage, address: IpAddr, port: u16) -> Result<Self, SteeringError> {
         if address.is_unspecified() || address.is_multicast() || port == 0 {
             return Err(SteeringError::Address { address, port });
         }
         log::redirect();
-        Self::load_object(storage, address.to_canonical(), port)
-            .map_err(|error| SteeringError::loading(&error))
+        Self::load_object(storage, address.to_canonical(), port).map_err(|error| SteeringError::loading(&error))
     }
 
-    fn load_object(
-        storage: &'storage mut Storage,
-        address: IpAddr,
-        port: u16,
-    ) -> Result<Self, libbpf_rs::Error> {
+    fn load_object(storage: &'storage mut Storage, address: IpAddr, port: u16) -> Result<Self, libbpf_rs::Error> {
         let mut open = SteerSkelBuilder::default().open(&mut storage.0)?;
-        let node = open
-            .maps
-            .rodata_data
-            .as_deref_mut()
-            .expect("the skeleton maps its constants");
+        let node = open.maps.rodata_data.as_deref_mut().expect("the skeleton maps its constants");
         node.node_port = port.to_be();
         (node.node_version, node.node_address) = match address {
             IpAddr::V4(v4) => (4, [u32::from_ne_bytes(v4.octets()), 0, 0, 0]),
@@ -101,10 +90,7 @@ impl<'storage> Program<'storage> {
             }
         };
         let skeleton = open.load()?;
-        Ok(Self {
-            maps: Maps::of(&skeleton)?,
-            skeleton,
-        })
+        Ok(Self { maps: Maps::of(&skeleton)?, skeleton })
     }
 
     /// Runs the program on `frame`, from the Ethernet header on, as if it had arrived on queue 0
@@ -115,19 +101,13 @@ impl<'storage> Program<'storage> {
     ///
     /// [`SteeringError::Run`] if `frame` has less than the 14 bytes of an Ethernet header.
     pub fn run(&self, frame: &[u8]) -> Result<Action, SteeringError> {
-        let input = ProgramInput {
-            data_in: Some(frame),
-            ..Default::default()
-        };
+        let input = ProgramInput { data_in: Some(frame), ..Default::default() };
         let output = self
             .skeleton
             .progs
             .vmmc_steer
             .test_run(input)
-            .map_err(|error| SteeringError::Run {
-                length: frame.len(),
-                reason: format!("{error:#}"),
-            })?;
+            .map_err(|error| SteeringError::Run { length: frame.len(), reason: format!("{error:#}") })?;
         match output.return_value {
             libbpf_rs::libbpf_sys::XDP_PASS => Ok(Action::Pass),
             libbpf_rs::libbpf_sys::XDP_REDIRECT => Ok(Action::Redirect),
@@ -153,10 +133,8 @@ impl<'storage> Program<'storage> {
         Steering::attach_program(self, target)
     }
 
-    /// With no flags the kernel attaches in the driver if that has XDP at all, and in front of the
-    /// network stack if not.
-    pub(crate) fn link(&self, ifindex: i32) -> Result<Link, libbpf_rs::Error> {
-        self.skeleton.progs.vmmc_steer.attach_xdp(ifindex)
+    pub(crate) fn link(&self, ifindex: i32, placement: Placement) -> io::Result<Link> {
+        Link::create(self.skeleton.progs.vmmc_steer.as_fd(), ifindex, placement)
     }
 
     pub(crate) fn into_maps(self) -> Maps {
@@ -166,8 +144,6 @@ impl<'storage> Program<'storage> {
 
 impl fmt::Debug for Program<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program")
-            .field("maps", &self.maps)
-            .finish_non_exhaustive()
+        f.debug_struct("Program").field("maps", &self.maps).finish_non_exhaustive()
     }
 }

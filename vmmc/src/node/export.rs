@@ -148,7 +148,7 @@ impl Export {
     }
 
     fn take(&self, timeout: Option<Duration>) -> Result<Option<Notification>, Error> {
-        self.handle.shared.wait(timeout, |core, _| Ok(Step::from(core.engine.take_notification(self.id))))
+        self.handle.shared.wait(timeout, |core| Ok(Step::from(core.engine.take_notification(self.id))))
     }
 }
 

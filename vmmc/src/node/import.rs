@@ -43,7 +43,8 @@ impl Import {
         // From here on the import is given back in any case.
         let mut import = Import { handle: handle.clone(), id, peer, name: name.to_owned(), length: 0 };
         // The link gives up by itself: when the peer doesn't answer, and when it dies.
-        let length = shared.wait(None, |core, now| {
+        let length = shared.wait(None, |core| {
+            let now = core.now();
             let (engine, port) = core.parts();
             if engine.deadline() <= now {
                 engine.tick(now, port);
@@ -130,7 +131,8 @@ impl<'a> SendBuilder<'a> {
         let shared = &self.import.handle.shared;
         let id = self.import.id;
         let send = &mut self.send;
-        let ticket = shared.wait(self.timeout, |core, now| {
+        let ticket = shared.wait(self.timeout, |core| {
+            let now = core.now();
             let before = send.done();
             let (engine, port) = core.parts();
             let ticket = engine.send(now, port, id, send)?;
@@ -179,8 +181,8 @@ impl Pending<'_> {
     /// As [`Pending::is_delivered`]; or [`Error::Timeout`].
     pub fn wait(self) -> Result<(), Error> {
         let shared = &self.import.handle.shared;
-        let done = shared
-            .wait(self.timeout, |core, _| Ok(Step::from(core.engine.is_delivered(&self.ticket)?.then_some(()))))?;
+        let done =
+            shared.wait(self.timeout, |core| Ok(Step::from(core.engine.is_delivered(&self.ticket)?.then_some(()))))?;
         done.ok_or(Error::Timeout { what: "acknowledgement", after: self.timeout.unwrap_or_default() })
     }
 }

@@ -28,9 +28,15 @@ use super::lane::Resolve;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::port::eager::Binding;
-use crate::port::{self, Port, RxPacket};
+use crate::port::{self, Descriptors, Port, RxPacket};
 use crate::time::{Clock, Time};
 use crate::wire::frame::Mac;
+
+/// How many turns that find nothing go by from one look at the clock to the next.
+const LOOK_EVERY: u32 = 16;
+
+/// How long a call spins on the thread's doings before it asks for itself again.
+const SPIN_TURN: Duration = Duration::from_micros(5);
 
 /// How far something has come that is waited for.
 pub(super) enum Step<T> {
@@ -54,6 +60,10 @@ pub(super) struct Core {
     pub port: Box<dyn Port>,
     clock: Clock,
     batch: Vec<RxPacket>,
+    /// Turns of driving: the clock is read in every [`LOOK_EVERY`]th that finds no packet.
+    turns: u32,
+    /// The time, if a turn has read it since somebody last asked.
+    looked_at: Option<Time>,
     /// Somebody sleeps in poll(2), or the thread drives.
     led: bool,
     /// Until when the leader sleeps, unless it is woken.
@@ -71,7 +81,7 @@ pub(super) struct Shared {
     /// Counts the times something has happened: followers spin on it.
     epoch: AtomicU64,
     wake: OwnedFd,
-    socket: Option<OwnedFd>,
+    sockets: Vec<OwnedFd>,
     stopping: AtomicBool,
     /// Calls drive the engine.
     drives: bool,
@@ -83,7 +93,8 @@ pub(super) struct Shared {
 
 impl Core {
     pub(super) fn new(engine: Engine, port: Box<dyn Port>, clock: Clock) -> Core {
-        Core { engine, port, clock, batch: Vec::with_capacity(64), led: false, asleep_until: None, followers: 0 }
+        let batch = Vec::with_capacity(64);
+        Core { engine, port, clock, batch, turns: 0, looked_at: None, led: false, asleep_until: None, followers: 0 }
     }
 
     pub(super) fn now(&self) -> Time {
@@ -91,8 +102,14 @@ impl Core {
     }
 
     /// Works on what has arrived and what is due, without blocking. Returns whether there was anything.
-    fn drive(&mut self, now: Time) -> Result<bool, Error> {
+    fn drive(&mut self) -> Result<bool, Error> {
         self.port.receive(&mut self.batch).map_err(Error::Wire)?;
+        self.turns = self.turns.wrapping_add(1);
+        if self.batch.is_empty() && !self.turns.is_multiple_of(LOOK_EVERY) {
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        self.looked_at = Some(now);
         let busy = !self.batch.is_empty() || now >= self.engine.deadline();
         if busy {
             for packet in self.batch.drain(..) {
@@ -102,6 +119,12 @@ impl Core {
         }
         self.port.flush().map_err(Error::Wire)?;
         Ok(busy)
+    }
+
+    /// Has the next turn read the clock.
+    fn look_next(&mut self) {
+        self.looked_at = None;
+        self.turns = LOOK_EVERY - 1;
     }
 
     /// The engine and the port, to call one with the other.
@@ -122,16 +145,16 @@ impl Shared {
         let system = |doing| move |source: std::io::Error| Error::System { doing, source };
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| system("creating an eventfd")(e.into()))?;
-        // A descriptor of its own, so that sleeping on it doesn't take the lock.
-        let socket = core.port.readable().map(|fd| fd.try_clone_to_owned()).transpose();
-        let socket = socket.map_err(system("duplicating the socket's descriptor"))?;
+        // Descriptors of its own, so that sleeping on them doesn't take the lock.
+        let sockets = core.port.readable().iter().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>();
+        let sockets = sockets.map_err(system("duplicating the socket's descriptor"))?;
         Ok(Shared {
             core: Mutex::new(core),
             news: Condvar::new(),
             contenders: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             wake,
-            socket,
+            sockets,
             stopping: AtomicBool::new(false),
             drives,
             spin,
@@ -194,9 +217,9 @@ impl Shared {
     }
 
     fn sleep(&self, until: Time, now: Time) -> Result<(), Error> {
-        let mut fds = smallvec::SmallVec::<[_; 2]>::new();
+        let mut fds = Descriptors::new();
         fds.push(self.wake.as_fd());
-        fds.extend(self.socket.as_ref().map(|s| s.as_fd()));
+        fds.extend(self.sockets.iter().map(|s| s.as_fd()));
         port::wait(&fds, Some(until.since(now))).map_err(Error::Wire)?;
         // Empty when it wasn't rung.
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
@@ -205,8 +228,8 @@ impl Shared {
 
     pub(super) fn progress(&self) -> Result<(), Error> {
         let mut core = self.enter();
-        let now = core.now();
-        if core.drive(now)? {
+        core.look_next();
+        if core.drive()? {
             self.announce(&mut core);
         }
         Ok(())
@@ -216,66 +239,50 @@ impl Shared {
     pub(super) fn wait<T>(
         &self,
         timeout: Option<Duration>,
-        mut ready: impl FnMut(&mut Core, Time) -> Result<Step<T>, Error>,
+        ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Option<T>, Error> {
-        let mut core = self.enter();
-        let start = core.now();
-        let give_up = timeout.map(|t| start + t);
-        let mut spin_until = start + self.spin;
-        let mut now = start;
+        let (mut core, outcome) = self.wait_inside(self.enter(), timeout, ready);
+        self.leave(&mut core);
+        if core.followers > 0 {
+            // One of them may have to lead now.
+            self.news.notify_all();
+        }
+        outcome
+    }
+
+    fn wait_inside<'a, T>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        timeout: Option<Duration>,
+        mut ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
+    ) -> (MutexGuard<'a, Core>, Result<Option<T>, Error>) {
+        let (mut give_up, mut spin_until) = (None, None);
+        core.look_next();
         loop {
-            let step = self.step(&mut core, &mut now, &mut ready);
-            let outcome = match step {
-                Ok(Step::Done(value)) => Some(Ok(Some(value))),
-                Err(error) => Some(Err(error)),
-                Ok(_) if give_up.is_some_and(|at| now >= at) => Some(Ok(None)),
-                Ok(Step::Moved) => {
-                    spin_until = now + self.spin;
-                    core = self.yield_lock(core);
-                    continue;
-                }
-                Ok(Step::Idle) => None,
+            match self.step(&mut core, &mut ready) {
+                Ok(Step::Done(value)) => return (core, Ok(Some(value))),
+                Err(error) => return (core, Err(error)),
+                Ok(Step::Moved) => spin_until = None,
+                Ok(Step::Idle) => {}
+            }
+            // Reading the clock costs more than looking at the rings, so it isn't read in every turn.
+            let Some(now) = (if self.drives { core.looked_at.take() } else { Some(core.now()) }) else {
+                core = self.yield_lock(core);
+                continue;
             };
-            if let Some(outcome) = outcome {
-                self.leave(&mut core);
-                if core.followers > 0 {
-                    // One of them may have to lead now.
-                    self.news.notify_all();
-                }
-                return outcome;
+            let give_up = *give_up.get_or_insert_with(|| timeout.map(|t| now + t));
+            if give_up.is_some_and(|at| now >= at) {
+                return (core, Ok(None));
             }
-            if now < spin_until {
-                if self.drives {
-                    core = self.yield_lock(core);
-                } else {
-                    let seen = self.epoch.load(Ordering::Acquire);
-                    let clock = core.clock;
-                    drop(core);
-                    let end = give_up.map_or(spin_until, |at| at.min(spin_until));
-                    while self.epoch.load(Ordering::Acquire) == seen && now < end {
-                        std::hint::spin_loop();
-                        now = clock.now();
-                    }
-                    core = self.enter();
-                }
-            } else if core.led {
-                core.followers += 1;
-                let span = give_up.map_or(Duration::from_secs(3600), |at| at.since(now));
-                let woken = self.news.wait_timeout(core, span);
-                core = woken.unwrap_or_else(PoisonError::into_inner).0;
-                core.followers -= 1;
-            } else {
-                let until = core.engine.deadline().min(give_up.unwrap_or(Time::from_nanos(u64::MAX)));
-                core.led = true;
-                core.asleep_until = Some(until);
-                drop(core);
-                let slept = self.sleep(until, now);
-                core = self.enter();
-                core.asleep_until = None;
-                core.led = false;
-                slept?;
+            if now < *spin_until.get_or_insert(now + self.spin) {
+                core = if self.drives { self.yield_lock(core) } else { self.spin_outside(core, now, give_up) };
+                continue;
             }
-            now = core.now();
+            let slept;
+            (core, slept) = self.sleep_outside(core, now, give_up);
+            if let Err(error) = slept {
+                return (core, Err(error));
+            }
         }
     }
 
@@ -283,22 +290,62 @@ impl Shared {
     fn step<T>(
         &self,
         core: &mut Core,
-        now: &mut Time,
-        ready: &mut impl FnMut(&mut Core, Time) -> Result<Step<T>, Error>,
+        ready: &mut impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Step<T>, Error> {
-        let before = ready(core, *now)?;
-        if !self.drives || matches!(before, Step::Done(_)) {
-            return Ok(before);
-        }
-        *now = core.now();
-        if !core.drive(*now)? {
+        let before = ready(core)?;
+        if !self.drives || matches!(before, Step::Done(_)) || !core.drive()? {
             return Ok(before);
         }
         self.announce(core);
-        Ok(match ready(core, *now)? {
+        Ok(match ready(core)? {
             Step::Idle => Step::Moved,
             other => other,
         })
+    }
+
+    /// Spins without the lock until the thread has done something, a while has passed, or it is time to give up.
+    fn spin_outside<'a>(
+        &'a self,
+        core: MutexGuard<'a, Core>,
+        now: Time,
+        give_up: Option<Time>,
+    ) -> MutexGuard<'a, Core> {
+        let seen = self.epoch.load(Ordering::Acquire);
+        let clock = core.clock;
+        drop(core);
+        let end = give_up.map_or(now + SPIN_TURN, |at| at.min(now + SPIN_TURN));
+        while self.epoch.load(Ordering::Acquire) == seen && clock.now() < end {
+            std::hint::spin_loop();
+        }
+        self.enter()
+    }
+
+    /// Sleeps without the lock: as the leader, or after one.
+    fn sleep_outside<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        now: Time,
+        give_up: Option<Time>,
+    ) -> (MutexGuard<'a, Core>, Result<(), Error>) {
+        if core.led {
+            core.followers += 1;
+            let span = give_up.map_or(Duration::from_secs(3600), |at| at.since(now));
+            let woken = self.news.wait_timeout(core, span);
+            core = woken.unwrap_or_else(PoisonError::into_inner).0;
+            core.followers -= 1;
+            core.look_next();
+            return (core, Ok(()));
+        }
+        let until = core.engine.deadline().min(give_up.unwrap_or(Time::from_nanos(u64::MAX)));
+        core.led = true;
+        core.asleep_until = Some(until);
+        drop(core);
+        let slept = self.sleep(until, now);
+        core = self.enter();
+        core.asleep_until = None;
+        core.led = false;
+        core.look_next();
+        (core, slept)
     }
 
     /// Finds the way to a peer; may block.
@@ -318,8 +365,9 @@ impl Shared {
         let start = core.now();
         core.engine.close(start);
         loop {
+            core.look_next();
+            let driven = core.drive();
             let now = core.now();
-            let driven = core.drive(now);
             if driven.is_err() || core.engine.is_closed() || now.since(start) >= linger {
                 debug!(target: "vmmc::node", clean = core.engine.is_closed(), "node closed");
                 return;
@@ -337,10 +385,9 @@ impl Shared {
         core.led = true;
         let mut busy_at = core.now();
         while !self.stopping.load(Ordering::Acquire) {
-            let now = core.now();
-            match core.drive(now) {
+            match core.drive() {
                 Ok(true) => {
-                    busy_at = now;
+                    busy_at = core.looked_at.unwrap_or(busy_at);
                     self.announce(&mut core);
                 }
                 Ok(false) => {}
@@ -349,16 +396,17 @@ impl Shared {
                     break;
                 }
             }
-            if now.since(busy_at) < self.spin {
+            let Some(now) = core.looked_at.take().filter(|now| now.since(busy_at) >= self.spin) else {
                 core = self.yield_lock(core);
                 continue;
-            }
+            };
             let until = core.engine.deadline();
             core.asleep_until = Some(until);
             drop(core);
             let slept = self.sleep(until, now);
             core = self.enter();
             core.asleep_until = None;
+            core.look_next();
             if let Err(error) = slept {
                 error!(target: "vmmc::node", %error, "the engine thread ends: every link will fall silent");
                 break;

@@ -17,7 +17,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::wire::Fragments;
+
+/// Descriptors to sleep on.
+pub type Descriptors<'a> = SmallVec<[BorrowedFd<'a>; 2]>;
 
 /// A packet to send: bytes that were appended, in frames of the port.
 #[derive(Debug)]
@@ -118,8 +123,8 @@ pub trait Port: Send {
     /// Gives back a packet that arrived.
     fn recycle(&mut self, packet: RxPacket);
 
-    /// Readable when a packet has arrived; `None` when there is nothing to wait on.
-    fn readable(&self) -> Option<BorrowedFd<'_>>;
+    /// What to sleep on: one of them is readable when a packet has arrived. Empty when there is nothing to sleep on.
+    fn readable(&self) -> Descriptors<'_>;
 
     /// What it has counted.
     fn counters(&self) -> PortCounters;
@@ -134,7 +139,7 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// When poll(2) fails other than by a signal.
 pub(crate) fn wait(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut polled: smallvec::SmallVec<[PollFd<'_>; 2]> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let mut polled: SmallVec<[PollFd<'_>; 2]> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let timeout = timeout.unwrap_or(FOREVER).min(FOREVER);
     let timespec = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
     match poll(&mut polled, Some(&timespec)) {

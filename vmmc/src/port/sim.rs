@@ -24,11 +24,10 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
 use crate::time::Time;
 use crate::wire::Fragments;
 use crate::wire::frame::Mac;
@@ -303,8 +302,8 @@ impl Port for SimPort {
         self.rx.remove(packet.first);
     }
 
-    fn readable(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readable(&self) -> Descriptors<'_> {
+        Descriptors::new()
     }
 
     fn counters(&self) -> PortCounters {

@@ -7,10 +7,7 @@ use xdp_prog::{Program, SteeringError, Storage};
 
 use crate::{
     oracle,
-    packet::{
-        PAYLOAD, PORT, arp, ethernet, extension, ip, ip_with, node_v4, node_v6, tagged, tcp_to,
-        udp, udp_to,
-    },
+    packet::{PAYLOAD, PORT, arp, ethernet, extension, ip, ip_with, node_v4, node_v6, tagged, tcp_to, udp, udp_to},
     trial::{eventually, verdict, xdp_socket},
 };
 
@@ -34,9 +31,7 @@ pub(crate) fn ours(node: IpAddr) -> Vec<Fixture> {
             fixtures.push(("options and a tag", tagged(VLAN, &frame), "redirected"));
             fixtures.push(("options", frame, "redirected"));
         }
-        let frame = ip_with(node, IpNumber::UDP, &udp(PORT), |ip| {
-            ip.dont_fragment = true
-        });
+        let frame = ip_with(node, IpNumber::UDP, &udp(PORT), |ip| ip.dont_fragment = true);
         fixtures.push(("don't fragment", frame, "redirected"));
     }
     fixtures
@@ -47,16 +42,8 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
     let plain = udp_to(node, PORT);
     // The last one begins with the same four bytes as the node's own.
     let (neighbour, other_family, lookalike): (IpAddr, IpAddr, IpAddr) = match node {
-        IpAddr::V4(_) => (
-            [10, 77, 0, 9].into(),
-            node_v6(),
-            "0a4d:0001::".parse().unwrap(),
-        ),
-        IpAddr::V6(_) => (
-            "fd77::9".parse().unwrap(),
-            node_v4(),
-            [0xfd, 0x77, 0, 0].into(),
-        ),
+        IpAddr::V4(_) => ([10, 77, 0, 9].into(), node_v6(), "0a4d:0001::".parse().unwrap()),
+        IpAddr::V6(_) => ("fd77::9".parse().unwrap(), node_v4(), [0xfd, 0x77, 0, 0].into()),
     };
     let broken = |at: usize, value: u8| {
         let mut frame = plain.clone();
@@ -65,52 +52,20 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
     };
     let mut fixtures = vec![
         ("another port", udp_to(node, PORT + 1), "other_port"),
-        (
-            "port in the wrong byte order",
-            udp_to(node, PORT.swap_bytes()),
-            "other_port",
-        ),
-        (
-            "another port, tagged",
-            tagged(VLAN, &udp_to(node, 53)),
-            "other_port",
-        ),
+        ("port in the wrong byte order", udp_to(node, PORT.swap_bytes()), "other_port"),
+        ("another port, tagged", tagged(VLAN, &udp_to(node, 53)), "other_port"),
         ("another address", udp_to(neighbour, PORT), "other_address"),
-        (
-            "the other family",
-            udp_to(other_family, PORT),
-            "other_address",
-        ),
-        (
-            "the other family, same bytes",
-            udp_to(lookalike, PORT),
-            "other_address",
-        ),
+        ("the other family", udp_to(other_family, PORT), "other_address"),
+        ("the other family, same bytes", udp_to(lookalike, PORT), "other_address"),
         ("TCP to our port", tcp_to(node, PORT), "not_udp"),
-        (
-            "ICMP",
-            ip(node, IpNumber::ICMP, &[8, 0, 0, 0, 0, 0, 0, 0]),
-            "not_udp",
-        ),
+        ("ICMP", ip(node, IpNumber::ICMP, &[8, 0, 0, 0, 0, 0, 0, 0]), "not_udp"),
         ("UDP-Lite", ip(node, IpNumber(136), &udp(PORT)), "not_udp"),
         ("ARP", arp(), "not_ip"),
         ("ARP, tagged", tagged(VLAN, &arp()), "not_ip"),
-        (
-            "two tags",
-            tagged(PROVIDER, &tagged(VLAN, &plain)),
-            "not_ip",
-        ),
+        ("two tags", tagged(PROVIDER, &tagged(VLAN, &plain)), "not_ip"),
         ("LLDP", ethernet(EtherType(0x88cc), [0; 46]), "not_ip"),
-        (
-            "an 802.3 length",
-            ethernet(EtherType(46), [0; 46]),
-            "not_ip",
-        ),
-        (
-            "an Ethernet header and no more",
-            ethernet(EtherType::IPV4, []),
-            "truncated",
-        ),
+        ("an 802.3 length", ethernet(EtherType(46), [0; 46]), "not_ip"),
+        ("an Ethernet header and no more", ethernet(EtherType::IPV4, []), "truncated"),
     ];
     if node.is_ipv4() {
         let fragment = |more: bool, offset: u16| {
@@ -124,16 +79,8 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
             ("first fragment", fragment(true, 0), "fragment"),
             ("middle fragment", fragment(true, 8), "fragment"),
             ("last fragment", fragment(false, 8), "fragment"),
-            (
-                "last fragment, highest offset",
-                fragment(false, 0x1fff),
-                "fragment",
-            ),
-            (
-                "last fragment, offset in the high byte only",
-                fragment(false, 0x0100),
-                "fragment",
-            ),
+            ("last fragment, highest offset", fragment(false, 0x1fff), "fragment"),
+            ("last fragment, offset in the high byte only", fragment(false, 0x0100), "fragment"),
             ("header length 0", broken(14, 0x40), "malformed"),
             ("header length 16", broken(14, 0x44), "malformed"),
             (
@@ -151,46 +98,14 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
     } else {
         let behind = |kind, next: IpNumber| ip(node, kind, &extension(next, &udp(PORT)));
         fixtures.extend([
-            (
-                "first or later fragment",
-                behind(IpNumber::IPV6_FRAGMENTATION_HEADER, IpNumber::UDP),
-                "fragment",
-            ),
-            (
-                "hop-by-hop options",
-                behind(IpNumber::IPV6_HEADER_HOP_BY_HOP, IpNumber::UDP),
-                "extension_header",
-            ),
-            (
-                "routing header",
-                behind(IpNumber::IPV6_ROUTE_HEADER, IpNumber::UDP),
-                "extension_header",
-            ),
-            (
-                "destination options",
-                behind(IpNumber::IPV6_DESTINATION_OPTIONS, IpNumber::UDP),
-                "extension_header",
-            ),
-            (
-                "authentication",
-                behind(IpNumber::AUTHENTICATION_HEADER, IpNumber::UDP),
-                "extension_header",
-            ),
-            (
-                "mobility",
-                behind(IpNumber::MOBILITY_HEADER, IpNumber::UDP),
-                "extension_header",
-            ),
-            (
-                "no next header",
-                ip(node, IpNumber::IPV6_NO_NEXT_HEADER, &[]),
-                "not_udp",
-            ),
-            (
-                "encrypted",
-                ip(node, IpNumber::ENCAPSULATING_SECURITY_PAYLOAD, &udp(PORT)),
-                "not_udp",
-            ),
+            ("first or later fragment", behind(IpNumber::IPV6_FRAGMENTATION_HEADER, IpNumber::UDP), "fragment"),
+            ("hop-by-hop options", behind(IpNumber::IPV6_HEADER_HOP_BY_HOP, IpNumber::UDP), "extension_header"),
+            ("routing header", behind(IpNumber::IPV6_ROUTE_HEADER, IpNumber::UDP), "extension_header"),
+            ("destination options", behind(IpNumber::IPV6_DESTINATION_OPTIONS, IpNumber::UDP), "extension_header"),
+            ("authentication", behind(IpNumber::AUTHENTICATION_HEADER, IpNumber::UDP), "extension_header"),
+            ("mobility", behind(IpNumber::MOBILITY_HEADER, IpNumber::UDP), "extension_header"),
+            ("no next header", ip(node, IpNumber::IPV6_NO_NEXT_HEADER, &[]), "not_udp"),
+            ("encrypted", ip(node, IpNumber::ENCAPSULATING_SECURITY_PAYLOAD, &udp(PORT)), "not_udp"),
             ("version 4 as IPv6", broken(14, 0x45), "malformed"),
         ]);
     }
@@ -273,11 +188,7 @@ fn other_frames_cut_anywhere_are_what_is_left_of_them() {
                 for length in 14..=frame.len() {
                     let cut = &frame[..length];
                     let expected = oracle::verdict(node, PORT, cut);
-                    assert_eq!(
-                        verdict(program, cut),
-                        expected,
-                        "{length} bytes of {name}, {node}"
-                    );
+                    assert_eq!(verdict(program, cut), expected, "{length} bytes of {name}, {node}");
                 }
             }
         });
@@ -306,10 +217,7 @@ fn an_ipv4_address_in_ipv6_clothes_is_an_ipv4_address() {
 fn less_than_an_ethernet_header_is_an_error_not_a_verdict() {
     with_program(node_v4(), true, |program| {
         let error = program.run(&[0; 13]).unwrap_err();
-        assert!(
-            matches!(error, SteeringError::Run { length: 13, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, SteeringError::Run { length: 13, .. }), "{error}");
         assert_eq!(program.maps().counters().unwrap().total(), 0);
     });
 }

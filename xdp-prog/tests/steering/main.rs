@@ -9,5 +9,6 @@ mod netns;
 mod oracle;
 mod packet;
 mod property;
+mod receiver;
 mod refused;
 mod trial;

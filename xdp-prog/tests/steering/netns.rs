@@ -17,9 +17,7 @@ use xdp_prog::Target;
 
 /// Runs `ip` and returns what it prints.
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split_whitespace())
-        .output();
+    let output = Command::new("ip").args(arguments.split_whitespace()).output();
     let output = output.expect("these tests need the `ip` command (package iproute2)");
     assert!(
         output.status.success(),
@@ -37,11 +35,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "xdp-prog-{}-{}",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("xdp-prog-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         ip(&format!("netns add {name}"));
         let namespace = Self { name };
         namespace.ip("link set lo up");
@@ -52,6 +46,18 @@ impl Namespace {
     pub(crate) fn with_veth() -> Self {
         let namespace = Self::new();
         namespace.ip("link add v0 type veth peer name v1");
+        namespace.ip("link set v0 up");
+        namespace.ip("link set v1 up");
+        namespace
+    }
+
+    /// The same, but the driver of `v0` has XDP and refuses it as it is configured: it wants a receive
+    /// queue for each queue the peer sends on.
+    pub(crate) fn with_refusing_veth() -> Self {
+        let namespace = Self::new();
+        namespace.ip("link add v0 numrxqueues 1 type veth peer name v1 numtxqueues 4");
+        let more_queues = ["netns", "exec", &namespace.name, "ethtool", "-L", "v1", "tx", "4"];
+        assert!(Command::new("ip").args(more_queues).status().unwrap().success(), "these tests need `ethtool`");
         namespace.ip("link set v0 up");
         namespace.ip("link set v1 up");
         namespace
@@ -71,41 +77,26 @@ impl Namespace {
                 move_into_link_name_space(inside.as_fd(), kind).expect("setns(2) needs root");
                 work()
             });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
     /// Whether an XDP program is on the interface, as everyone can see.
     pub(crate) fn has_program(&self, interface: &str) -> bool {
-        self.ip(&format!("link show dev {interface}"))
-            .contains("prog/xdp")
+        self.ip(&format!("link show dev {interface}")).contains("prog/xdp")
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
         // Not by `ip`, which panics: this may run while another panic unwinds.
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
 /// A node at that interface of the calling thread's namespace.
 pub(crate) fn target(interface: &str, address: IpAddr, port: u16) -> Target {
-    let any = socket_with(
-        AddressFamily::UNIX,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    );
+    let any = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     let ifindex = name_to_index(any.unwrap(), interface).unwrap();
-    Target {
-        interface: interface.to_owned(),
-        ifindex,
-        address,
-        port,
-    }
+    Target { interface: interface.to_owned(), ifindex, address, port }
 }

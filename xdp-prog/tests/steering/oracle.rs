@@ -62,11 +62,7 @@ fn ipv6(address: IpAddr, port: u16, packet: &[u8]) -> Option<&'static str> {
 
 fn udp(port: u16, segment: &[u8]) -> Option<&'static str> {
     let header: &[u8; 8] = segment.first_chunk()?;
-    Some(if u16_at(header, 2)? == port {
-        "redirected"
-    } else {
-        "other_port"
-    })
+    Some(if u16_at(header, 2)? == port { "redirected" } else { "other_port" })
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header,
-    Ipv6RawExtHeader, SingleVlanHeader, TcpHeader, UdpHeader,
+    ArpEthIpv4Packet, ArpOperation, EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, Ipv6RawExtHeader,
+    SingleVlanHeader, TcpHeader, UdpHeader,
 };
 
 /// The port of the node in all tests.
@@ -23,11 +23,7 @@ pub(crate) fn node_v6() -> IpAddr {
 }
 
 pub(crate) fn ethernet(ether_type: EtherType, payload: impl AsRef<[u8]>) -> Vec<u8> {
-    let header = Ethernet2Header {
-        source: [2, 0, 0, 0, 0, 2],
-        destination: [2, 0, 0, 0, 0, 1],
-        ether_type,
-    };
+    let header = Ethernet2Header { source: [2, 0, 0, 0, 0, 2], destination: [2, 0, 0, 0, 0, 1], ether_type };
     [&header.to_bytes()[..], payload.as_ref()].concat()
 }
 
@@ -41,27 +37,15 @@ pub(crate) fn tagged(kind: EtherType, frame: &[u8]) -> Vec<u8> {
         ether_type: inner,
         ..Default::default()
     };
-    [
-        addresses,
-        &kind.0.to_be_bytes(),
-        &tag.to_bytes(),
-        &rest[2..],
-    ]
-    .concat()
+    [addresses, &kind.0.to_be_bytes(), &tag.to_bytes(), &rest[2..]].concat()
 }
 
 /// A frame with an IP header of the kind of `to`; `change` may spoil an IPv4 header.
-pub(crate) fn ip_with(
-    to: IpAddr,
-    protocol: IpNumber,
-    payload: &[u8],
-    change: impl FnOnce(&mut Ipv4Header),
-) -> Vec<u8> {
+pub(crate) fn ip_with(to: IpAddr, protocol: IpNumber, payload: &[u8], change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
     match to {
         IpAddr::V4(to) => {
             let length = payload.len().try_into().unwrap();
-            let mut header =
-                Ipv4Header::new(length, 64, protocol, [10, 77, 0, 2], to.octets()).unwrap();
+            let mut header = Ipv4Header::new(length, 64, protocol, [10, 77, 0, 2], to.octets()).unwrap();
             change(&mut header);
             header.header_checksum = header.calc_header_checksum();
             ethernet(EtherType::IPV4, [&header.to_bytes()[..], payload].concat())
@@ -96,11 +80,7 @@ pub(crate) fn udp_to(to: IpAddr, port: u16) -> Vec<u8> {
 }
 
 pub(crate) fn tcp_to(to: IpAddr, port: u16) -> Vec<u8> {
-    ip(
-        to,
-        IpNumber::TCP,
-        &TcpHeader::new(40000, port, 1, 1024).to_bytes(),
-    )
+    ip(to, IpNumber::TCP, &TcpHeader::new(40000, port, 1, 1024).to_bytes())
 }
 
 /// An IPv6 extension header of 8 bytes, and what comes behind it.

@@ -20,22 +20,17 @@ use crate::{
 
 /// One frame in three is noise; the others are fixtures with a few bytes changed, perhaps cut.
 fn frames(node: IpAddr) -> impl Strategy<Value = Vec<u8>> {
-    let known: Vec<Vec<u8>> = ours(node)
-        .into_iter()
-        .chain(others(node))
-        .map(|(_, frame, _)| frame)
-        .collect();
+    let known: Vec<Vec<u8>> = ours(node).into_iter().chain(others(node)).map(|(_, frame, _)| frame).collect();
     let changes = vec((any::<Index>(), any::<u8>()), 0..4);
-    let spoiled =
-        (select(known), changes, 14usize..200).prop_map(|(mut frame, changes, length)| {
-            // Addresses of the Ethernet header don't matter: spare them, so that changes hit what does.
-            let meaningful = frame.len() - 12;
-            for (place, value) in changes {
-                frame[12 + place.index(meaningful)] = value;
-            }
-            frame.truncate(length);
-            frame
-        });
+    let spoiled = (select(known), changes, 14usize..200).prop_map(|(mut frame, changes, length)| {
+        // Addresses of the Ethernet header don't matter: spare them, so that changes hit what does.
+        let meaningful = frame.len() - 12;
+        for (place, value) in changes {
+            frame[12 + place.index(meaningful)] = value;
+        }
+        frame.truncate(length);
+        frame
+    });
     prop_oneof![1 => vec(any::<u8>(), 14..200), 2 => spoiled]
 }
 
@@ -44,17 +39,10 @@ fn agrees_with_the_oracle(node: IpAddr) {
     let program = Program::load(&mut storage, node, PORT).expect("these tests need root");
     let xsk = xdp_socket();
     program.maps().register(0, xsk.as_fd()).unwrap();
-    let config = Config {
-        cases: 3000,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: 3000, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&frames(node), |frame| {
-            prop_assert_eq!(
-                verdict(&program, &frame),
-                oracle::verdict(node, PORT, &frame)
-            );
+            prop_assert_eq!(verdict(&program, &frame), oracle::verdict(node, PORT, &frame));
             Ok(())
         })
         .unwrap();

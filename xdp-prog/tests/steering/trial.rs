@@ -7,13 +7,8 @@ use xdp_prog::{Action, Program, Verdicts};
 
 /// An AF_XDP socket without rings, memory or queue: enough to stand in the program's map.
 pub(crate) fn xdp_socket() -> OwnedFd {
-    socket_with(
-        AddressFamily::XDP,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .expect("an AF_XDP socket (needs root, and a kernel with CONFIG_XDP_SOCKETS)")
+    socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+        .expect("an AF_XDP socket (needs root, and a kernel with CONFIG_XDP_SOCKETS)")
 }
 
 /// Runs the program on `frame` and returns the verdict's name.
@@ -24,11 +19,7 @@ pub(crate) fn verdict(program: &Program<'_>, frame: &[u8]) -> &'static str {
     let action = program.run(frame).unwrap();
     let after = program.maps().counters().unwrap();
     let verdict = only_change(&before, &after);
-    let expected = if verdict == "redirected" {
-        Action::Redirect
-    } else {
-        Action::Pass
-    };
+    let expected = if verdict == "redirected" { Action::Redirect } else { Action::Pass };
     assert_eq!(action, expected, "action with verdict {verdict}");
     verdict
 }

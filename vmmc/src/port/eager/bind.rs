@@ -75,14 +75,6 @@ pub enum PortError {
         /// How many it would be.
         wanted: usize,
     },
-    /// The operating system refused a descriptor.
-    #[error("{doing} failed: {source}")]
-    System {
-        /// What was tried.
-        doing: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
     /// Anything else.
     #[error("opening an AF_XDP socket on queue {queue} of {interface} failed: {source}")]
     Socket {

@@ -28,9 +28,8 @@ mod bind;
 
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use rustix::event::epoll;
 use smallvec::SmallVec;
 use tracing::info;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
@@ -38,7 +37,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use self::bind::{Binding, PortError};
 use self::bind::{Rings, classify, invalid, source_of};
-use super::{Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
 use crate::wire::Fragments;
 use crate::wire::frame::{ETHERNET_LEN, VLAN_LEN};
 
@@ -69,8 +68,6 @@ pub struct EagerPort {
     scratch: Vec<FrameDesc>,
     max_frame: usize,
     binding: Binding,
-    /// Readable when any socket is.
-    readable: OwnedFd,
     unsent: bool,
     counters: PortCounters,
 }
@@ -118,8 +115,6 @@ impl EagerPort {
         let frames: Vec<Frame> =
             descs.into_iter().map(|desc| Frame { desc, next: NONE, in_ring: false, abandoned: false }).collect();
 
-        let system = |doing| move |e: rustix::io::Errno| PortError::System { doing, source: e.into() };
-        let readable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("creating an epoll instance"))?;
         let (mut sides, mut sending, mut binding) = (Vec::new(), None, None);
         for (&number, own) in queues.iter().zip(frames.chunks(rx_per_queue as usize)) {
             let (Rings { tx, rx, fill, comp }, bound) = bind::bind(interface, number, mtu, &umem, binding)?;
@@ -133,8 +128,6 @@ impl EagerPort {
             };
             let refill = own.iter().map(|f| f.desc).collect();
             let mut side = Queue { number, rx, fill, _unused: unused, refill, waiting: 0, partial: None };
-            let data = epoll::EventData::new_u64(number.into());
-            epoll::add(&readable, side.socket(), data, epoll::EventFlags::IN).map_err(system("watching a socket"))?;
             side.refill();
             sides.push(side);
         }
@@ -153,7 +146,6 @@ impl EagerPort {
             scratch: vec![FrameDesc::default(); BATCH],
             max_frame: ETHERNET_LEN + VLAN_LEN + mtu,
             binding,
-            readable,
             unsent: false,
             counters: PortCounters::default(),
         })
@@ -406,6 +398,9 @@ impl Port for EagerPort {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if !self.unsent {
+            return Ok(());
+        }
         // One system call moves at most 32 descriptors, so there may have to be several. When one moves none, the kernel
         // can't take more now; the next flush tries again.
         let mut waiting = RING;
@@ -454,8 +449,9 @@ impl Port for EagerPort {
         }
     }
 
-    fn readable(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.readable.as_fd())
+    fn readable(&self) -> Descriptors<'_> {
+        // Not one epoll instance for all of them: while a socket is in one, every packet that arrives pays for it.
+        self.queues.iter().map(Queue::socket).collect()
     }
 
     fn counters(&self) -> PortCounters {
