@@ -368,7 +368,7 @@ impl Engine {
             What::Hello(hello) if header.kind == Kind::Hello => self.on_hello(now, port, &datagram, &hello),
             What::Hello(hello) => {
                 let peer = self.peer_mut(header.token).filter(|p| p.link.peer() == datagram.source);
-                match peer.map(|p| p.link.on_welcome(now, &header, &hello)) {
+                match peer.map(|p| p.link.on_welcome(now, port, &header, &hello)) {
                     Some(true) => self.list(place),
                     Some(false) => {}
                     None => self.counters.rx_unknown += 1,
@@ -493,7 +493,7 @@ impl Engine {
         };
         if let Some(peer) = self.peer_mut(token) {
             peer.link.meet(hello);
-            peer.link.welcome(port, hello.incarnation);
+            peer.link.welcome(port, hello);
         }
     }
 

@@ -4,6 +4,10 @@
 //! answer twice, the next smaller of the usual MTUs is tried: a path that carries 1500 bytes drops a padded HELLO of 9000, and so the
 //! answer is the proof of the size. The other side answers with a WELCOME of the size that both can do.
 //!
+//! A peer that was merely slow to answer would so be left with small packets. Therefore an opener that has sent more than
+//! one size goes on for a little: with larger HELLOs, and with one that names the peer's incarnation, to confirm the size of the
+//! WELCOME that has arrived. Both sides change to what gets through.
+//!
 //! CLOSE ends a link once everything sent has been acknowledged. It is answered by CLOSE.
 
 use std::time::Duration;
@@ -21,6 +25,8 @@ use crate::wire::{Flags, HEADER_LEN, Header, Hello, Kind, MAX_MTU, MIN_MTU, Opti
 /// Packet sizes tried in turn, where the interface's own gets no answer.
 const LADDER: [usize; 5] = [16384, 9000, 4352, 1500, MIN_MTU];
 
+type Sizes = smallvec::SmallVec<[usize; 8]>;
+
 /// How often each size is tried before the next.
 const TRIES: u32 = 2;
 
@@ -29,6 +35,10 @@ const HELLO_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Between rounds.
 const ROUND_INTERVAL: Duration = Duration::from_millis(100);
+
+/// After how long larger packets are tried once more on an open link; each time four times as long.
+const UPGRADE_INTERVAL: Duration = Duration::from_millis(10);
+const UPGRADE_TRIES: u32 = 5;
 
 /// How long a HELLO that was answered is remembered before its sender has proved that it is there.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,6 +95,7 @@ impl Link {
             peer_incarnation: 0,
             initiated: matches!(state, State::Opening { .. }),
             state,
+            upgrade: None,
             mtu,
             options: config.options,
             first,
@@ -116,35 +127,91 @@ impl Link {
     /// Learns who is on the other side, and that packets of `hello.mtu` bytes arrive from there. While the link isn't open,
     /// the latest to say so is believed: a WELCOME can only be of somebody who has seen our HELLO.
     pub fn meet(&mut self, hello: &Hello) {
+        let size = self.config.mtu.min(hello.mtu.into());
         let opening = matches!(self.state, State::Opening { .. } | State::HalfOpen { .. });
         if opening && !self.knows(hello) {
             (self.remote_token, self.peer_incarnation) = (hello.token, hello.incarnation);
             self.receiver = Receiver::new(beyond_zero(hello.first), self.config.credit);
+            self.mtu = size;
+        } else if self.knows(hello) && hello.peer_incarnation == self.incarnation {
+            // The opener confirms that a WELCOME of this size has arrived.
+            self.grow(size);
+        } else if opening {
+            // HELLOs may overtake each other, and only the smallest of them may have been answered.
+            self.mtu = self.mtu.min(size);
         }
-        self.mtu = self.config.mtu.min(hello.mtu.into());
-        self.options = self.options.agree(hello.options);
+        if opening {
+            self.options = self.options.agree(hello.options);
+        }
     }
 
-    /// Sends a WELCOME for a HELLO of the peer with this incarnation.
-    pub fn welcome(&mut self, port: &mut dyn Port, peer_incarnation: u64) {
-        self.emit_hello(port, Kind::Welcome, self.mtu, peer_incarnation);
+    /// Uses larger packets from now on.
+    fn grow(&mut self, size: usize) {
+        if size > self.mtu {
+            debug!(target: "vmmc::link", peer = %self.peer(), mtu = size, "larger packets get through after all");
+            self.mtu = size;
+        }
     }
 
-    /// Takes a WELCOME for this link. Returns whether the link is open now.
-    pub fn on_welcome(&mut self, now: Time, header: &Header, hello: &Hello) -> bool {
-        let State::Opening { .. } = self.state else {
-            return self.knows(hello);
-        };
+    /// Answers a HELLO with a WELCOME of the size that both can do.
+    pub fn welcome(&mut self, port: &mut dyn Port, hello: &Hello) {
+        // A confirmation needs no answer.
+        if hello.peer_incarnation == 0 {
+            let size = self.config.mtu.min(hello.mtu.into());
+            self.emit_hello(port, Kind::Welcome, size, hello.incarnation);
+        }
+    }
+
+    /// Takes a WELCOME for this link. Returns whether it belongs here.
+    pub fn on_welcome(&mut self, now: Time, port: &mut dyn Port, header: &Header, hello: &Hello) -> bool {
         if hello.peer_incarnation != self.incarnation {
             return false;
         }
+        if self.state == State::Open && self.initiated && self.knows(hello) {
+            let size = self.config.mtu.min(hello.mtu.into());
+            if size > self.mtu {
+                self.grow(size);
+                self.emit_hello(port, Kind::Hello, size, self.peer_incarnation);
+            }
+            return true;
+        }
+        let State::Opening { attempt, .. } = self.state else { return self.knows(hello) };
         self.meet(hello);
+        // This is the size that has got through, whatever was heard before.
+        self.mtu = self.config.mtu.min(hello.mtu.into());
         self.sender.grant(header.credit);
         (self.heard_at, self.asked_at) = (now, None);
+        if attempt > TRIES || self.mtu < self.config.mtu {
+            self.upgrade = Some((0, now));
+        }
         self.confirm();
         // The other side is half open until it hears from us.
         self.receiver.want_ack();
         true
+    }
+
+    /// Tries larger packets on an open link.
+    pub(super) fn tick_upgrade(&mut self, now: Time, port: &mut dyn Port) {
+        let Some((attempt, at)) = self.upgrade else { return };
+        if now < at {
+            return;
+        }
+        let larger = self.sizes().take_while(|&size| size > self.mtu);
+        for size in larger.collect::<Sizes>() {
+            self.emit_hello(port, Kind::Hello, size, 0);
+        }
+        self.emit_hello(port, Kind::Hello, self.mtu, self.peer_incarnation);
+        self.upgrade = (attempt < UPGRADE_TRIES).then(|| (attempt + 1, now + UPGRADE_INTERVAL * 4u32.pow(attempt)));
+        if self.upgrade.is_none() && self.mtu < self.config.mtu {
+            let (peer, mtu, wanted) = (self.peer(), self.mtu, self.config.mtu);
+            warn!(target: "vmmc::link", %peer, mtu, wanted, "the path or the peer has no larger MTU");
+        }
+    }
+
+    /// The packet sizes to try, largest first.
+    fn sizes(&self) -> impl Iterator<Item = usize> + use<> {
+        let wanted = self.config.mtu;
+        std::iter::once(wanted).chain(LADDER.into_iter().filter(move |&size| size < wanted))
     }
 
     /// The peer has shown that it knows our token.
@@ -153,12 +220,7 @@ impl Link {
             return;
         }
         self.state = State::Open;
-        let (peer, mtu, checksum) = (self.peer(), self.mtu, self.options.checksum);
-        if mtu < self.config.mtu {
-            warn!(target: "vmmc::link", %peer, mtu, wanted = self.config.mtu, "link open with a smaller MTU: the path or the peer has no larger one");
-        } else {
-            debug!(target: "vmmc::link", %peer, mtu, checksum, "link open");
-        }
+        debug!(target: "vmmc::link", peer = %self.peer(), mtu = self.mtu, checksum = self.options.checksum, "link open");
     }
 
     pub(super) fn tick_handshake(&mut self, now: Time, port: &mut dyn Port) -> Option<LinkEnd> {
@@ -168,8 +230,7 @@ impl Link {
             }
             State::HalfOpen { give_up_at } if now >= give_up_at => Some(LinkEnd::NoAnswer(HALF_OPEN_TIMEOUT)),
             State::Opening { attempt, retry_at, give_up_at } if now >= retry_at => {
-                let smaller = LADDER.into_iter().filter(|&size| size < self.config.mtu);
-                let sizes: smallvec::SmallVec<[usize; 8]> = std::iter::once(self.config.mtu).chain(smaller).collect();
+                let sizes: Sizes = self.sizes().collect();
                 let in_round = attempt % (TRIES * sizes.len() as u32);
                 self.emit_hello(port, Kind::Hello, sizes[(in_round / TRIES) as usize], 0);
                 let last = in_round + 1 == TRIES * sizes.len() as u32;

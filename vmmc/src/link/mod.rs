@@ -133,6 +133,8 @@ pub struct Link {
     /// This side sent the first HELLO.
     initiated: bool,
     state: State,
+    /// When to try larger packets than the handshake got through, and for the how manieth time.
+    upgrade: Option<(u32, Time)>,
     mtu: usize,
     options: Options,
     first: u32,
@@ -440,6 +442,7 @@ impl Link {
         if let Some(end) = self.tick_close(now, port) {
             return Some(end);
         }
+        self.tick_upgrade(now, port);
         if let Some(sequence) = self.sender.expire(now) {
             self.counters.timeouts += 1;
             self.resend(now, sequence, port);
@@ -474,7 +477,8 @@ impl Link {
                 let probe = self.heard_at.max(self.probe_at) + self.config.peer_timeout / 4;
                 let dead = self.asked_at.map(|at| at + self.config.peer_timeout);
                 let closing = if let State::Closing { retry_at, .. } = self.state { Some(retry_at) } else { None };
-                let others = [dead, closing, self.sender.deadline(), self.receiver.deadline()];
+                let upgrade = self.upgrade.map(|(_, at)| at);
+                let others = [dead, closing, upgrade, self.sender.deadline(), self.receiver.deadline()];
                 others.into_iter().flatten().fold(probe, Time::min)
             }
         }

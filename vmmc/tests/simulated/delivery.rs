@@ -163,6 +163,22 @@ fn a_path_with_a_smaller_mtu_is_found_out() {
 }
 
 #[test]
+fn a_peer_that_is_slow_to_answer_still_gets_large_packets() {
+    // The first HELLOs, of the larger sizes, meet nobody.
+    let link = vmmc::link::Config { mtu: 9000, ..link_config() };
+    let mut world = World::with(2, seed(), Conditions { max_frame: 9018, ..Conditions::default() }, link);
+    world.export(1, "inbox", 100_000, 10);
+    world.hosts[1].on = false;
+    let import = world.begin_import(0, 1, "inbox", key()).unwrap();
+    world.run(Duration::from_millis(24));
+    world.hosts[1].on = true;
+    world.until("the import", |w| w.hosts[0].engine.imported(import).unwrap());
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.hosts[0].engine.peers().map(|p| p.mtu).collect::<Vec<_>>(), [9000]);
+    assert_eq!(world.hosts[1].engine.peers().map(|p| p.mtu).collect::<Vec<_>>(), [9000]);
+}
+
+#[test]
 fn without_checksums_when_both_agree() {
     let link = vmmc::link::Config { options: options(false), ..link_config() };
     let mut world = World::with(2, seed(), Conditions::default(), link);
