@@ -34,7 +34,9 @@ use crate::port::{Port, RxPacket};
 use crate::time::Time;
 use crate::wire::frame::{Datagram, Mac, Path};
 use crate::wire::record::Record;
-use crate::wire::{Fragments, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, SACK_LEN, Sack, WireError};
+use crate::wire::{
+    CHECKSUM_LEN, Fragments, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, SACK_LEN, Sack, WireError,
+};
 
 /// How many HELLOs are answered before their senders have proved that they are there.
 const MAX_HALF_OPEN: usize = 64;
@@ -404,10 +406,13 @@ impl Engine {
         let parse = || {
             let datagram = Datagram::parse(fragments.first().copied().unwrap_or_default(), total)?;
             let mut reader = Reader::new(fragments, datagram.start, datagram.length);
+            let mut covered = reader.clone();
+            covered.skip(CHECKSUM_LEN);
             let header = Header::parse(&reader.array::<HEADER_LEN>().ok_or(WireError::Truncated("header"))?)?;
-            Ok((datagram, header, reader))
+            Ok((datagram, header, covered, reader))
         };
-        let (datagram, header, mut reader) = parse().inspect_err(|_: &WireError| self.counters.rx_malformed += 1)?;
+        let (datagram, header, covered, mut reader) =
+            parse().inspect_err(|_: &WireError| self.counters.rx_malformed += 1)?;
         if datagram.destination != self.config.local {
             self.counters.rx_foreign += 1;
             return Err(WireError::Inconsistent("destination"));
@@ -416,7 +421,7 @@ impl Engine {
             Kind::Hello | Kind::Welcome => {
                 // The handshake is always checked, whatever will be agreed on.
                 let checked = if header.flags.checked {
-                    header.verify(reader.slices())
+                    header.verify(covered.slices())
                 } else {
                     Err(WireError::Checksum("missing"))
                 };
@@ -432,7 +437,7 @@ impl Engine {
                         What::Unknown
                     }
                     Some(peer) => {
-                        let checked = peer.link.check(&header, reader.slices());
+                        let checked = peer.link.check(&header, covered.slices());
                         checked.inspect_err(|_| self.counters.rx_damaged += 1)?;
                         let sack = Self::parse_sack(&header, &mut reader);
                         What::Link(sack.inspect_err(|_| self.counters.rx_malformed += 1)?)

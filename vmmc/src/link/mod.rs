@@ -34,7 +34,7 @@ use self::sender::{Acknowledgement, Sender};
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
 use crate::wire::frame::{Encap, Path};
-use crate::wire::{Flags, HEADER_LEN, Header, Kind, Options, Sack, WireError, checksum};
+use crate::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, Options, Reader, Sack, WireError, checksum};
 
 /// How long a link waits, how much it sends ahead.
 #[derive(Clone, Copy, Debug)]
@@ -316,9 +316,9 @@ impl Link {
     ///
     /// # Errors
     /// When the checksum is wrong, or missing where one was agreed on.
-    pub fn check<'a>(&mut self, header: &Header, rest: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WireError> {
+    pub fn check<'a>(&mut self, header: &Header, covered: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WireError> {
         let demanded = self.options.checksum && !header.flags.checked;
-        let result = if demanded { Err(WireError::Checksum("missing")) } else { header.verify(rest) };
+        let result = if demanded { Err(WireError::Checksum("missing")) } else { header.verify(covered) };
         if result.is_err() {
             self.counters.rx_damaged += 1;
         }
@@ -492,19 +492,19 @@ impl Link {
 }
 
 /// Writes encapsulation, header and checksum into a packet and submits it. Returns false when the port can't take it.
-fn emit(encap: &Encap, mut header: Header, packet: &TxPacket, port: &mut dyn Port) -> bool {
-    let body_at = encap.len() + HEADER_LEN;
-    let payload = packet.len() - encap.len();
-    if header.flags.checked {
-        let Some(fragments) = port.contents(packet) else {
-            return false;
-        };
-        let body = fragments.iter().enumerate().map(|(i, f)| if i == 0 { &f[body_at.min(f.len())..] } else { f });
-        header.checksum = checksum(&header, body);
-    }
+fn emit(encap: &Encap, header: Header, packet: &TxPacket, port: &mut dyn Port) -> bool {
+    let at = encap.len();
     let Some(head) = port.head(packet) else { return false };
-    encap.write(head, payload);
-    head[encap.len()..body_at].copy_from_slice(&header.emit());
+    encap.write(head, packet.len() - at);
+    head[at..at + HEADER_LEN].copy_from_slice(&header.emit());
+    if header.flags.checked {
+        let Some(fragments) = port.contents(packet) else { return false };
+        let covered = Reader::new(&fragments, at + CHECKSUM_LEN, packet.len());
+        let checksum = checksum(covered.slices());
+        drop(fragments);
+        let Some(head) = port.head(packet) else { return false };
+        head[at..at + CHECKSUM_LEN].copy_from_slice(&checksum.to_be_bytes());
+    }
     port.submit(packet)
 }
 

@@ -3,10 +3,10 @@
 //! ```text
 //!    0               1               2               3
 //!   +---------------+---------------+---------------+---------------+
+//!   | checksum: CRC32C of everything after this field               |
+//!   +---------------+---------------+---------------+---------------+
 //!   | version (2)   | kind          | flags         | reserved (0)  |
 //!   +---------------+---------------+---------------+---------------+
-//!   | checksum: CRC32C of header and body with this field zero      |
-//!   +---------------------------------------------------------------+
 //!   | token: what the receiver of this packet named the link        |
 //!   |                                                               |
 //!   +---------------------------------------------------------------+
@@ -27,6 +27,9 @@ use super::{VERSION, WireError};
 
 /// Length of the header, bytes.
 pub const HEADER_LEN: usize = 32;
+
+/// Length of the checksum, which stands first, bytes.
+pub const CHECKSUM_LEN: usize = 4;
 
 /// Length of the selective acknowledgements, bytes.
 pub const SACK_LEN: usize = 32;
@@ -96,11 +99,11 @@ impl Flags {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Raw {
+    checksum: U32,
     version: u8,
     kind: u8,
     flags: u8,
     reserved: u8,
-    checksum: U32,
     token: U64,
     sequence: U32,
     ack: U32,
@@ -117,7 +120,7 @@ pub struct Header {
     pub kind: Kind,
     /// Flags.
     pub flags: Flags,
-    /// CRC32C of header and body with this field zero, when `flags.checked`; else zero.
+    /// CRC32C of the rest of the packet when `flags.checked`; else zero.
     pub checksum: u32,
     /// The link, by the name its receiver gave it in the handshake; in a RESET, the token that wasn't known.
     pub token: u64,
@@ -167,11 +170,11 @@ impl Header {
     /// The header's bytes.
     pub fn emit(&self) -> [u8; HEADER_LEN] {
         zerocopy::transmute!(Raw {
+            checksum: self.checksum.into(),
             version: VERSION,
             kind: self.kind as u8,
             flags: self.flags.to_byte(),
             reserved: 0,
-            checksum: self.checksum.into(),
             token: self.token.into(),
             sequence: self.sequence.into(),
             ack: self.ack.into(),
@@ -182,24 +185,27 @@ impl Header {
         })
     }
 
-    /// Checks the checksum over the whole packet, given as this header and the fragments after it.
+    /// Checks the checksum against what follows it, given as the fragments of the packet from byte [`CHECKSUM_LEN`] on.
     ///
     /// # Errors
     /// When it doesn't match. A packet without one passes: whether one is demanded is for the link to say.
-    pub fn verify<'a>(&self, rest: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WireError> {
-        if self.flags.checked && checksum(self, rest) != self.checksum {
+    pub fn verify<'a>(&self, covered: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WireError> {
+        if self.flags.checked && checksum(covered) != self.checksum {
             return Err(WireError::Checksum("packet's"));
         }
         Ok(())
     }
 }
 
-/// CRC32C (RFC 3385's choice, as in iSCSI and SCTP) of a header, its checksum field taken as zero, and of what
-/// follows it.
-pub fn checksum<'a>(header: &Header, rest: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+/// CRC32C (RFC 3385's choice, as in iSCSI and SCTP) of a packet, given as its fragments from byte [`CHECKSUM_LEN`] on.
+pub fn checksum<'a>(covered: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let mut covered = covered.into_iter();
+    let first = covered.next().unwrap_or_default();
+    let Some(second) = covered.next() else {
+        return crc_fast::crc32_iscsi(first);
+    };
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(&Header { checksum: 0, ..*header }.emit());
-    rest.into_iter().for_each(|bytes| digest.update(bytes));
+    [first, second].into_iter().chain(covered).for_each(|bytes| digest.update(bytes));
     digest.finalize() as u32
 }
 
@@ -264,7 +270,7 @@ mod tests {
         assert_eq!(
             sample().emit(),
             [
-                2, 3, 0b101, 0, 1, 2, 3, 4, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
+                1, 2, 3, 4, 2, 3, 0b101, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
                 7, 0, 6, 0, 5, 0, 0
             ]
         );
@@ -274,16 +280,16 @@ mod tests {
     fn the_checksum_is_crc32c() {
         // RFC 3720, appendix B.4: 32 bytes of zeros have 0x8a9136aa. A header can't be all zeros, so the body has the test.
         assert_eq!(crc_fast::crc32_iscsi(&[0; 32]), 0x8a91_36aa);
-        let header = sample();
-        let mut whole = Header { checksum: 0, ..header }.emit().to_vec();
+        let mut whole = sample().emit().to_vec();
         whole.extend(b"some body");
-        assert_eq!(checksum(&header, [&b"some"[..], b" body"]), crc_fast::crc32_iscsi(&whole));
+        let (head, body) = whole[CHECKSUM_LEN..].split_at(30);
+        assert_eq!(checksum([head, body]), crc_fast::crc32_iscsi(&whole[CHECKSUM_LEN..]));
     }
 
     #[test]
     fn every_reserved_bit_is_refused() {
         let good = sample().emit();
-        for (byte, mask) in [(2, 0b1111_1000u8), (3, 0xff), (30, 0xff), (31, 0xff)] {
+        for (byte, mask) in [(6, 0b1111_1000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
             for bit in (0..8).filter(|b| mask >> b & 1 == 1) {
                 let mut bad = good;
                 bad[byte] |= 1 << bit;
@@ -317,8 +323,7 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_is_noticed(body in prop::collection::vec(any::<u8>(), 1..200), at in any::<usize>(), bit in 0..8) {
-            let mut header = sample();
-            header.checksum = checksum(&header, [&body[..]]);
+            let header = Header { checksum: checksum([&body[..]]), ..sample() };
             prop_assert_eq!(header.verify([&body[..]]), Ok(()));
             let mut damaged = body.clone();
             damaged[at % body.len()] ^= 1u8 << bit;

@@ -35,7 +35,7 @@ mod hello;
 mod reader;
 pub mod record;
 
-pub use header::{Flags, HEADER_LEN, Header, Kind, SACK_BITS, SACK_LEN, Sack, checksum};
+pub use header::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, SACK_BITS, SACK_LEN, Sack, checksum};
 pub use hello::{HELLO_LEN, Hello, Options};
 pub use reader::{Fragments, Reader};
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use vmmc::port::sim::Conditions;
 use vmmc::wire::frame::Path;
 use vmmc::wire::record::Record;
-use vmmc::wire::{Flags, Header, Hello, Kind, checksum};
+use vmmc::wire::{CHECKSUM_LEN, Flags, Header, Hello, Kind, checksum};
 
 use crate::world::{World, address, contents, seed};
 
@@ -20,7 +20,8 @@ fn frame(source: &str, header: Header, body: &[u8]) -> Vec<u8> {
         vlan: None,
     };
     let header = Header { flags: Flags { checked: true, ..header.flags }, ..header };
-    let header = Header { checksum: checksum(&header, [body]), ..header };
+    let covered = [&header.emit()[CHECKSUM_LEN..], body].concat();
+    let header = Header { checksum: checksum([&covered[..]]), ..header };
     let encap = path.encap().unwrap();
     let mut bytes = vec![0; encap.len()];
     encap.write(&mut bytes, 32 + body.len());

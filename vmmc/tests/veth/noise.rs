@@ -26,8 +26,8 @@ fn garbage_beside_real_traffic() {
                             })
                             .collect();
                         // Every other looks like ours at first sight.
-                        if i % 2 == 0 && bytes.len() > 4 {
-                            bytes[..4].copy_from_slice(&[2, 1 + (i / 2 % 6) as u8, 4, 0]);
+                        if i % 2 == 0 && bytes.len() > 8 {
+                            bytes[4..8].copy_from_slice(&[2, 1 + (i / 2 % 6) as u8, 4, 0]);
                         }
                         socket.send_to(&bytes, target).unwrap();
                         if i % 16 == 0 {
