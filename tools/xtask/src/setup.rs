@@ -44,8 +44,7 @@ const NEEDS: &[Need] = &[
         dnf: "clang",
         why: "compiles the eBPF programs; its library reads the C headers for Rust",
     },
-    Need { present: Test::Programs(&["llc"]), apt: "llvm", dnf: "llvm", why: "compiles libxdp's eBPF programs" },
-    Need { present: Test::Programs(&["make"]), apt: "make", dnf: "make", why: "builds libbpf and libxdp" },
+    Need { present: Test::Programs(&["make"]), apt: "make", dnf: "make", why: "builds libbpf" },
     Need { present: Test::Programs(&["m4"]), apt: "m4", dnf: "m4", why: "generates libxdp's dispatcher" },
     Need {
         present: Test::Programs(&["pkg-config"]),
@@ -64,12 +63,6 @@ const NEEDS: &[Need] = &[
         apt: "zlib1g-dev",
         dnf: "zlib-devel",
         why: "unpacks their sections, in libelf",
-    },
-    Need {
-        present: Test::Library("libbpf"),
-        apt: "libbpf-dev",
-        dnf: "libbpf-devel",
-        why: "has the headers that libxdp is compiled with",
     },
     Need {
         present: Test::Programs(&["ip"]),

@@ -1,0 +1,122 @@
+//! A client's side of a conversation with `vmmc serve`: see [`protocol`](crate::protocol).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use vmmc::{EngineError, Error, Export, Import, Key, Node, Notification};
+
+use crate::interrupt;
+use crate::protocol::{ANSWER_AT, ANSWER_LEN, Answer, Open, REPLY_BODY_AT, SCRATCH_AT, door, reply_export};
+
+/// How long one door is waited at.
+const DOOR_TIME: Duration = Duration::from_secs(1);
+/// How many doors are tried.
+const DOORS: usize = 8;
+/// How often it is checked that the peer is still there, and that nobody wants to end this.
+const CHECK_TIME: Duration = Duration::from_millis(250);
+
+/// Why a conversation came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error(transparent)]
+    Node(#[from] Error),
+    #[error("{peer} is not `vmmc serve`, or does not serve this: it exports no {control:?}")]
+    NotServed { peer: SocketAddr, control: String },
+    #[error("{peer} exports {control:?}, but doesn't answer there: is it `vmmc serve` of this version?")]
+    NoAnswer { peer: SocketAddr, control: String },
+    #[error("{peer} refuses: {why}")]
+    Refused { peer: SocketAddr, why: String },
+    #[error("{peer} says what makes no sense here: is it `vmmc serve` of this version?")]
+    Nonsense { peer: SocketAddr },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// An open conversation.
+pub(crate) struct Call {
+    control: Import,
+    reply: Export,
+    nonce: u32,
+    at: u64,
+}
+
+impl Call {
+    /// Opens one about the service whose control buffer is `control`. `body` is how many bytes `serve` may write beside its answers.
+    pub(crate) fn open(node: &Node, peer: SocketAddr, control: &str, key: Key, body: u64) -> Result<Call, CallError> {
+        let import = node.import(peer, control, key).map_err(|error| match error {
+            Error::Engine(EngineError::UnknownName { .. }) => {
+                CallError::NotServed { peer, control: control.to_owned() }
+            }
+            error => error.into(),
+        })?;
+        let (random, key) = (Key::random()?.to_bytes(), Key::random()?);
+        let nonce = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
+        let length = (REPLY_BODY_AT + body) as usize;
+        let reply = node.export(&reply_export(nonce)).len(length).key(key).notify(true).create()?;
+        let mut call = Call { control: import, reply, nonce, at: 0 };
+        let open = Open { nonce, key: key.to_bytes() }.emit();
+        for &random in &random[random.len() - DOORS..] {
+            call.control.send(&open, door(random.into())).notify(nonce).start()?;
+            match call.answer(Some(Instant::now() + DOOR_TIME))? {
+                Some(Answer::Ready { at }) => {
+                    call.at = at;
+                    return Ok(call);
+                }
+                Some(Answer::Refused { why }) => return Err(CallError::Refused { peer, why }),
+                Some(_) => return Err(CallError::Nonsense { peer }),
+                None => {}
+            }
+        }
+        Err(CallError::NoAnswer { peer, control: control.to_owned() })
+    }
+
+    /// Writes to the place of the control buffer that is ours, and announces it.
+    pub(crate) fn send(&self, bytes: &[u8], tag: u32) -> Result<(), CallError> {
+        self.control.send(bytes, self.at).notify(tag).start()?;
+        Ok(())
+    }
+
+    /// The next answer; `None` when none has come by then.
+    pub(crate) fn answer(&self, until: Option<Instant>) -> Result<Option<Answer>, CallError> {
+        let peer = self.control.peer();
+        loop {
+            let Some(news) = self.wait(until)? else { return Ok(None) };
+            if news.offset == ANSWER_AT && news.tag == self.nonce && news.length == ANSWER_LEN as u64 {
+                let mut bytes = [0; ANSWER_LEN];
+                self.reply.read(ANSWER_AT, &mut bytes)?;
+                return Answer::parse(&bytes).map(Some).ok_or(CallError::Nonsense { peer });
+            }
+        }
+    }
+
+    /// Waits until `tag` is announced in the reply buffer's body, and copies out what is there.
+    pub(crate) fn receive(&self, tag: u32, bytes: &mut [u8]) -> Result<(), CallError> {
+        loop {
+            let news = self.wait(None)?;
+            if news.is_some_and(|n| n.offset == REPLY_BODY_AT && n.tag == tag && n.length == bytes.len() as u64) {
+                return Ok(self.reply.read(REPLY_BODY_AT, bytes)?);
+            }
+        }
+    }
+
+    /// Waits for news, until then or for ever, but not longer than the peer and the user do.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Result<Option<Notification>, CallError> {
+        loop {
+            let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+            match self.reply.wait_notification(left.map_or(CHECK_TIME, |l| l.min(CHECK_TIME))) {
+                Ok(news) if news.peer == self.control.peer() => return Ok(Some(news)),
+                Ok(_) => continue,
+                Err(Error::Timeout { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if interrupt::asked() {
+                return Err(CallError::Interrupted);
+            }
+            // Nobody tells a waiting exporter that the peer has died; a send does.
+            self.control.send(&[0], SCRATCH_AT).start()?;
+            if until.is_some_and(|u| Instant::now() >= u) {
+                return Ok(None);
+            }
+        }
+    }
+}
