@@ -86,8 +86,8 @@ pub struct ExportOptions {
     pub peers: Vec<IpAddr>,
     /// Whether sends may notify.
     pub notify: bool,
-    /// How many notifications may wait for the application. When they are that many, the peers that want to notify are
-    /// held up until one is taken.
+    /// How many notifications may wait for the application. When they are that many, the peers that send more get no more
+    /// credit until some are taken; those under way still come.
     pub queue: usize,
 }
 

@@ -131,6 +131,8 @@ pub struct Engine {
     listed: Vec<usize>,
     deadline: Time,
     resets: (Time, u32),
+    /// All links are being closed, and no new ones are opened.
+    closing: bool,
     counters: EngineCounters,
 }
 
@@ -175,6 +177,7 @@ impl Engine {
             listed: Vec::new(),
             deadline: Time::ZERO,
             resets: (Time::ZERO, 0),
+            closing: false,
             counters: EngineCounters::default(),
             config,
         }
@@ -266,7 +269,8 @@ impl Engine {
         if self.has_link(peer) {
             return Ok(());
         }
-        let token = self.new_token().ok_or(EngineError::TooManyPeers { most: self.config.max_peers })?;
+        let token = self.new_token();
+        let token = token.ok_or(EngineError::TooManyPeers { most: self.config.max_peers })?;
         let path = Path { local: self.config.local, remote: peer, local_mac: self.config.mac, next_hop, vlan };
         let link = Link::open(self.config.link, path, self.incarnation, token, now)
             .map_err(|_| EngineError::Family { local: self.config.local, peer })?;
@@ -284,7 +288,13 @@ impl Engine {
                 self.peers.push(None);
                 self.peers.len() - 1
             }
-            None => return None,
+            // Who hasn't proved that he is there gives way.
+            None => {
+                let oldest = *self.half_open.first()?;
+                self.half_open.remove(0);
+                self.peers[place_of(oldest)] = None;
+                place_of(oldest)
+            }
         };
         loop {
             let token = (self.random)() >> PLACE_BITS << PLACE_BITS | place as u64;
@@ -333,6 +343,7 @@ impl Engine {
 
     /// Begins to close all links: each ends once what was sent on it is acknowledged.
     pub fn close(&mut self, now: Time) {
+        self.closing = true;
         for peer in self.peers.iter_mut().flatten() {
             peer.link.close(now);
         }
@@ -383,7 +394,9 @@ impl Engine {
                     return Some(packet);
                 }
                 self.list(place);
-                let Some(peer) = self.peers[place].as_deref_mut() else {
+                // Before the handshake says where its numbers begin, nothing can be done with a packet.
+                let Some(peer) = self.peers[place].as_deref_mut().filter(|p| !p.link.is_unmet()) else {
+                    self.counters.rx_unknown += 1;
                     return Some(packet);
                 };
                 peer.link.on_packet(now, &header, sack, port);
@@ -419,17 +432,14 @@ impl Engine {
         }
         let what = match header.kind {
             Kind::Hello | Kind::Welcome => {
-                // The handshake is always checked, whatever will be agreed on.
-                let checked = if header.flags.checked {
-                    header.verify(covered.slices())
-                } else {
-                    Err(WireError::Checksum("missing"))
-                };
-                checked.inspect_err(|_| self.counters.rx_damaged += 1)?;
+                Self::parse_checked(&header, &covered).inspect_err(|_| self.counters.rx_damaged += 1)?;
                 let hello = Self::parse_hello(&mut reader, datagram.destination.is_ipv6());
                 What::Hello(hello.inspect_err(|_| self.counters.rx_malformed += 1)?)
             }
-            Kind::Reset => What::Reset,
+            Kind::Reset => {
+                Self::parse_checked(&header, &covered).inspect_err(|_| self.counters.rx_damaged += 1)?;
+                What::Reset
+            }
             Kind::Data | Kind::Ack | Kind::Close => {
                 match self.peer_mut(header.token).filter(|p| p.link.peer() == datagram.source) {
                     None => {
@@ -447,6 +457,11 @@ impl Engine {
         };
         let start = datagram.start + datagram.length - reader.remaining();
         Ok(Arrived { datagram, header, what, start, length: reader.remaining() })
+    }
+
+    /// What opens and resets links is always checked, whatever was agreed on.
+    fn parse_checked(header: &Header, covered: &Reader<'_, '_>) -> Result<(), WireError> {
+        if header.flags.checked { header.verify(covered.slices()) } else { Err(WireError::Checksum("missing")) }
     }
 
     /// The selective acknowledgements, of which only an ACK has any, and which are all that an ACK may hold.
@@ -488,7 +503,7 @@ impl Engine {
         });
         let token = match known {
             Some(token) => token,
-            None => match self.accept(now, port, datagram, hello) {
+            None => match (!self.closing).then(|| self.accept(now, port, datagram, hello)).flatten() {
                 Some(token) => token,
                 None => {
                     self.counters.refused_hellos += 1;
@@ -689,6 +704,7 @@ impl Engine {
                 self.process_ready(now, port, place);
             }
             let Some(peer) = &mut self.peers[place] else { continue };
+            peer.relent(&mut self.exports);
             peer.pump(now, port);
             peer.link.acknowledge(now, port);
             // What couldn't be sent now is tried again when the peer or the port has moved.
@@ -706,6 +722,7 @@ impl Engine {
         if let Some(peer) = self.peer_mut(token) {
             peer.tell(record, body);
             self.list(place_of(token));
+            self.deadline = Time::ZERO;
         }
     }
 }

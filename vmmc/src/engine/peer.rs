@@ -12,8 +12,8 @@ use crate::time::Time;
 use crate::wire::record::{ImportStatus, MAX_NAME, Notify, Record, Refusal};
 use crate::wire::{Reader, WireError};
 
-/// How many control records may wait for a peer that doesn't take them. Then its packets aren't processed.
-const MAX_CONTROL: usize = 256;
+/// How many answers may wait for a peer that doesn't take them. Then its packets aren't processed.
+const MAX_ANSWERS: usize = 1024;
 
 /// How many grants a peer may have.
 const MAX_GRANTS: usize = 1 << 16;
@@ -29,8 +29,10 @@ pub(super) struct Control {
 #[derive(Debug)]
 pub(super) struct Grant {
     export: u32,
-    /// The peer has been told that this one is revoked.
-    revoked: bool,
+    /// Nothing is taken under it any more: the export is gone, or the peer has sent past its end.
+    refused: bool,
+    /// A refusal has been told.
+    told: bool,
 }
 
 /// Why a packet was not processed to its end.
@@ -53,21 +55,32 @@ pub(super) struct Peer {
     pub link: Link,
     grants: Slab<Grant>,
     control: VecDeque<Control>,
+    /// How many answers have been queued since the queue was last empty.
+    answers: usize,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
-    /// A packet of it waits for room in an export's queue.
+    /// A packet of it waits until answers have been sent.
     pub blocked: bool,
+    /// Its notifications have filled the queue of this export: it gets no credit until some are taken.
+    throttled_by: Option<u32>,
 }
 
 impl Peer {
     pub(super) fn new(link: Link) -> Peer {
         let grants = Slab::new(MAX_GRANTS);
-        Peer { link, grants, control: VecDeque::new(), listed: false, blocked: false }
+        Peer { link, grants, control: VecDeque::new(), answers: 0, listed: false, blocked: false, throttled_by: None }
     }
 
     /// Queues a record.
     pub(super) fn tell(&mut self, record: Record, body: &[u8]) {
+        self.link.untold = true;
         self.control.push_back(Control { record, body: body.into() });
+    }
+
+    /// Queues an answer to what the peer has said.
+    fn answer(&mut self, record: Record) {
+        self.answers += 1;
+        self.tell(record, &[]);
     }
 
     /// Whether everything it should be told has been sent.
@@ -77,12 +90,13 @@ impl Peer {
 
     /// Sends queued records as far as the link has room.
     pub(super) fn pump(&mut self, now: Time, port: &mut dyn Port) {
-        while !self.control.is_empty() && self.link.room() > 0 {
+        // Credit is for sends. What is said here the peer has room for, or it would not have asked.
+        while !self.control.is_empty() && self.link.window_room() > 0 {
             let Some(mut packet) = self.link.begin(port) else {
                 return;
             };
-            let mut room = self.link.body_room();
-            while let Some(control) = self.control.front() {
+            let (mut room, mut taken) = (self.link.body_room(), 0);
+            while let Some(control) = self.control.get(taken) {
                 let fixed = control.record.emit();
                 let length = fixed.as_ref().len() + control.body.len();
                 if length > room {
@@ -95,7 +109,12 @@ impl Peer {
                     return;
                 }
                 room -= length;
-                self.control.pop_front();
+                taken += 1;
+            }
+            self.control.drain(..taken);
+            self.link.untold = !self.control.is_empty();
+            if self.control.is_empty() {
+                self.answers = 0;
             }
             self.link.seal(now, port, packet, true);
         }
@@ -106,9 +125,9 @@ impl Peer {
         let ended: Vec<u32> = self
             .grants
             .iter_mut()
-            .filter(|(_, grant)| grant.export == export && !grant.revoked)
+            .filter(|(_, grant)| grant.export == export && !grant.refused)
             .map(|(id, grant)| {
-                grant.revoked = true;
+                grant.refused = true;
                 id
             })
             .collect();
@@ -126,32 +145,28 @@ impl Peer {
         imports: &mut Imports,
         counters: &mut EngineCounters,
     ) -> Result<(), Stop> {
+        if self.answers >= MAX_ANSWERS {
+            return Err(Stop::Blocked(reader.remaining()));
+        }
         loop {
-            let left = reader.remaining();
-            if self.control.len() >= MAX_CONTROL {
-                return Err(Stop::Blocked(left));
-            }
             let Some(record) = Record::parse(reader)? else {
                 return Ok(());
             };
             match record {
                 Record::Put { grant, offset, length, notify } => {
-                    let target = self.grants.get(grant).filter(|g| !g.revoked).and_then(|g| exports.get_mut(g.export));
-                    if let (Some(export), Some(_)) = (&target, notify)
-                        && export.options.notify
-                        && export.queue.len() >= export.options.queue
+                    let id = self.grants.get(grant).filter(|g| !g.refused).map(|g| g.export);
+                    let mut target = id.and_then(|id| exports.get_mut(id));
+                    let result = self.put(target.as_deref_mut(), offset, length, notify, reader, counters);
+                    if let Err(reason) = result {
+                        counters.refused_puts += 1;
+                        self.refuse(reason, grant, sequence);
+                    } else if let (Some(export), Some(_)) = (target, notify)
+                        && !export.has_room()
                     {
-                        if let Some(export) = target {
-                            export.starved = true;
-                        }
-                        return Err(Stop::Blocked(left));
-                    }
-                    match self.put(target, offset, length, notify, reader, counters) {
-                        Ok(()) => {}
-                        Err(reason) => {
-                            counters.refused_puts += 1;
-                            self.tell(Record::Refused { reason, grant, sequence: sequence as u32 }, &[]);
-                        }
+                        // It is delivered all the same, as are the others the peer has credit for: held back, they would
+                        // hold back everything behind them, answers to our own requests too.
+                        self.throttled_by = id;
+                        self.link.throttle(true);
                     }
                 }
                 Record::Import { request, key, name } => {
@@ -159,12 +174,12 @@ impl Peer {
                     let name = &mut bytes[..name.into()];
                     read_into(reader, name);
                     let reply = self.import(request, name, Key::new(key), exports);
-                    self.tell(reply, &[]);
+                    self.answer(reply);
                 }
                 Record::Imported { request, status, grant, notifies, length } => {
                     let wanted = imports.answered(self.link.token(), request, status, grant, notifies, length);
                     if !wanted && status == ImportStatus::Granted {
-                        self.tell(Record::Release { grant }, &[]);
+                        self.answer(Record::Release { grant });
                     }
                 }
                 Record::Release { grant } => drop(self.grants.remove(grant)),
@@ -174,6 +189,28 @@ impl Peer {
                     imports.revoked(self.link.token(), grant, Some(at));
                 }
             }
+        }
+    }
+
+    /// Tells the peer that a send was refused. Once for each grant: the first is what counts, and all later ones under the
+    /// same grant are refused too.
+    fn refuse(&mut self, reason: Refusal, grant: u32, sequence: u64) {
+        if let Some(held) = self.grants.get_mut(grant) {
+            held.refused = true;
+            if std::mem::replace(&mut held.told, true) {
+                return;
+            }
+        }
+        self.answer(Record::Refused { reason, grant, sequence: sequence as u32 });
+    }
+
+    /// Gives credit again once the application has taken notifications.
+    pub(super) fn relent(&mut self, exports: &mut Exports) {
+        if let Some(id) = self.throttled_by
+            && exports.get_mut(id).is_none_or(Export::has_room)
+        {
+            self.throttled_by = None;
+            self.link.throttle(false);
         }
     }
 
@@ -223,7 +260,7 @@ impl Peer {
         if !export.admits(peer, key) {
             return refuse(ImportStatus::Denied);
         }
-        match self.grants.insert(Grant { export: id, revoked: false }) {
+        match self.grants.insert(Grant { export: id, refused: false, told: false }) {
             Err(_) => refuse(ImportStatus::TooMany),
             Ok(grant) => Record::Imported {
                 request,
@@ -237,7 +274,7 @@ impl Peer {
 
     /// How many grants it holds.
     pub(super) fn grant_count(&self) -> usize {
-        self.grants.iter().filter(|(_, g)| !g.revoked).count()
+        self.grants.iter().filter(|(_, g)| !g.refused).count()
     }
 }
 

@@ -204,6 +204,7 @@ impl Engine {
         target.region.write(send.offset, send.data).map_err(|_| EngineError::Dropped)?;
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;
+            self.deadline = Time::ZERO;
             target.queue.push_back(Notification { offset: send.offset, length, tag, peer });
         }
         send.done = send.data.len();

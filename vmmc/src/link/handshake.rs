@@ -101,6 +101,7 @@ impl Link {
             first,
             sender: Sender::new(beyond_zero(first), config.window.into()),
             receiver: Receiver::new(0, config.credit),
+            untold: false,
             heard_at: now,
             asked_at: None,
             probe_at: now,
@@ -141,7 +142,7 @@ impl Link {
             self.mtu = self.mtu.min(size);
         }
         if opening {
-            self.options = self.options.agree(hello.options);
+            self.options = self.config.options.agree(hello.options);
         }
     }
 
@@ -291,7 +292,7 @@ impl Link {
     }
 
     fn emit_close(&self, now: Time, port: &mut dyn Port) {
-        let flags = Flags { checked: self.options.checksum, ..Flags::default() };
+        let flags = Flags::default();
         self.emit_control(port, self.header(now, Kind::Close, flags, self.sender.next()), &[], 0);
     }
 

@@ -140,6 +140,8 @@ pub struct Link {
     first: u32,
     sender: Sender,
     receiver: Receiver,
+    /// Something is to be told about packets that have been processed, and hasn't been sent.
+    pub(crate) untold: bool,
     /// When the peer was last heard.
     heard_at: Time,
     /// When something was first sent to it since then that it must answer.
@@ -215,6 +217,16 @@ impl Link {
         if self.state == State::Open { self.sender.room() } else { 0 }
     }
 
+    /// How many DATA packets may be sent now if the peer's credit is no matter: it always has room for answers.
+    pub fn window_room(&self) -> u64 {
+        if self.state == State::Open { self.sender.window_room() } else { 0 }
+    }
+
+    /// Stops giving the peer credit, or begins again.
+    pub fn throttle(&mut self, throttled: bool) {
+        self.receiver.throttle(throttled);
+    }
+
     /// Bytes of records that one DATA packet holds.
     pub fn body_room(&self) -> usize {
         self.encap.payload_room(self.mtu).saturating_sub(HEADER_LEN)
@@ -264,16 +276,17 @@ impl Link {
 
     /// Completes the headers of a DATA packet and submits it. Returns false when the port can't take it now.
     fn emit_data(&mut self, now: Time, port: &mut dyn Port, packet: &TxPacket, sequence: u64, ack_now: bool) -> bool {
-        let flags = Flags { ack_now, sack: false, checked: self.options.checksum };
+        let flags = Flags { ack_now, ..Flags::default() };
         let header = self.header(now, Kind::Data, flags, sequence);
         self.receiver.acked();
         emit(&self.encap, header, packet, port)
     }
 
     fn header(&self, now: Time, kind: Kind, flags: Flags, sequence: u64) -> Header {
+        let provisional = flags.provisional || self.untold;
         Header {
             kind,
-            flags,
+            flags: Flags { checked: self.options.checksum, provisional, ..flags },
             checksum: 0,
             token: self.remote_token,
             sequence: sequence as u32,
@@ -302,7 +315,7 @@ impl Link {
 
     fn emit_ack(&mut self, now: Time, port: &mut dyn Port, ack_now: bool) {
         let sack = self.receiver.sack();
-        let flags = Flags { ack_now, sack: sack.is_some(), checked: self.options.checksum };
+        let flags = Flags { ack_now, sack: sack.is_some(), ..Flags::default() };
         let header = self.header(now, Kind::Ack, flags, self.sender.next());
         match sack {
             Some(sack) => self.emit_control(port, header, &sack.emit(), 0),
@@ -330,15 +343,13 @@ impl Link {
     /// Sends again what the peer says it hasn't got.
     pub fn on_packet(&mut self, now: Time, header: &Header, sack: Option<Sack>, port: &mut dyn Port) {
         (self.heard_at, self.asked_at) = (now, None);
-        if !self.has_met() {
-            return;
-        }
         self.confirm();
         let peer_next = extend(header.sequence, self.receiver.next());
         let said = Acknowledgement {
             ack: header.ack,
             credit: header.credit,
             delay: Duration::from_micros(header.ack_delay.into()),
+            provisional: header.flags.provisional,
             peer_next: if header.kind == Kind::Data { peer_next + 1 } else { peer_next },
             sack,
         };
@@ -371,7 +382,7 @@ impl Link {
     }
 
     fn resend(&mut self, now: Time, sequence: u64, port: &mut dyn Port) -> bool {
-        let flags = Flags { ack_now: true, sack: false, checked: self.options.checksum };
+        let flags = Flags { ack_now: true, provisional: true, ..Flags::default() };
         let header = self.header(now, Kind::Data, flags, sequence);
         let Some(packet) = self.sender.packet(sequence) else {
             return false;
@@ -381,6 +392,8 @@ impl Link {
         }
         self.counters.tx_retransmitted += 1;
         self.sender.sent_again(sequence, now);
+        // What this has acknowledged is complete only with the next packet that isn't a repetition.
+        self.receiver.ack_later(now);
         true
     }
 

@@ -47,6 +47,8 @@ pub(crate) enum Admission {
 pub(super) struct Receiver {
     next: u64,
     capacity: u16,
+    /// The peer gets no more credit than it has.
+    throttled: bool,
     /// `held[i]` is packet `next + i`.
     held: VecDeque<Option<Held>>,
     unacked: u32,
@@ -62,6 +64,7 @@ impl Receiver {
         Receiver {
             next: first,
             capacity,
+            throttled: false,
             held: VecDeque::new(),
             unacked: 0,
             ack_at: None,
@@ -78,7 +81,13 @@ impl Receiver {
 
     /// Packets from `next` on that may come.
     pub(super) fn credit(&self) -> u16 {
-        self.capacity
+        if self.throttled { 0 } else { self.capacity }
+    }
+
+    /// Stops giving credit, or begins to give it again and says so at once. What was given before stays good.
+    pub(super) fn throttle(&mut self, throttled: bool) {
+        self.ack_now |= self.throttled && !throttled;
+        self.throttled = throttled;
     }
 
     /// Packets with a congestion mark that have come.
@@ -128,14 +137,17 @@ impl Receiver {
         self.held.pop_front();
         self.unacked += 1;
         self.ack_now |= self.unacked >= ACK_EVERY;
-        if self.ack_at.is_none() {
-            self.ack_at = Some(now + ACK_DELAY);
-        }
+        self.ack_later(now);
     }
 
     /// Asks for an acknowledgement without waiting for data to carry it.
     pub(super) fn want_ack(&mut self) {
         self.ack_now = true;
+    }
+
+    /// Has an acknowledgement sent a little later.
+    pub(super) fn ack_later(&mut self, now: Time) {
+        self.ack_at.get_or_insert(now + ACK_DELAY);
     }
 
     /// Whether an acknowledgement should be sent now.

@@ -36,6 +36,8 @@ pub(super) struct Acknowledgement {
     pub credit: u16,
     /// How long it waited before it said so.
     pub delay: Duration,
+    /// It completes no sends yet.
+    pub provisional: bool,
     /// The next sequence number the peer will send, or has just sent: all before it are under way.
     pub peer_next: u64,
     pub sack: Option<Sack>,
@@ -56,6 +58,8 @@ pub(super) struct Sender {
     newest: Time,
     /// All packets before this one have been *processed*: see [`Sender::settle`].
     completed: u64,
+    /// The latest acknowledgement that wasn't provisional.
+    settled: u64,
     /// Acknowledged up to the first number once everything of the peer's before the second has been received.
     settling: Option<(u64, u64)>,
     settling_next: Option<(u64, u64)>,
@@ -75,6 +79,7 @@ impl Sender {
             timer: None,
             newest: Time::ZERO,
             completed: first,
+            settled: first,
             settling: None,
             settling_next: None,
         }
@@ -98,6 +103,11 @@ impl Sender {
     /// How many packets may be sent now.
     pub(super) fn room(&self) -> u64 {
         self.limit.min(self.una + self.window).saturating_sub(self.next)
+    }
+
+    /// How many packets may be sent now if credit is no matter.
+    pub(super) fn window_room(&self) -> u64 {
+        (self.una + self.window).saturating_sub(self.next)
     }
 
     pub(super) fn rtt(&self) -> &Rtt {
@@ -149,6 +159,9 @@ impl Sender {
         if progress {
             self.backoff = 0;
             self.timer = (self.una < self.next).then(|| now + self.rtt.timeout(0));
+        }
+        if ack > self.settled && !said.provisional {
+            self.settled = ack;
             self.settle_later(ack, said.peer_next);
         }
         if let Some(sack) = said.sack {

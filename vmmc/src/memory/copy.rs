@@ -3,75 +3,76 @@
 //! A plain `memcpy` that races is undefined behaviour. These copies are made of relaxed atomic accesses, eight bytes
 //! at a time where the shared side is aligned, so a race yields a mixture of old and new bytes and nothing worse.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const WORD: usize = size_of::<u64>();
 
-/// How many of `len` bytes at `at` come before the first aligned word.
-fn head(at: *const u8, len: usize) -> usize {
-    at.align_offset(WORD).min(len)
+/// The aligned word that byte `at` lies in, and where in it.
+fn word_of(at: *mut u8) -> (*mut u64, usize) {
+    let offset = at as usize % WORD;
+    (at.wrapping_sub(offset).cast(), offset)
 }
 
 /// Writes `source` to `target`.
 ///
 /// # Safety
-/// `target` must be valid for writes of `source.len()` bytes, and whoever else accesses these bytes meanwhile must
-/// do so by the functions of this module.
+/// All aligned words of which `target` and the `source.len()` bytes from there on are part must be valid for reads and writes,
+/// and whoever else accesses them meanwhile must do so by the functions of this module: accesses of different sizes
+/// that race are undefined behaviour, so every access here is of one whole word.
 pub(super) unsafe fn store(target: *mut u8, source: &[u8]) {
-    let (first, rest) = source.split_at(head(target, source.len()));
+    let (mut word, offset) = word_of(target);
+    let (first, rest) = source.split_at(if offset == 0 { 0 } else { source.len().min(WORD - offset) });
+    let merge = |word: *mut u64, at: usize, bytes: &[u8]| {
+        // SAFETY: an aligned word that holds bytes the caller vouches for.
+        let word = unsafe { AtomicU64::from_ptr(word) };
+        let _ = word.fetch_update(Relaxed, Relaxed, |old| {
+            let mut new = old.to_ne_bytes();
+            new[at..at + bytes.len()].copy_from_slice(bytes);
+            Some(u64::from_ne_bytes(new))
+        });
+    };
+    if !first.is_empty() {
+        merge(word, offset, first);
+        word = word.wrapping_add(1);
+    }
     let words = rest.chunks_exact(WORD);
     let last = words.remainder();
-    let mut at = target;
-    let bytes = |mut at: *mut u8, bytes: &[u8]| {
-        for &byte in bytes {
-            // SAFETY: within the range the caller vouches for; a byte is always aligned.
-            unsafe {
-                AtomicU8::from_ptr(at).store(byte, Relaxed);
-                at = at.add(1);
-            }
-        }
-        at
-    };
-    at = bytes(at, first);
-    for word in words {
-        let word = u64::from_ne_bytes(word.try_into().unwrap_or_default());
-        // SAFETY: within the range the caller vouches for, and `head` has brought `at` to a word boundary.
-        unsafe {
-            AtomicU64::from_ptr(at.cast()).store(word, Relaxed);
-            at = at.add(WORD);
-        }
+    for bytes in words {
+        let value = u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+        // SAFETY: all of this word is within the range the caller vouches for.
+        unsafe { AtomicU64::from_ptr(word) }.store(value, Relaxed);
+        word = word.wrapping_add(1);
     }
-    bytes(at, last);
+    if !last.is_empty() {
+        merge(word, 0, last);
+    }
 }
 
 /// Reads `target.len()` bytes from `source`.
 ///
 /// # Safety
-/// `source` must be valid for reads and writes of `target.len()` bytes, and whoever else accesses these bytes
-/// meanwhile must do so by the functions of this module.
+/// As for [`store`].
 pub(super) unsafe fn load(source: *mut u8, target: &mut [u8]) {
-    let (first, rest) = target.split_at_mut(head(source, target.len()));
-    let mut words = rest.chunks_exact_mut(WORD);
-    let mut at = source;
-    let bytes = |mut at: *mut u8, bytes: &mut [u8]| {
-        for byte in bytes {
-            // SAFETY: within the range the caller vouches for; a byte is always aligned.
-            unsafe {
-                *byte = AtomicU8::from_ptr(at).load(Relaxed);
-                at = at.add(1);
-            }
-        }
-        at
+    let (mut word, offset) = word_of(source);
+    let length = target.len();
+    let (first, rest) = target.split_at_mut(if offset == 0 { 0 } else { length.min(WORD - offset) });
+    let mut next = || {
+        // SAFETY: the caller vouches for every aligned word that holds one of the bytes.
+        let value = unsafe { AtomicU64::from_ptr(word) }.load(Relaxed);
+        word = word.wrapping_add(1);
+        value.to_ne_bytes()
     };
-    at = bytes(at, first);
-    for word in &mut words {
-        // SAFETY: within the range the caller vouches for, and `head` has brought `at` to a word boundary.
-        let value = unsafe { AtomicU64::from_ptr(at.cast()).load(Relaxed) };
-        word.copy_from_slice(&value.to_ne_bytes());
-        // SAFETY: still within that range, or one past its end.
-        at = unsafe { at.add(WORD) };
+    if !first.is_empty() {
+        first.copy_from_slice(&next()[offset..offset + first.len()]);
     }
-    bytes(at, words.into_remainder());
+    let mut words = rest.chunks_exact_mut(WORD);
+    for bytes in &mut words {
+        bytes.copy_from_slice(&next());
+    }
+    let last = words.into_remainder();
+    if !last.is_empty() {
+        last.copy_from_slice(&next()[..last.len()]);
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +84,10 @@ mod tests {
         let source: Vec<u8> = (1..=64).collect();
         for start in 0..9 {
             for len in 0..40 {
-                let mut memory = [0u8; 64];
+                #[repr(align(64))]
+                struct Aligned([u8; 64]);
+                let mut aligned = Aligned([0; 64]);
+                let memory = &mut aligned.0;
                 // SAFETY: start + len < 64, and nobody else knows the array.
                 unsafe { store(memory.as_mut_ptr().add(start), &source[..len]) };
                 assert!(memory[..start].iter().all(|&b| b == 0));

@@ -168,6 +168,6 @@ impl Drop for Export {
         engine.tick(now, port);
         // Whoever isn't told now learns it from the refusal of the next send.
         let _ = port.flush();
-        shared.disturb(&mut core);
+        shared.announce(&mut core);
     }
 }

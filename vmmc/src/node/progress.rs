@@ -70,6 +70,8 @@ pub(super) struct Core {
     asleep_until: Option<Time>,
     /// How many sleep on the condition variable.
     followers: usize,
+    /// The thread has ended because the wire failed: the error's code.
+    failed: Option<i32>,
 }
 
 /// What a node's handles and its thread share.
@@ -94,7 +96,18 @@ pub(super) struct Shared {
 impl Core {
     pub(super) fn new(engine: Engine, port: Box<dyn Port>, clock: Clock) -> Core {
         let batch = Vec::with_capacity(64);
-        Core { engine, port, clock, batch, turns: 0, looked_at: None, led: false, asleep_until: None, followers: 0 }
+        Core {
+            engine,
+            port,
+            clock,
+            batch,
+            turns: 0,
+            looked_at: None,
+            led: false,
+            asleep_until: None,
+            followers: 0,
+            failed: None,
+        }
     }
 
     pub(super) fn now(&self) -> Time {
@@ -119,6 +132,13 @@ impl Core {
         }
         self.port.flush().map_err(Error::Wire)?;
         Ok(busy)
+    }
+
+    /// Remembers that nobody drives any more.
+    fn fail(&mut self, error: &Error) {
+        error!(target: "vmmc::node", %error, "the engine thread ends: every link will fall silent");
+        let code = if let Error::Wire(source) = error { source.raw_os_error() } else { None };
+        self.failed = Some(code.unwrap_or(rustix::io::Errno::IO.raw_os_error()));
     }
 
     /// Has the next turn read the clock.
@@ -148,6 +168,8 @@ impl Shared {
         // Descriptors of its own, so that sleeping on them doesn't take the lock.
         let sockets = core.port.readable().iter().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>();
         let sockets = sockets.map_err(system("duplicating the socket's descriptor"))?;
+        // With a thread nobody else leads, even before it has begun to run.
+        let core = Core { led: !drives, ..core };
         Ok(Shared {
             core: Mutex::new(core),
             news: Condvar::new(),
@@ -187,17 +209,12 @@ impl Shared {
         self.enter()
     }
 
-    /// Something has happened that others may be waiting for.
+    /// Something has happened that others may be waiting for: wakes them, the sleeping leader too.
     pub(super) fn announce(&self, core: &mut Core) {
         self.epoch.fetch_add(1, Ordering::Release);
         if core.followers > 0 {
             self.news.notify_all();
         }
-    }
-
-    /// After a change that the sleeping leader can't see coming: wakes it, and the others.
-    pub(super) fn disturb(&self, core: &mut Core) {
-        self.announce(core);
         if core.asleep_until.take().is_some() {
             self.ring();
         }
@@ -293,6 +310,9 @@ impl Shared {
         ready: &mut impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Step<T>, Error> {
         let before = ready(core)?;
+        if let (Some(code), false) = (core.failed, matches!(before, Step::Done(_))) {
+            return Err(Error::Wire(std::io::Error::from_raw_os_error(code)));
+        }
         if !self.drives || matches!(before, Step::Done(_)) || !core.drive()? {
             return Ok(before);
         }
@@ -328,6 +348,8 @@ impl Shared {
         give_up: Option<Time>,
     ) -> (MutexGuard<'a, Core>, Result<(), Error>) {
         if core.led {
+            // The leader may sleep for longer than what this call has begun can wait.
+            self.leave(&mut core);
             core.followers += 1;
             let span = give_up.map_or(Duration::from_secs(3600), |at| at.since(now));
             let woken = self.news.wait_timeout(core, span);
@@ -382,7 +404,6 @@ impl Shared {
     /// The thread's work.
     fn run(&self) {
         let mut core = self.enter();
-        core.led = true;
         let mut busy_at = core.now();
         while !self.stopping.load(Ordering::Acquire) {
             match core.drive() {
@@ -392,7 +413,7 @@ impl Shared {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    error!(target: "vmmc::node", %error, "the engine thread ends: every link will fall silent");
+                    core.fail(&error);
                     break;
                 }
             }
@@ -408,11 +429,10 @@ impl Shared {
             core.asleep_until = None;
             core.look_next();
             if let Err(error) = slept {
-                error!(target: "vmmc::node", %error, "the engine thread ends: every link will fall silent");
+                core.fail(&error);
                 break;
             }
         }
-        core.led = false;
         self.announce(&mut core);
     }
 }

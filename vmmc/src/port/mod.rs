@@ -8,7 +8,7 @@
 //! retransmission free of copies. Submitting only queues; [`Port::flush`] wakes the kernel once for a whole batch.
 //! Whoever receives gets [`RxPacket`]s and gives each back with [`Port::recycle`] when it is done with its bytes.
 //! Both are handles that only the port can make and that can't be copied, so that no packet is given back twice.
-//! Dropping one without giving it back leaks its frames until the port closes.
+//! A port that is handed a packet of another one panics. Dropping one without giving it back leaks its frames until the port closes.
 
 pub mod eager;
 pub mod sim;
@@ -24,9 +24,28 @@ use crate::wire::Fragments;
 /// Descriptors to sleep on.
 pub type Descriptors<'a> = SmallVec<[BorrowedFd<'a>; 2]>;
 
+/// Which port a packet is of: none but that may be handed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PortId(u32);
+
+impl PortId {
+    fn new() -> PortId {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        PortId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// # Panics
+    /// When the packet is of another port: its numbers would mean other frames here.
+    fn check(self, of: PortId) {
+        assert_eq!(self, of, "a packet was handed to a port that it isn't of");
+    }
+}
+
 /// A packet to send: bytes that were appended, in frames of the port.
 #[derive(Debug)]
 pub struct TxPacket {
+    port: PortId,
     first: u32,
     last: u32,
     len: u32,
@@ -43,6 +62,7 @@ impl TxPacket {
 /// A packet that arrived.
 #[derive(Debug)]
 pub struct RxPacket {
+    port: PortId,
     first: u32,
     len: u32,
 }
@@ -111,7 +131,7 @@ pub trait Port: Send {
     /// When the interface is down or gone.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Moves what has arrived to the end of `batch`, at most a batch of 64 packets. Never blocks.
+    /// Moves what has arrived to the end of `batch`, at most 64 frames of each queue. Never blocks.
     ///
     /// # Errors
     /// When the interface is gone.

@@ -27,7 +27,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
 use crate::time::Time;
 use crate::wire::Fragments;
 use crate::wire::frame::Mac;
@@ -66,6 +66,9 @@ impl Default for Conditions {
     }
 }
 
+/// A frame under way: when it arrives, in which order, where, and what.
+type Flying = Reverse<(Time, u64, usize, Vec<u8>)>;
+
 /// A switch with a clock. Cloning it makes another handle on the same one.
 #[derive(Clone)]
 pub struct Network {
@@ -76,8 +79,7 @@ struct State {
     now: Time,
     random: fastrand::Rng,
     conditions: Conditions,
-    /// Frames under way: when they arrive, in which order, where, and what.
-    flying: BinaryHeap<Reverse<(Time, u64, usize, Vec<u8>)>>,
+    flying: BinaryHeap<Flying>,
     sent: u64,
     ports: HashMap<Mac, usize>,
     inboxes: Vec<VecDeque<Vec<u8>>>,
@@ -101,15 +103,16 @@ impl Network {
     /// Attaches a port with the frame size and the number of frames that [`SimPort`] has by default.
     pub fn attach(&self, mac: Mac) -> SimPort {
         let mut state = self.lock();
-        let id = state.inboxes.len();
+        let place = state.inboxes.len();
         state.inboxes.push(VecDeque::new());
         // A port attached again with the same address takes over, as a restarted host does.
-        state.ports.insert(mac, id);
+        state.ports.insert(mac, place);
         let max_frame = state.conditions.max_frame;
         drop(state);
         SimPort {
             network: self.clone(),
-            id,
+            id: PortId::new(),
+            place,
             frame: 512,
             max_frame,
             tx: Slots::new(1024),
@@ -213,7 +216,8 @@ impl Slots {
 /// A port of a [`Network`]. Packets come and go in fragments of 512 bytes.
 pub struct SimPort {
     network: Network,
-    id: usize,
+    id: PortId,
+    place: usize,
     frame: usize,
     max_frame: usize,
     tx: Slots,
@@ -239,10 +243,11 @@ impl Port for SimPort {
             self.counters.tx_exhausted += 1;
             return None;
         };
-        Some(TxPacket { first, last: first, len: 0 })
+        Some(TxPacket { port: self.id, first, last: first, len: 0 })
     }
 
     fn append(&mut self, packet: &mut TxPacket, bytes: &[u8]) -> usize {
+        packet.port.check(self.id);
         let n = bytes.len().min(self.max_frame - packet.len());
         if let Some(held) = &mut self.tx.packets[packet.first as usize] {
             held.extend_from_slice(&bytes[..n]);
@@ -252,16 +257,19 @@ impl Port for SimPort {
     }
 
     fn head(&mut self, packet: &TxPacket) -> Option<&mut [u8]> {
+        packet.port.check(self.id);
         let bytes = self.tx.packets[packet.first as usize].as_mut()?;
         let n = bytes.len().min(self.frame);
         Some(&mut bytes[..n])
     }
 
     fn contents(&self, packet: &TxPacket) -> Option<Fragments<'_>> {
+        packet.port.check(self.id);
         Some(self.tx.get(packet.first).chunks(self.frame).collect())
     }
 
     fn submit(&mut self, packet: &TxPacket) -> bool {
+        packet.port.check(self.id);
         let frame = self.tx.get(packet.first).to_vec();
         self.counters.tx_packets += 1;
         self.counters.tx_bytes += frame.len() as u64;
@@ -270,6 +278,7 @@ impl Port for SimPort {
     }
 
     fn free(&mut self, packet: TxPacket) {
+        packet.port.check(self.id);
         self.tx.remove(packet.first);
     }
 
@@ -279,7 +288,7 @@ impl Port for SimPort {
 
     fn receive(&mut self, batch: &mut Vec<RxPacket>) -> io::Result<()> {
         for _ in 0..64 {
-            let Some(bytes) = self.network.lock().inboxes[self.id].pop_front() else {
+            let Some(bytes) = self.network.lock().inboxes[self.place].pop_front() else {
                 break;
             };
             let len = bytes.len() as u32;
@@ -289,16 +298,18 @@ impl Port for SimPort {
             };
             self.counters.rx_packets += 1;
             self.counters.rx_bytes += u64::from(len);
-            batch.push(RxPacket { first, len });
+            batch.push(RxPacket { port: self.id, first, len });
         }
         Ok(())
     }
 
     fn fragments(&self, packet: &RxPacket) -> Fragments<'_> {
+        packet.port.check(self.id);
         self.rx.get(packet.first).chunks(self.frame).collect()
     }
 
     fn recycle(&mut self, packet: RxPacket) {
+        packet.port.check(self.id);
         self.rx.remove(packet.first);
     }
 

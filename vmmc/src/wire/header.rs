@@ -81,18 +81,24 @@ pub struct Flags {
     pub sack: bool,
     /// Bit 2: the checksum field holds one.
     pub checked: bool,
+    /// Bit 3: the acknowledgement completes no sends yet: what there is to say about them may still have to be sent, or the
+    /// packet is a repetition, whose `sequence` says nothing about what was sent since.
+    pub provisional: bool,
 }
 
 impl Flags {
     fn from_byte(byte: u8) -> Result<Flags, WireError> {
-        if byte & !0b111 != 0 {
+        if byte & !0b1111 != 0 {
             return Err(WireError::Reserved("flags"));
         }
-        Ok(Flags { ack_now: byte & 1 != 0, sack: byte & 2 != 0, checked: byte & 4 != 0 })
+        Ok(Flags { ack_now: byte & 1 != 0, sack: byte & 2 != 0, checked: byte & 4 != 0, provisional: byte & 8 != 0 })
     }
 
     fn to_byte(self) -> u8 {
-        u8::from(self.ack_now) | u8::from(self.sack) << 1 | u8::from(self.checked) << 2
+        u8::from(self.ack_now)
+            | u8::from(self.sack) << 1
+            | u8::from(self.checked) << 2
+            | u8::from(self.provisional) << 3
     }
 }
 
@@ -254,7 +260,7 @@ mod tests {
     fn sample() -> Header {
         Header {
             kind: Kind::Data,
-            flags: Flags { ack_now: true, sack: false, checked: true },
+            flags: Flags { ack_now: true, checked: true, ..Flags::default() },
             checksum: 0x0102_0304,
             token: 0x1122_3344_5566_7788,
             sequence: 9,
@@ -289,7 +295,7 @@ mod tests {
     #[test]
     fn every_reserved_bit_is_refused() {
         let good = sample().emit();
-        for (byte, mask) in [(6, 0b1111_1000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
+        for (byte, mask) in [(6, 0b1111_0000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
             for bit in (0..8).filter(|b| mask >> b & 1 == 1) {
                 let mut bad = good;
                 bad[byte] |= 1 << bit;

@@ -37,7 +37,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use self::bind::{Binding, PortError};
 use self::bind::{Rings, classify, invalid, source_of};
-use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
 use crate::wire::Fragments;
 use crate::wire::frame::{ETHERNET_LEN, VLAN_LEN};
 
@@ -57,6 +57,7 @@ pub const MAX_QUEUES: u32 = 32;
 
 /// AF_XDP sockets and their packet memory.
 pub struct EagerPort {
+    id: PortId,
     // Every ring keeps its socket and the UMEM alive (xsk-rs counts references), so fields may drop in any order.
     tx: TxQueue,
     comp: CompQueue,
@@ -74,6 +75,7 @@ pub struct EagerPort {
 
 /// The receiving side of one queue.
 struct Queue {
+    port: PortId,
     number: u32,
     rx: RxQueue,
     fill: FillQueue,
@@ -110,6 +112,7 @@ impl EagerPort {
             return Err(PortError::Queues { interface: interface.to_owned(), wanted: queues.len() });
         };
         let rx_per_queue = if queues.len() == 1 { RX_FRAMES } else { RX_FRAMES_SHARED };
+        let id = PortId::new();
         let rx_frames = rx_per_queue * queues.len() as u32;
         let (umem, descs) = Self::memory(interface, first, rx_frames + TX_FRAMES)?;
         let frames: Vec<Frame> =
@@ -127,7 +130,7 @@ impl EagerPort {
                 Some(_) => Some((tx, comp)),
             };
             let refill = own.iter().map(|f| f.desc).collect();
-            let mut side = Queue { number, rx, fill, _unused: unused, refill, waiting: 0, partial: None };
+            let mut side = Queue { port: id, number, rx, fill, _unused: unused, refill, waiting: 0, partial: None };
             side.refill();
             sides.push(side);
         }
@@ -136,6 +139,7 @@ impl EagerPort {
         };
         info!(target: "vmmc::port", interface, ?queues, ?binding, mtu, "eager lane open");
         Ok(EagerPort {
+            id,
             tx,
             comp,
             queues: sides,
@@ -278,7 +282,7 @@ impl Queue {
             if desc.has_more_frames() {
                 self.partial = Some((first, index, total));
             } else {
-                batch.push(RxPacket { first, len: total });
+                batch.push(RxPacket { port: self.port, first, len: total });
             }
         }
     }
@@ -322,7 +326,7 @@ impl Port for EagerPort {
 
     fn alloc(&mut self) -> Option<TxPacket> {
         match self.take_frame() {
-            Some(first) => Some(TxPacket { first, last: first, len: 0 }),
+            Some(first) => Some(TxPacket { port: self.id, first, last: first, len: 0 }),
             None => {
                 self.counters.tx_exhausted += 1;
                 None
@@ -331,6 +335,7 @@ impl Port for EagerPort {
     }
 
     fn append(&mut self, packet: &mut TxPacket, bytes: &[u8]) -> usize {
+        packet.port.check(self.id);
         let mut rest = &bytes[..bytes.len().min(self.max_frame - packet.len())];
         let wanted = rest.len();
         while !rest.is_empty() {
@@ -343,7 +348,9 @@ impl Port for EagerPort {
             }
             let (now, later) = rest.split_at(rest.len().min(ROOM - used));
             let frame = &mut self.frames[packet.last as usize];
-            debug_assert!(!frame.in_ring, "a packet is complete before it is submitted");
+            if frame.in_ring {
+                break; // a packet is complete before it is submitted
+            }
             // SAFETY: the frame is in a packet the caller holds and has not been submitted, so nobody else has it.
             let mut data = unsafe { self.umem.data_mut(&mut frame.desc) };
             data.cursor().set_pos(used + now.len());
@@ -355,6 +362,7 @@ impl Port for EagerPort {
     }
 
     fn head(&mut self, packet: &TxPacket) -> Option<&mut [u8]> {
+        packet.port.check(self.id);
         if self.in_ring(packet) {
             self.reap();
             if self.in_ring(packet) {
@@ -371,10 +379,12 @@ impl Port for EagerPort {
     }
 
     fn contents(&self, packet: &TxPacket) -> Option<Fragments<'_>> {
+        packet.port.check(self.id);
         if self.in_ring(packet) { None } else { Some(self.gather(packet.first)) }
     }
 
     fn submit(&mut self, packet: &TxPacket) -> bool {
+        packet.port.check(self.id);
         if self.in_ring(packet) {
             self.reap();
             if self.in_ring(packet) {
@@ -402,6 +412,7 @@ impl Port for EagerPort {
     }
 
     fn free(&mut self, packet: TxPacket) {
+        packet.port.check(self.id);
         let mut at = packet.first;
         while at != NONE {
             let frame = &mut self.frames[at as usize];
@@ -448,10 +459,12 @@ impl Port for EagerPort {
     }
 
     fn fragments(&self, packet: &RxPacket) -> Fragments<'_> {
+        packet.port.check(self.id);
         self.gather(packet.first)
     }
 
     fn recycle(&mut self, packet: RxPacket) {
+        packet.port.check(self.id);
         let half = self.rx_per_queue / 2;
         // All frames of a packet are of one queue, and stay with it.
         let queue = &mut self.queues[packet.first as usize / self.rx_per_queue];

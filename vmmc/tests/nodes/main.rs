@@ -1,0 +1,134 @@
+//! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use vmmc::node::Resolve;
+use vmmc::port::sim::{Conditions, Network, SimPort};
+use vmmc::port::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
+use vmmc::time::Time;
+use vmmc::wire::Fragments;
+use vmmc::{Builder, Error, Key, Lane, Node, Progress};
+
+struct Fixed([u8; 6]);
+impl Resolve for Fixed {
+    fn resolve(&mut self, _: IpAddr, _: Duration) -> Result<[u8; 6], Error> {
+        Ok(self.0)
+    }
+}
+
+/// A SimPort whose wire can be cut.
+struct Wire {
+    port: SimPort,
+    cut: Arc<AtomicBool>,
+}
+impl Port for Wire {
+    fn max_frame(&self) -> usize {
+        self.port.max_frame()
+    }
+    fn rx_capacity(&self) -> usize {
+        self.port.rx_capacity()
+    }
+    fn rx_headroom(&self) -> (usize, usize) {
+        self.port.rx_headroom()
+    }
+    fn alloc(&mut self) -> Option<TxPacket> {
+        self.port.alloc()
+    }
+    fn append(&mut self, p: &mut TxPacket, b: &[u8]) -> usize {
+        self.port.append(p, b)
+    }
+    fn head(&mut self, p: &TxPacket) -> Option<&mut [u8]> {
+        self.port.head(p)
+    }
+    fn contents(&self, p: &TxPacket) -> Option<Fragments<'_>> {
+        self.port.contents(p)
+    }
+    fn submit(&mut self, p: &TxPacket) -> bool {
+        self.port.submit(p)
+    }
+    fn free(&mut self, p: TxPacket) {
+        self.port.free(p)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        if self.cut.load(Ordering::Relaxed) { Err(io::Error::from_raw_os_error(6)) } else { self.port.flush() }
+    }
+    fn receive(&mut self, b: &mut Vec<RxPacket>) -> io::Result<()> {
+        self.port.receive(b)
+    }
+    fn fragments(&self, p: &RxPacket) -> Fragments<'_> {
+        self.port.fragments(p)
+    }
+    fn recycle(&mut self, p: RxPacket) {
+        self.port.recycle(p)
+    }
+    fn readable(&self) -> Descriptors<'_> {
+        self.port.readable()
+    }
+    fn counters(&self) -> PortCounters {
+        self.port.counters()
+    }
+}
+
+fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
+    let mac = |n| [2, 0, 0, 0, 0, n];
+    let lane = Lane {
+        port: Box::new(Wire { port: net.attach(mac(n)), cut: cut.clone() }),
+        address: IpAddr::from([10, 0, 0, n]),
+        udp_port: 7000,
+        mac: mac(n),
+        mtu: 1500,
+        resolver: Box::new(Fixed(mac(3 - n))),
+        steering: None,
+        binding: None,
+    };
+    builder.open_on(lane).unwrap()
+}
+
+fn run(net: &Network) {
+    let net = net.clone();
+    std::thread::spawn(move || {
+        let start = Instant::now();
+        loop {
+            net.advance(Time::from_nanos(start.elapsed().as_nanos() as u64));
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    });
+}
+
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_local_send_wakes_the_sleeping_leader() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let no = Arc::new(AtomicBool::new(false));
+    let n = node(&net, 1, &no, Node::builder());
+    let inbox = n.export("a").key(Key::PUBLIC).notify(true).create().unwrap();
+    let me = n.import("10.0.0.1:7000".parse().unwrap(), "a", Key::PUBLIC).unwrap();
+    let waiter = std::thread::spawn(move || inbox.wait_notification(PATIENCE));
+    // It has gone to sleep by then; if not, the test is only easier.
+    std::thread::sleep(Duration::from_millis(300));
+    me.send(b"x", 0).notify(1).wait().unwrap();
+    assert_eq!(waiter.join().unwrap().unwrap().tag, 1);
+}
+
+#[test]
+fn waiters_learn_that_the_thread_has_ended() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let cut = Arc::new(AtomicBool::new(false));
+    let n = node(&net, 1, &cut, Node::builder().progress(Progress::Thread { core: None }));
+    let inbox = n.export("a").key(Key::PUBLIC).notify(true).create().unwrap();
+    let other = n.export("b").key(Key::PUBLIC).notify(true).create().unwrap();
+    let waiter = std::thread::spawn(move || inbox.wait_notification(PATIENCE));
+    cut.store(true, Ordering::Relaxed);
+    // Something to send, so that the thread finds out.
+    let import = n.import("10.0.0.2:7000".parse().unwrap(), "a", Key::PUBLIC);
+    assert!(matches!(import, Err(Error::Wire(_))), "{import:?}");
+    for told in [waiter.join().unwrap(), other.wait_notification(PATIENCE)] {
+        assert!(matches!(told, Err(Error::Wire(_))), "{told:?}");
+    }
+}
