@@ -250,14 +250,7 @@ impl Link {
 
     /// An empty DATA packet, to which records are appended; `None` when the port has no frames left.
     pub fn begin(&self, port: &mut dyn Port) -> Option<TxPacket> {
-        let mut packet = port.alloc()?;
-        let space = [0; crate::wire::frame::MAX_ENCAP_LEN + HEADER_LEN];
-        let wanted = self.encap.len() + HEADER_LEN;
-        if port.append(&mut packet, &space[..wanted]) < wanted {
-            port.free(packet);
-            return None;
-        }
-        Some(packet)
+        port.alloc(self.encap.len() + HEADER_LEN)
     }
 
     /// Sends a DATA packet that [`Link::begin`] began. With `ack_now` the peer acknowledges it at once. Returns its sequence
@@ -524,12 +517,8 @@ fn emit(encap: &Encap, header: Header, packet: &TxPacket, port: &mut dyn Port) -
 /// Sends a RESET for a packet whose token is unknown, back where it came from.
 pub(crate) fn send_reset(path: &Path, token: u64, port: &mut dyn Port) {
     let Ok(encap) = path.encap() else { return };
-    let Some(mut packet) = port.alloc() else { return };
-    let space = [0; crate::wire::frame::MAX_ENCAP_LEN + HEADER_LEN];
-    let wanted = encap.len() + HEADER_LEN;
-    if port.append(&mut packet, &space[..wanted]) == wanted {
-        let flags = Flags { checked: true, ..Flags::default() };
-        emit(&encap, Header { kind: Kind::Reset, flags, token, ..Header::default() }, &packet, port);
-    }
+    let Some(packet) = port.alloc(encap.len() + HEADER_LEN) else { return };
+    let flags = Flags { checked: true, ..Flags::default() };
+    emit(&encap, Header { kind: Kind::Reset, flags, token, ..Header::default() }, &packet, port);
     port.free(packet);
 }

@@ -107,8 +107,9 @@ pub trait Port: Send {
     /// How many frames are now free to receive into, of how many; a node that holds back packets watches it.
     fn rx_headroom(&self) -> (usize, usize);
 
-    /// An empty packet; `None` when all frames are in use.
-    fn alloc(&mut self) -> Option<TxPacket>;
+    /// A packet that begins with `space` bytes, at most 512, to be filled in by [`Port::head`] before it is submitted: they
+    /// hold whatever was there. `None` when all frames are in use.
+    fn alloc(&mut self, space: usize) -> Option<TxPacket>;
 
     /// Appends bytes. Returns how many: fewer when frames ran out or the packet is at its longest.
     fn append(&mut self, packet: &mut TxPacket, bytes: &[u8]) -> usize;

@@ -11,7 +11,7 @@
 //!
 //! let network = Network::new(42, Conditions::default());
 //! let (mut a, mut b) = (network.attach([2, 0, 0, 0, 0, 1]), network.attach([2, 0, 0, 0, 0, 2]));
-//! let mut packet = a.alloc().unwrap();
+//! let mut packet = a.alloc(0).unwrap();
 //! a.append(&mut packet, &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5, 7]);
 //! a.submit(&packet);
 //! a.free(packet);
@@ -238,12 +238,13 @@ impl Port for SimPort {
         (self.rx.free.len(), self.rx.packets.len())
     }
 
-    fn alloc(&mut self) -> Option<TxPacket> {
-        let Some(first) = self.tx.insert(Vec::new()) else {
+    fn alloc(&mut self, space: usize) -> Option<TxPacket> {
+        let space = space.min(self.frame);
+        let Some(first) = self.tx.insert(vec![0; space]) else {
             self.counters.tx_exhausted += 1;
             return None;
         };
-        Some(TxPacket { port: self.id, first, last: first, len: 0 })
+        Some(TxPacket { port: self.id, first, last: first, len: space as u32 })
     }
 
     fn append(&mut self, packet: &mut TxPacket, bytes: &[u8]) -> usize {

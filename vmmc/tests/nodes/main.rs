@@ -33,8 +33,8 @@ impl Port for Wire {
     fn rx_headroom(&self) -> (usize, usize) {
         self.port.rx_headroom()
     }
-    fn alloc(&mut self) -> Option<TxPacket> {
-        self.port.alloc()
+    fn alloc(&mut self, space: usize) -> Option<TxPacket> {
+        self.port.alloc(space)
     }
     fn append(&mut self, p: &mut TxPacket, b: &[u8]) -> usize {
         self.port.append(p, b)

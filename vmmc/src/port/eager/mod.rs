@@ -30,7 +30,6 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use smallvec::SmallVec;
 use tracing::info;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
@@ -49,6 +48,8 @@ const RX_FRAMES_SHARED: u32 = 1024;
 const TX_FRAMES: u32 = 4096;
 const RING: u32 = 2048;
 const BATCH: usize = 64;
+/// The most frames a packet has: 65535 bytes and their Ethernet header.
+const MAX_CHAIN: usize = (65535 + ETHERNET_LEN + VLAN_LEN).div_ceil(ROOM);
 const NONE: u32 = u32::MAX;
 const CONTINUED: u32 = 1;
 
@@ -69,6 +70,11 @@ pub struct EagerPort {
     scratch: Vec<FrameDesc>,
     max_frame: usize,
     binding: Binding,
+    /// What was submitted since the last flush: it goes into the TX ring in one go.
+    queued: Vec<FrameDesc>,
+    /// Frames with `in_ring` set.
+    sending: usize,
+    /// The TX ring holds packets that the kernel hasn't taken.
     unsent: bool,
     counters: PortCounters,
 }
@@ -150,6 +156,8 @@ impl EagerPort {
             scratch: vec![FrameDesc::default(); BATCH],
             max_frame: ETHERNET_LEN + VLAN_LEN + mtu,
             binding,
+            queued: Vec::with_capacity(RING as usize),
+            sending: 0,
             unsent: false,
             counters: PortCounters::default(),
         })
@@ -190,6 +198,7 @@ impl EagerPort {
                 let index = index_of(desc);
                 let frame = &mut self.frames[index as usize];
                 frame.in_ring = false;
+                self.sending -= 1;
                 if std::mem::take(&mut frame.abandoned) {
                     self.tx_free.push(index);
                 }
@@ -207,10 +216,13 @@ impl EagerPort {
     }
 
     fn in_ring(&self, packet: &TxPacket) -> bool {
+        if packet.first == packet.last {
+            return self.frames[packet.first as usize].in_ring;
+        }
         self.chain(packet.first).any(|i| self.frames[i as usize].in_ring)
     }
 
-    fn take_frame(&mut self) -> Option<u32> {
+    fn take_frame(&mut self, space: usize) -> Option<u32> {
         if self.tx_free.is_empty() {
             self.reap();
         }
@@ -218,7 +230,7 @@ impl EagerPort {
         let frame = &mut self.frames[index as usize];
         frame.next = NONE;
         // SAFETY: a frame in the free list is neither the kernel's nor any packet's.
-        unsafe { self.umem.data_mut(&mut frame.desc) }.cursor().set_pos(0);
+        unsafe { self.umem.data_mut(&mut frame.desc) }.cursor().set_pos(space);
         Some(index)
     }
 
@@ -324,9 +336,10 @@ impl Port for EagerPort {
         (least, self.rx_per_queue)
     }
 
-    fn alloc(&mut self) -> Option<TxPacket> {
-        match self.take_frame() {
-            Some(first) => Some(TxPacket { port: self.id, first, last: first, len: 0 }),
+    fn alloc(&mut self, space: usize) -> Option<TxPacket> {
+        let space = space.min(ROOM);
+        match self.take_frame(space) {
+            Some(first) => Some(TxPacket { port: self.id, first, last: first, len: space as u32 }),
             None => {
                 self.counters.tx_exhausted += 1;
                 None
@@ -341,7 +354,7 @@ impl Port for EagerPort {
         while !rest.is_empty() {
             let used = self.frames[packet.last as usize].desc.lengths().data();
             if used == ROOM {
-                let Some(next) = self.take_frame() else { break };
+                let Some(next) = self.take_frame(0) else { break };
                 self.frames[packet.last as usize].next = next;
                 packet.last = next;
                 continue;
@@ -385,27 +398,25 @@ impl Port for EagerPort {
 
     fn submit(&mut self, packet: &TxPacket) -> bool {
         packet.port.check(self.id);
-        if self.in_ring(packet) {
+        if self.in_ring(packet) || self.sending >= RING as usize - MAX_CHAIN {
             self.reap();
-            if self.in_ring(packet) {
+            if self.in_ring(packet) || self.sending >= RING as usize - MAX_CHAIN {
                 return false;
             }
         }
-        let mut descs: SmallVec<[FrameDesc; 2]> =
-            self.chain(packet.first).map(|i| self.frames[i as usize].desc).collect();
-        let last = descs.len() - 1;
-        for (i, desc) in descs.iter_mut().enumerate() {
-            desc.set_options(if i < last { CONTINUED } else { 0 });
+        let mut at = packet.first;
+        loop {
+            let frame = &mut self.frames[at as usize];
+            frame.in_ring = true;
+            let mut desc = frame.desc;
+            desc.set_options(if frame.next == NONE { 0 } else { CONTINUED });
+            self.queued.push(desc);
+            self.sending += 1;
+            match frame.next {
+                NONE => break,
+                next => at = next,
+            }
         }
-        // SAFETY: the frames are of this UMEM and in no ring; from here to their completion `in_ring` keeps everyone
-        // from writing them.
-        if unsafe { self.tx.produce(&descs) } == 0 {
-            return false;
-        }
-        for desc in &descs {
-            self.frames[index_of(desc) as usize].in_ring = true;
-        }
-        self.unsent = true;
         self.counters.tx_packets += 1;
         self.counters.tx_bytes += packet.len() as u64;
         true
@@ -426,6 +437,15 @@ impl Port for EagerPort {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if !self.queued.is_empty() {
+            // SAFETY: the frames are of this UMEM and in no ring; from `submit` to their completion `in_ring` keeps
+            // everyone from writing them. There is room: `submit` takes no more than the ring has, and so all go.
+            let moved = unsafe { self.tx.produce(&self.queued) };
+            if moved == self.queued.len() {
+                self.queued.clear();
+            }
+            self.unsent = true;
+        }
         if !self.unsent {
             return Ok(());
         }
