@@ -1,7 +1,8 @@
 //! VMMC: puts into the other host's exported buffer, both nodes driven by their callers and spinning.
 //!
 //! A ping is a put with notification; the answer is one the other way. A stream is puts of one message each, all with
-//! notification, so that the receiver counts only what has arrived in whole.
+//! notification, so that the receiver counts only what has arrived in whole. For the message rate the puts share packets, and one in
+//! many notifies.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -100,7 +101,8 @@ impl Peer for Vmmc {
                 session.ready("")?;
                 let mut meter = Meter::new(spec);
                 while let Some(news) = next(&inbox, session)? {
-                    meter.add(news.length as usize);
+                    let messages = if spec.bench == Bench::Rate { news.tag as usize } else { 1 };
+                    meter.add(news.length as usize * messages);
                     if news.tag == LAST {
                         break;
                     }
@@ -110,6 +112,9 @@ impl Peer for Vmmc {
             Side::Client => {
                 let memory = vec![7; room];
                 let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                if spec.bench == Bench::Rate {
+                    return send_small(&there, spec, &memory);
+                }
                 let start = Instant::now();
                 let messages = room / spec.size;
                 for message in (0..messages).cycle() {
@@ -127,6 +132,34 @@ impl Peer for Vmmc {
         }
     }
 }
+
+/// Small messages, which share packets. Every [`GROUP`]th announces itself and those before it.
+fn send_small(there: &Import, spec: &Spec, memory: &[u8]) -> Result<Outcome, PeerError> {
+    let start = Instant::now();
+    let mut messages = memory.chunks_exact(spec.size).cycle();
+    let mut offset = 0;
+    let mut put = |last: bool| -> Result<(), PeerError> {
+        let message = messages.next().ok_or("no memory to send from")?;
+        let send = there.send(message, offset);
+        offset = (offset + spec.size as u64) % (memory.len() as u64 / 2);
+        if last {
+            send.notify(GROUP).start()?
+        } else {
+            send.queue()?
+        };
+        Ok(())
+    };
+    while start.elapsed() < spec.duration() {
+        for message in 1..=GROUP {
+            put(message == GROUP)?;
+        }
+    }
+    there.send(&memory[..spec.size], 0).notify(LAST).wait()?;
+    Ok(Outcome::Nothing)
+}
+
+/// How many small messages one notification announces.
+const GROUP: u32 = 256;
 
 /// The tag of a stream's last message.
 const LAST: u32 = 1;

@@ -333,7 +333,7 @@ impl Engine {
             debug!(target: "vmmc::link", peer = %address, %end, "link ended");
             self.counters.links_ended += 1;
         }
-        peer.link.clear(port);
+        peer.clear(port);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
         }
@@ -705,6 +705,7 @@ impl Engine {
             }
             let Some(peer) = &mut self.peers[place] else { continue };
             peer.relent(&mut self.exports);
+            peer.seal(now, port);
             peer.pump(now, port);
             peer.link.acknowledge(now, port);
             // What couldn't be sent now is tried again when the peer or the port has moved.

@@ -7,7 +7,7 @@ use super::exports::{Export, Exports, Key, Notification};
 use super::imports::Imports;
 use super::slab::Slab;
 use crate::link::Link;
-use crate::port::Port;
+use crate::port::{Port, TxPacket};
 use crate::time::Time;
 use crate::wire::record::{ImportStatus, MAX_NAME, Notify, Record, Refusal};
 use crate::wire::{Reader, WireError};
@@ -49,12 +49,22 @@ impl From<WireError> for Stop {
     }
 }
 
+/// A DATA packet that has room for more.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub packet: TxPacket,
+    /// Bytes of records that still fit.
+    pub room: usize,
+}
+
 /// One peer.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub link: Link,
     grants: Slab<Grant>,
     control: VecDeque<Control>,
+    /// Sends that were queued share this packet. It has the link's next sequence number, so nothing overtakes it.
+    pub open: Option<Open>,
     /// How many answers have been queued since the queue was last empty.
     answers: usize,
     /// In the engine's list of peers to attend to.
@@ -68,7 +78,16 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(link: Link) -> Peer {
         let grants = Slab::new(MAX_GRANTS);
-        Peer { link, grants, control: VecDeque::new(), answers: 0, listed: false, blocked: false, throttled_by: None }
+        Peer {
+            link,
+            grants,
+            control: VecDeque::new(),
+            open: None,
+            answers: 0,
+            listed: false,
+            blocked: false,
+            throttled_by: None,
+        }
     }
 
     /// Queues a record.
@@ -90,6 +109,9 @@ impl Peer {
 
     /// Sends queued records as far as the link has room.
     pub(super) fn pump(&mut self, now: Time, port: &mut dyn Port) {
+        if !self.control.is_empty() {
+            self.seal(now, port);
+        }
         // Credit is for sends. What is said here the peer has room for, or it would not have asked.
         while !self.control.is_empty() && self.link.window_room() > 0 {
             let Some(mut packet) = self.link.begin(port) else {
@@ -118,6 +140,21 @@ impl Peer {
             }
             self.link.seal(now, port, packet, true);
         }
+    }
+
+    /// Sends the packet that queued sends share, if there is one.
+    pub(super) fn seal(&mut self, now: Time, port: &mut dyn Port) {
+        if let Some(open) = self.open.take() {
+            self.link.seal(now, port, open.packet, false);
+        }
+    }
+
+    /// Gives all packets back to the port.
+    pub(super) fn clear(&mut self, port: &mut dyn Port) {
+        if let Some(open) = self.open.take() {
+            port.free(open.packet);
+        }
+        self.link.clear(port);
     }
 
     /// The export is gone: its grants end, and the peer is told.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::imports::{Import, ImportState};
+use super::peer::Open;
 use super::{Engine, EngineError, Key, Notification, place_of};
 use crate::port::Port;
 use crate::time::Time;
@@ -10,6 +11,9 @@ use crate::wire::record::{MAX_NAME, NOTIFY_LEN, Notify, PUT_LEN, Record};
 
 /// Packets put into the port before it is flushed.
 const BATCH: u64 = 32;
+
+/// Packets that sends share are no longer than this, so that each lies in one frame of its port.
+const SHARED: usize = crate::port::FIRST_FRAME;
 
 /// A send under way: what, where to, and how much of it has been put into packets.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Send<'a> {
     pub notify: Option<u32>,
     /// Ask the peer to acknowledge the last packet at once: somebody waits for it.
     pub urgent: bool,
+    /// Leave room in the last packet for more, and the packet for the next send or the engine's next turn to send.
+    pub queued: bool,
     done: usize,
     finished: bool,
     last: u64,
@@ -30,7 +36,7 @@ pub struct Send<'a> {
 impl<'a> Send<'a> {
     /// A send of `data` to `offset`.
     pub fn new(data: &'a [u8], offset: u64) -> Send<'a> {
-        Send { data, offset, notify: None, urgent: false, done: 0, finished: false, last: 0 }
+        Send { data, offset, notify: None, urgent: false, queued: false, done: 0, finished: false, last: 0 }
     }
 
     /// Bytes put into packets so far.
@@ -158,15 +164,25 @@ impl Engine {
             return Err(EngineError::Dropped);
         };
         peer.pump(now, port);
-        let link = &mut peer.link;
-        let room = link.body_room();
-        for _ in 0..link.room().min(BATCH) {
+        let notify_len = if send.notify.is_some() { NOTIFY_LEN } else { 0 };
+        for _ in 0..BATCH {
             let rest = &send.data[send.done..];
-            let notify_len = if send.notify.is_some() { NOTIFY_LEN } else { 0 };
-            // The last piece may have to leave room for the notification.
-            let last = rest.len() + notify_len <= room - PUT_LEN;
-            let piece =
-                &rest[..rest.len().min(room - PUT_LEN - if rest.len() <= room - PUT_LEN { notify_len } else { 0 })];
+            let whole = PUT_LEN + notify_len + rest.len();
+            if peer.open.as_ref().is_some_and(|open| open.room < whole) {
+                peer.seal(now, port);
+            }
+            let (mut packet, room) = match peer.open.take() {
+                Some(Open { packet, room }) => (packet, room),
+                None if peer.link.room() == 0 => break,
+                None => match peer.link.begin(port) {
+                    Some(packet) => (packet, peer.link.body_room()),
+                    None => break,
+                },
+            };
+            // When only the notification doesn't fit, the last bytes wait for the next packet together with it.
+            let last = whole <= room;
+            let most = if rest.len() <= room - PUT_LEN { room - PUT_LEN - notify_len } else { room - PUT_LEN };
+            let piece = &rest[..rest.len().min(most)];
             let total = send.data.len() as u64;
             let record = Record::Put {
                 grant,
@@ -174,23 +190,34 @@ impl Engine {
                 length: piece.len() as u16,
                 notify: send.notify.filter(|_| last).map(|tag| Notify { tag, total }),
             };
-            let Some(mut packet) = link.begin(port) else { break };
             let fixed = record.emit();
             let fixed = fixed.as_ref();
+            // A packet that was open has room in its first frame, so it is never left with half a record.
             if port.append(&mut packet, fixed) < fixed.len() || port.append(&mut packet, piece) < piece.len() {
                 port.free(packet);
                 break;
             }
-            send.last = link.seal(now, port, packet, last && send.urgent);
             send.done += piece.len();
+            send.last = peer.link.next_sequence();
             self.counters.tx_copied_bytes += piece.len() as u64;
+            let left = SHARED.saturating_sub(packet.len()).min(room - fixed.len() - piece.len());
+            if last && send.queued && left > PUT_LEN {
+                peer.open = Some(Open { packet, room: left });
+            } else {
+                peer.link.seal(now, port, packet, last && send.urgent);
+            }
             if last {
                 send.finished = true;
                 self.counters.sends += 1;
                 break;
             }
         }
-        self.deadline = self.deadline.min(link.deadline());
+        self.deadline = self.deadline.min(peer.link.deadline());
+        if peer.open.is_some() {
+            // It goes out with the engine's next turn, unless something else sends it before.
+            self.deadline = Time::ZERO;
+            self.list(place);
+        }
         Ok(())
     }
 

@@ -148,6 +148,17 @@ impl<'a> SendBuilder<'a> {
         Ok(Pending { import: self.import, ticket, timeout: self.timeout })
     }
 
+    /// As [`SendBuilder::start`], but leaves the packet open for other sends to the same peer to share. It leaves when it is
+    /// full, with the next `start` or `wait` to that peer, or with the engine's next turn: that of the next call that waits, or at once
+    /// of the node's thread. Many small sends cost a fraction of what they would cost each in a packet of its own.
+    ///
+    /// # Errors
+    /// As [`SendBuilder::start`].
+    pub fn queue(mut self) -> Result<Pending<'a>, Error> {
+        self.send.queued = true;
+        self.start()
+    }
+
     /// Sends, and blocks until all of it is in the exporter's memory.
     ///
     /// # Errors

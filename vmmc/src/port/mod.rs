@@ -21,6 +21,9 @@ use smallvec::SmallVec;
 
 use crate::wire::Fragments;
 
+/// So many bytes of a packet lie in its first frame, whatever the port.
+pub const FIRST_FRAME: usize = 3072;
+
 /// Descriptors to sleep on.
 pub type Descriptors<'a> = SmallVec<[BorrowedFd<'a>; 2]>;
 
@@ -107,7 +110,7 @@ pub trait Port: Send {
     /// How many frames are now free to receive into, of how many; a node that holds back packets watches it.
     fn rx_headroom(&self) -> (usize, usize);
 
-    /// A packet that begins with `space` bytes, at most 512, to be filled in by [`Port::head`] before it is submitted: they
+    /// A packet with room for [`FIRST_FRAME`] bytes, or the longest frame if that is less. It begins with `space` bytes, at most 512, to be filled in by [`Port::head`] before it is submitted: they
     /// hold whatever was there. `None` when all frames are in use.
     fn alloc(&mut self, space: usize) -> Option<TxPacket>;
 

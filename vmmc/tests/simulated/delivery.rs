@@ -199,6 +199,34 @@ fn a_peer_that_is_slow_to_answer_still_gets_large_packets() {
 }
 
 #[test]
+fn queued_sends_share_packets_and_stay_in_order() {
+    let mut world = World::new(2, seed(), Conditions { loss: 0.1, ..Conditions::default() });
+    let (export, region) = world.export(1, "inbox", 10_000, 2000);
+    let import = world.import(0, 1, "inbox").unwrap();
+    let before = world.hosts[0].engine.peers().next().unwrap().counters.tx_data;
+    let mut model = vec![0; 10_000];
+    let mut tickets = Vec::new();
+    for i in 0..1000u32 {
+        let data = pattern(1 + (i as usize * 7) % 60, i as u8);
+        let offset = (i as usize * 131) % 9000;
+        let mut send = vmmc::engine::Send::new(&data, offset as u64);
+        (send.queued, send.notify) = (true, (i % 3 == 0).then_some(i));
+        let ticket = world.submit(0, import, send).unwrap();
+        model[offset..offset + data.len()].copy_from_slice(&data);
+        tickets.push(ticket);
+    }
+    for ticket in tickets {
+        world.delivered(0, ticket).unwrap();
+    }
+    assert!(contents(&region) == model);
+    for tag in (0..1000).filter(|i| i % 3 == 0) {
+        assert_eq!(world.hosts[1].engine.take_notification(export).unwrap().tag, tag);
+    }
+    let packets = world.hosts[0].engine.peers().next().unwrap().counters.tx_data - before;
+    assert!(packets < 100, "{packets} packets for 1000 sends of 30 bytes on average");
+}
+
+#[test]
 fn without_checksums_when_both_agree() {
     let link = vmmc::link::Config { options: options(false), ..link_config() };
     let mut world = World::with(2, seed(), Conditions::default(), link);
@@ -223,7 +251,9 @@ fn survives(seed: u64, conditions: Conditions, sends: &[(bool, usize, usize)]) {
         let (from, to) = if forth { (0, 1) } else { (1, 0) };
         let (offset, len) = (offset % LEN, 1 + len % (LEN - offset % LEN));
         let data = pattern(len, tag as u8);
-        let ticket = world.send(from, imports[from], &data, offset as u64, Some(tag as u32)).unwrap();
+        let mut send = vmmc::engine::Send::new(&data, offset as u64);
+        (send.notify, send.queued) = (Some(tag as u32), tag % 2 == 1);
+        let ticket = world.submit(from, imports[from], send).unwrap();
         tickets.push((from, ticket));
         models[to][offset..offset + len].copy_from_slice(&data);
         expected[to].push((offset as u64, len as u64, tag as u32));

@@ -155,6 +155,11 @@ impl World {
     ) -> Result<Ticket, EngineError> {
         let mut send = Send::new(data, offset);
         send.notify = notify;
+        self.submit(from, import, send)
+    }
+
+    /// Puts all of a send into packets, stepping as long as there is no room.
+    pub fn submit(&mut self, from: usize, import: u32, mut send: Send<'_>) -> Result<Ticket, EngineError> {
         self.until("room for a send", |w| {
             let now = w.now();
             let host = &mut w.hosts[from];
