@@ -27,7 +27,7 @@ pub enum EngineError {
     #[error("this node has as many imports as it can have: drop some")]
     TooManyImports,
     /// The table of peers is full.
-    #[error("this node has links to as many peers as it was configured for ({most}): drop some, or raise max_peers")]
+    #[error("this node has links to as many peers as it was configured for ({most}): open it with a larger max_peers")]
     TooManyPeers {
         /// How many.
         most: usize,

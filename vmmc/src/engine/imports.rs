@@ -104,9 +104,9 @@ impl Imports {
         true
     }
 
-    /// The peer no longer honours a grant; with `from`, the packet of that number was the first it refused.
-    pub(crate) fn revoked(&mut self, link: u64, grant: u32, from: Option<u64>) {
-        for (_, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link && i.grant == Some(grant)) {
+    /// The peer no longer honours an import's grant; with `from`, the packet of that number was the first it refused.
+    pub(crate) fn revoked(&mut self, id: u32, link: u64, grant: u32, from: Option<u64>) {
+        if let Some(import) = self.slab.get_mut(id).filter(|i| i.link == link && i.grant == Some(grant)) {
             import.refused_from = match (import.refused_from, from) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),

@@ -1,6 +1,6 @@
 //! What the engine knows of one peer: the link, the grants given to it, and what is to be told to it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
 use super::exports::{Export, Exports, Key, Notification};
@@ -62,6 +62,8 @@ pub(super) struct Open {
 pub(super) struct Peer {
     pub link: Link,
     grants: Slab<Grant>,
+    /// The grants it has given us, and the imports they are of.
+    held: HashMap<u32, u32>,
     control: VecDeque<Control>,
     /// Sends that were queued share this packet. It has the link's next sequence number, so nothing overtakes it.
     pub open: Option<Open>,
@@ -81,6 +83,7 @@ impl Peer {
         Peer {
             link,
             grants,
+            held: HashMap::new(),
             control: VecDeque::new(),
             open: None,
             answers: 0,
@@ -94,6 +97,12 @@ impl Peer {
     pub(super) fn tell(&mut self, record: Record, body: &[u8]) {
         self.link.untold = true;
         self.control.push_back(Control { record, body: body.into() });
+    }
+
+    /// Gives back a grant that the peer has given us.
+    pub(super) fn release(&mut self, grant: u32) {
+        self.held.remove(&grant);
+        self.tell(Record::Release { grant }, &[]);
     }
 
     /// Queues an answer to what the peer has said.
@@ -215,15 +224,23 @@ impl Peer {
                 }
                 Record::Imported { request, status, grant, notifies, length } => {
                     let wanted = imports.answered(self.link.token(), request, status, grant, notifies, length);
-                    if !wanted && status == ImportStatus::Granted {
+                    if wanted && status == ImportStatus::Granted {
+                        self.held.insert(grant, request);
+                    } else if status == ImportStatus::Granted {
                         self.answer(Record::Release { grant });
                     }
                 }
                 Record::Release { grant } => drop(self.grants.remove(grant)),
-                Record::Revoked { grant } => imports.revoked(self.link.token(), grant, None),
+                Record::Revoked { grant } => {
+                    if let Some(&import) = self.held.get(&grant) {
+                        imports.revoked(import, self.link.token(), grant, None);
+                    }
+                }
                 Record::Refused { grant, sequence, .. } => {
                     let at = self.link.sent_sequence(sequence);
-                    imports.revoked(self.link.token(), grant, Some(at));
+                    if let Some(&import) = self.held.get(&grant) {
+                        imports.revoked(import, self.link.token(), grant, Some(at));
+                    }
                 }
             }
         }

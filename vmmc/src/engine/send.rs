@@ -106,8 +106,11 @@ impl Engine {
     pub fn unimport(&mut self, id: u32) {
         if let Some(import) = self.imports.remove(id)
             && let Some(grant) = import.grant
+            && let Some(peer) = self.peer_mut(import.link)
         {
-            self.tell(import.link, Record::Release { grant }, &[]);
+            peer.release(grant);
+            self.list(place_of(import.link));
+            self.deadline = Time::ZERO;
         }
     }
 

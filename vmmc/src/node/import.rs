@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::progress::Step;
 use super::{Handle, Node};
-use crate::engine::{Key, Send, Ticket};
+use crate::engine::{EngineError, Key, Send, Ticket};
 use crate::error::Error;
 
 /// How long the kernel may take to find a peer's Ethernet address.
@@ -23,6 +23,17 @@ pub struct Import {
 
 impl Import {
     pub(super) fn open(node: &Node, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
+        // Packets carry no scope and no flow label.
+        let peer = SocketAddr::new(peer.ip(), peer.port());
+        let linked = node.handle.shared.enter().engine.has_link(peer);
+        match Self::try_open(node, peer, name, key) {
+            // The link was an old one, of a peer that has gone since: this is how we learn it, and a new one may well open.
+            Err(Error::Engine(EngineError::LinkEnded { .. })) if linked => Self::try_open(node, peer, name, key),
+            result => result,
+        }
+    }
+
+    fn try_open(node: &Node, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
         let handle = &node.handle;
         let shared = &handle.shared;
         let (local, linked) = {

@@ -35,6 +35,9 @@ use crate::wire::frame::Mac;
 /// How many turns that find nothing go by from one look at the clock to the next.
 const LOOK_EVERY: u32 = 16;
 
+/// How many batches of packets are worked on before anything else.
+const MAX_BATCHES: usize = 64;
+
 /// How long a call spins on the thread's doings before it asks for itself again.
 const SPIN_TURN: Duration = Duration::from_micros(5);
 
@@ -125,8 +128,16 @@ impl Core {
         self.looked_at = Some(now);
         let busy = !self.batch.is_empty() || now >= self.engine.deadline();
         if busy {
-            for packet in self.batch.drain(..) {
-                self.engine.receive(now, &mut *self.port, packet);
+            // All that is here, before the timers: a peer whose packets wait isn't silent. But not for ever.
+            for _ in 0..MAX_BATCHES {
+                let more = self.batch.len() >= 64;
+                for packet in self.batch.drain(..) {
+                    self.engine.receive(now, &mut *self.port, packet);
+                }
+                if !more {
+                    break;
+                }
+                self.port.receive(&mut self.batch).map_err(Error::Wire)?;
             }
             self.engine.tick(now, &mut *self.port);
         }

@@ -189,6 +189,23 @@ fn a_peer_that_vanishes_ends_what_is_pending() {
 }
 
 #[test]
+fn a_peer_that_has_restarted_is_imported_from_at_once() {
+    let lab = lab(2, 1500);
+    let a = open(&lab, 1);
+    for round in 0..3 {
+        let b = open(&lab, 2);
+        let inbox = b.export("inbox").key(KEY).create().unwrap();
+        let remote = a.import(address(&lab, 2), "inbox", KEY).unwrap();
+        remote.send(&[round; 8], 0).wait().unwrap();
+        // The old import keeps the old link in use; killed nodes don't say that they close.
+        lab.host(2).set_link(false).unwrap();
+        drop((inbox, b));
+        lab.host(2).set_link(true).unwrap();
+        std::mem::forget(remote);
+    }
+}
+
+#[test]
 fn a_closed_peer_is_noticed_at_once() {
     let lab = lab(2, 1500);
     let (a, b) = (open(&lab, 1), open(&lab, 2));
