@@ -1,4 +1,4 @@
-//! Compiles the steering program with clang and generates its Rust skeleton.
+//! Compiles the steering program, and that for tests if it is asked for, with clang, and generates their Rust skeletons.
 //!
 //! Besides Rust this needs two things from the system: `clang` (with its BPF back end, which every
 //! distribution enables) and the kernel's exported headers. The `<bpf/...>` headers need no package:
@@ -6,16 +6,15 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use libbpf_cargo::SkeletonBuilder;
 
-const SOURCE: &str = "src/bpf/steer.bpf.c";
-
 fn main() -> ExitCode {
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=src/bpf");
     println!("cargo:rerun-if-env-changed=CLANG");
     match build() {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,11 +37,19 @@ fn build() -> Result<(), String> {
         ));
     }
     let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run by cargo")?);
+    compile("steer", &clang, &output)?;
+    if env::var_os("CARGO_FEATURE_DAMAGE").is_some() {
+        compile("damage", &clang, &output)?;
+    }
+    Ok(())
+}
+
+fn compile(program: &str, clang: &OsStr, output: &Path) -> Result<(), String> {
     SkeletonBuilder::new()
-        .source(SOURCE)
-        .clang(&clang)
+        .source(format!("src/bpf/{program}.bpf.c"))
+        .clang(clang)
         .clang_args(header_arguments())
-        .build_and_generate(output.join("steer.skel.rs"))
+        .build_and_generate(output.join(format!("{program}.skel.rs")))
         .map_err(|error| {
             let text = format!("{error:#}");
             let advice = if text.contains("file not found") {

@@ -292,14 +292,14 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        let error = worker("echo hello; sleep 100").answer(1, LATER).unwrap_err().to_string();
+        let error = worker("echo hello; exec sleep 100").answer(1, LATER).unwrap_err().to_string();
         assert!(error.contains("hello"), "{error}");
     }
 
     #[test]
     fn answers_to_earlier_jobs_are_passed_over() {
         let said: String = [1, 2].map(|job| encode(&Answer::Failed { job, message: format!("no {job}") })).concat();
-        let mut worker = worker(&format!("printf '%s' '{said}'; sleep 100"));
+        let mut worker = worker(&format!("printf '%s' '{said}'; exec sleep 100"));
         assert_eq!(worker.answer(2, LATER).unwrap(), Answer::Failed { job: 2, message: "no 2".into() });
     }
 }

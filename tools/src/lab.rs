@@ -107,10 +107,11 @@ fn welcome(lab: &Lab, config: &LabConfig) -> String {
     format!(
         "Lab {name} {how}: {hosts} hosts, {joined}, MTU {mtu}, {queues} queues.\n\n\
          {}\n\
-         A shell on h1, from h1 to h2, how it all is, and the end:\n\n{}{}{}{}",
+         A node on h2, round trips to it from h1, a shell on h1, how it all is, and the end:\n\n{}{}{}{}{}",
         table(&rows),
+        command(&format!("exec h2 -- {program} serve --interface vh2")),
+        command(&format!("exec h1 -- {program} ping 10.77.0.2 --interface vh1")),
         command("exec h1 -- bash"),
-        command("exec h1 -- ping -c 3 10.77.0.2"),
         command("status"),
         command("down"),
     )

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use vmmc::port::fault::Faults;
 use vmmc::route::Routes;
 use vmmc::{Builder, DEFAULT_PORT, Node, Progress};
 
@@ -19,9 +20,9 @@ pub(crate) struct NodeArgs {
     /// The node's UDP port.
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
-    /// The interface's queue.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    queue: u32,
+    /// Use only this queue of the interface [default: all of them]
+    #[arg(long, value_name = "N")]
+    queue: Option<u32>,
     /// The largest IP packet to send, in bytes [default: the interface's MTU].
     #[arg(long, value_name = "N")]
     mtu: Option<usize>,
@@ -37,6 +38,9 @@ pub(crate) struct NodeArgs {
     /// Seconds of silence after which a peer counts as dead [default: 5].
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     peer_timeout: Option<Duration>,
+    /// Make faults in what is sent, to see what comes of it: any of drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,seed=42.
+    #[arg(long, value_name = "FAULTS")]
+    fault: Option<Faults>,
 }
 
 /// Who drives the node's engine.
@@ -93,13 +97,18 @@ impl NodeArgs {
     }
 
     fn builder(&self) -> Builder {
-        let mut builder =
-            Node::builder().interface(&self.interface).port(self.port).queue(self.queue).checksum(!self.no_checksum);
+        let mut builder = Node::builder().interface(&self.interface).port(self.port).checksum(!self.no_checksum);
+        if let Some(queue) = self.queue {
+            builder = builder.queue(queue);
+        }
         if let Some(mtu) = self.mtu {
             builder = builder.mtu(mtu);
         }
         if let Some(timeout) = self.peer_timeout {
             builder = builder.peer_timeout(timeout);
+        }
+        if let Some(faults) = self.fault {
+            builder = builder.faults(faults);
         }
         builder
     }

@@ -16,7 +16,7 @@ impl Cli {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc"));
-        command.args(["lab", "--name", &self.lab]).args(args).env_remove("RUST_LOG");
+        command.args(["lab", "--name", &self.lab]).args(args).env_remove("VMMC_LOG");
         command
     }
 

@@ -64,6 +64,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "damage")]
+pub mod damage;
 mod error;
 mod holder;
 mod link;

@@ -24,7 +24,7 @@ struct Named(String);
 
 impl Named {
     fn new(part: &str) -> Self {
-        Self(format!("labtest-{part}-{}", process::id()))
+        Self(format!("vmmctmp-{}-{part}", process::id()))
     }
 
     fn config(&self) -> LabConfig {
@@ -287,7 +287,7 @@ fn a_name_without_a_namespace_behind_it_is_no_obstacle() -> Result {
 
 #[test]
 fn a_namespace_of_somebody_else_is_left_alone() -> Result {
-    let name = format!("labtest-other-{}", process::id());
+    let name = format!("vmmctmp-{}-other", process::id());
     let namespace = format!("{name}-h1");
     assert!(Command::new("ip").args(["netns", "add", &namespace]).status()?.success());
     let config = LabConfig { name: name.clone(), ..LabConfig::default() };

@@ -1,5 +1,6 @@
 //! `vmmc serve`, `ping` and `put` as users run them, on hosts of a temporary lab. Needs root.
 
+mod faults;
 mod hosts;
 mod ping;
 mod put;

@@ -21,13 +21,19 @@ use crate::setup::setup;
 /// Tells an xtask started by sudo that everything is built.
 pub(crate) const BUILT: &str = "--built";
 
-const LAB: &str = "vmmc-demo";
+/// The lab's name: two demos at once have a lab each.
+fn lab() -> String {
+    format!("demo{}", process::id())
+}
+
 const FILE_MIB: u64 = 256;
 /// How long the receiver may take to say that it is ready.
 const READY_TIME: Duration = Duration::from_secs(20);
 
 /// Installs, builds, and runs the demo.
 pub(crate) fn demo() -> Result<(), Failure> {
+    // Before the long build, not after it.
+    as_root("true")?;
     setup()?;
     heading("Building");
     run(cargo().args(["build", "--release", "-p", "vmmc-tools", "-p", "vmmc-bench"]))?;
@@ -64,7 +70,7 @@ struct Story {
 
 fn story(programs: &Programs, scratch: &Scratch) -> Result<Story, Failure> {
     heading("Two hosts, h1 and h2, joined by a veth pair");
-    run(Command::new(&programs.vmmc).args(["lab", "--name", LAB, "up"]))?;
+    run(Command::new(&programs.vmmc).args(["lab", "--name", &lab(), "up"]))?;
 
     heading(&format!("h1 writes a file of {FILE_MIB} MiB into memory that h2 exports"));
     let file = scratch.random_file(FILE_MIB << 20)?;
@@ -148,7 +154,7 @@ impl Programs {
     /// A command that runs what is added to it on a host.
     fn on(&self, host: &str) -> Command {
         let mut command = Command::new(&self.vmmc);
-        command.args(["lab", "--name", LAB, "exec", host, "--"]);
+        command.args(["lab", "--name", &lab(), "exec", host, "--"]);
         command
     }
 }
@@ -159,9 +165,9 @@ struct DemoLab<'a>(&'a Programs);
 impl Drop for DemoLab<'_> {
     fn drop(&mut self) {
         // In a process group of its own, where a second Ctrl-C doesn't reach it.
-        let down = Command::new(&self.0.vmmc).args(["lab", "--name", LAB, "down"]).process_group(0).status();
+        let down = Command::new(&self.0.vmmc).args(["lab", "--name", &lab(), "down"]).process_group(0).status();
         if !down.is_ok_and(|status| status.success()) {
-            eprintln!("xtask: the lab is left over: `vmmc lab --name {LAB} down` removes it");
+            eprintln!("xtask: the lab is left over: `vmmc lab --name {} down` removes it", lab());
         }
     }
 }

@@ -1,9 +1,10 @@
 //! `cargo xtask`: from a fresh clone to a running demo or a tested tree, in one command.
 //!
 //! This program needs nothing but Rust. It installs the system packages that the rest of the
-//! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]) or the tests ([`test`]).
+//! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]), the tests ([`mod@test`]) or the fuzz targets ([`fuzz`]).
 
 mod demo;
+mod fuzz;
 mod process;
 mod setup;
 mod test;
@@ -22,10 +23,11 @@ Usage: cargo xtask COMMAND
   demo            Show VMMC at work between two hosts on this machine: one writes a file into the
                   other's memory, then the latency is measured beside kernel TCP's
   test [ARGS]     Run every test of the workspace; ARGS go to `cargo test`
+  fuzz [SECONDS]  Run every fuzz target for 60 seconds, or so many; needs a nightly compiler and cargo-fuzz
   setup           Only install the system packages that building and running need
   help            This
 
-demo and test begin with setup. The tests, the demo and setup need root; started by another user they
+demo, test and fuzz begin with setup. The tests, the demo and setup need root; started by another user they
 build as that user and call sudo for the rest.
 ";
 
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         (Some("demo"), []) => demo::demo(),
         (Some("demo"), [built]) if built == demo::BUILT => demo::run_built(),
         (Some("test"), args) => test::test(args),
+        (Some("fuzz"), []) => fuzz::fuzz(None),
+        (Some("fuzz"), [seconds]) => fuzz::fuzz(Some(seconds)),
         (Some("setup"), []) => setup::setup(),
         (Some("help" | "--help" | "-h"), _) => {
             print!("{HELP}");

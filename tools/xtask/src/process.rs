@@ -81,10 +81,8 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command, Failure> {
         return Ok(Command::new(program));
     }
     let Some(sudo) = find("sudo") else {
-        return Err(Failure::Other(format!(
-            "{} must be run as root, and there is no sudo here: run `cargo xtask` as root",
-            program.as_ref().display()
-        )));
+        let text = "network namespaces take root, and there is no sudo here: run `cargo xtask` as root";
+        return Err(Failure::Other(text.into()));
     };
     let mut command = Command::new(sudo);
     command.arg(program);

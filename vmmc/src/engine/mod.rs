@@ -1,7 +1,7 @@
 //! The engine: what the NIC's firmware did. It keeps exports and imports, cuts sends into packets, checks every
 //! packet that arrives against the grant it names, and puts its bytes where they belong.
 //!
-//! Like the [`link`](crate::link) below it, it does no I/O and reads no clock. It is handed packets
+//! Like the [`link`] below it, it does no I/O and reads no clock. It is handed packets
 //! ([`Engine::receive`]), the time ([`Engine::tick`]) and a [`Port`] to put packets into. Whoever drives it calls
 //! [`Port::flush`] afterwards, and comes back when a packet arrives or [`Engine::deadline`] has come.
 //!

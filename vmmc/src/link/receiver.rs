@@ -109,11 +109,10 @@ impl Receiver {
             }
             _ => Admission::Refuse,
         };
-        if admission == Admission::Next {
+        if admission != Admission::Refuse {
             self.newest_at = now;
-        } else {
-            self.ack_now = true;
         }
+        self.ack_now |= admission != Admission::Next;
         (admission, sequence)
     }
 
@@ -167,7 +166,7 @@ impl Receiver {
 
     /// How long the newest packet has waited for its acknowledgement.
     pub(super) fn ack_delay(&self, now: Time) -> Duration {
-        if self.unacked > 0 { now.since(self.newest_at) } else { Duration::ZERO }
+        if self.unacked > 0 || !self.held.is_empty() { now.since(self.newest_at) } else { Duration::ZERO }
     }
 
     /// What is here out of order; `None` when nothing is.

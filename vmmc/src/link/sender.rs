@@ -143,19 +143,20 @@ impl Sender {
         if ack < self.una {
             return true; // overtaken by a later one
         }
+        // The latest-sent packet that this is the first to tell of. One that was known to be there has waited for others,
+        // and one sent again may be acknowledged for its first sending: neither tells how long the way is.
         let mut measured = None;
         for _ in self.una..ack {
             let Some(sent) = self.sent.pop_front() else { break };
             self.newest = self.newest.max(sent.at);
-            measured = (!sent.again).then_some(sent.at);
+            if !sent.again && !sent.sacked {
+                measured = measured.max(Some(sent.at));
+            }
             port.free(sent.packet);
         }
         let progress = ack > self.una;
         self.una = ack;
         self.limit = self.limit.max(ack + u64::from(said.credit));
-        if let Some(at) = measured {
-            self.rtt.sample(now.since(at).saturating_sub(said.delay));
-        }
         if progress {
             self.backoff = 0;
             self.timer = (self.una < self.next).then(|| now + self.rtt.timeout(0));
@@ -171,8 +172,14 @@ impl Sender {
                 if sack.contains(distance as u64) && !sent.sacked {
                     sent.sacked = true;
                     self.newest = self.newest.max(sent.at);
+                    if !sent.again {
+                        measured = measured.max(Some(sent.at));
+                    }
                 }
             }
+        }
+        if let Some(at) = measured {
+            self.rtt.sample(now.since(at).saturating_sub(said.delay));
         }
         true
     }

@@ -3,7 +3,7 @@
 //! The [`Arena`] is one shared mapping (a memfd), cut into [`Region`]s. The engine writes a region when a packet
 //! for it arrives, and the application reads it whenever it likes, from any thread. Two such accesses may meet, so
 //! none of them goes through a Rust reference: a region hands out no slices, it copies in and out by relaxed atomic
-//! accesses ([`copy`]). A reader that meets a writer gets a mixture of old and new bytes, as over RDMA, never undefined behaviour;
+//! accesses. A reader that meets a writer gets a mixture of old and new bytes, as over RDMA, never undefined behaviour;
 //! the notification says when the bytes are there.
 //!
 //! All of the crate's `unsafe` that isn't about rings is in this module.

@@ -4,12 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::progress::{Core, Shared};
 use super::{DEFAULT_PORT, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
 use crate::memory::Arena;
+use crate::port::fault::{FaultPort, Faults};
 use crate::time::Clock;
 use crate::wire::Options;
 
@@ -43,6 +46,7 @@ pub struct Builder {
     checksum: bool,
     connect_timeout: Duration,
     peer_timeout: Duration,
+    faults: Option<Faults>,
 }
 
 impl Builder {
@@ -60,6 +64,7 @@ impl Builder {
             checksum: true,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
+            faults: None,
         }
     }
 
@@ -136,6 +141,12 @@ impl Builder {
         self
     }
 
+    /// Makes faults in what the node sends: to see how a program does on a bad network. Default: none.
+    pub fn faults(mut self, faults: Faults) -> Builder {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Opens the node. Needs the privileges of [`Lane::open`].
     ///
     /// # Errors
@@ -176,7 +187,15 @@ impl Builder {
         // Without the system's random numbers tokens could be guessed; that they fail is unheard of, and tried first.
         getrandom::u64().map_err(|e| Error::System { doing: "drawing random numbers", source: e.into() })?;
         let engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
-        let core = Core::new(engine, lane.port, Clock::start());
+        let port = match self.faults {
+            None => lane.port,
+            Some(faults) => {
+                warn!(target: "vmmc::node", "faults are on, as was asked for: of what this node sends, {faults}");
+                let doing = "creating a timer for delayed packets";
+                Box::new(FaultPort::new(lane.port, faults).map_err(|source| Error::System { doing, source })?)
+            }
+        };
+        let core = Core::new(engine, port, Clock::start());
         let drives = self.progress == Progress::Caller;
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, lane.binding)?);
         Node::start(shared, arena, self.progress)
@@ -192,6 +211,9 @@ impl Builder {
         }
         if self.peer_timeout < Duration::from_millis(10) {
             return wrong(format!("a peer timeout of {:?} is too short: choose 10 ms or more", self.peer_timeout));
+        }
+        if let Some(Err(error)) = self.faults.map(|faults| faults.check()) {
+            return wrong(error.to_string());
         }
         if let Progress::Thread { core: Some(core) } = self.progress {
             let cores: Vec<usize> =

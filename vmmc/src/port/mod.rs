@@ -1,7 +1,7 @@
 //! The wire itself: a [`Port`] sends and receives whole Ethernet frames.
 //!
 //! There are two. [`eager::EagerPort`] is an AF_XDP socket on one queue of an interface; [`sim`] is a network in
-//! memory that does what it is told, for tests.
+//! memory that does what it is told, for tests. A [`fault::FaultPort`] wraps either and makes it lossy, on demand.
 //!
 //! A port owns its packet memory, in frames of a few KiB. Whoever sends takes a packet with [`Port::alloc`], appends
 //! bytes, submits it, and keeps the [`TxPacket`] until it will not want to send it again: that is what makes
@@ -11,6 +11,7 @@
 //! A port that is handed a packet of another one panics. Dropping one without giving it back leaks its frames until the port closes.
 
 pub mod eager;
+pub mod fault;
 pub mod sim;
 
 use std::io;
@@ -97,6 +98,8 @@ pub struct PortCounters {
     pub rx_ring_full: u64,
     /// Times no packet could be allocated.
     pub tx_exhausted: u64,
+    /// Faults made on demand: none unless the port is a [`fault::FaultPort`]. Packets these have dropped aren't in `tx_packets`.
+    pub faults: fault::FaultCounters,
 }
 
 /// Sends and receives Ethernet frames.

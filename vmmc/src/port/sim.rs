@@ -24,7 +24,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
@@ -49,10 +49,12 @@ pub struct Conditions {
     pub delay: Duration,
     /// The longest Ethernet frame carried; longer ones vanish, as on a path with a smaller MTU.
     pub max_frame: usize,
+    /// Bits per second towards each port; what comes faster waits, in a queue without end. `None`: no limit.
+    pub rate: Option<u64>,
 }
 
 impl Default for Conditions {
-    /// A perfect network: 10 us, frames of 1518 bytes.
+    /// A perfect network: 10 us, frames of 1518 bytes, any number of them at once.
     fn default() -> Conditions {
         Conditions {
             loss: 0.0,
@@ -62,6 +64,7 @@ impl Default for Conditions {
             detour: Duration::from_micros(50),
             delay: Duration::from_micros(10),
             max_frame: 1518,
+            rate: None,
         }
     }
 }
@@ -83,6 +86,9 @@ struct State {
     sent: u64,
     ports: HashMap<Mac, usize>,
     inboxes: Vec<VecDeque<Vec<u8>>>,
+    /// When the last frame towards each port has left the switch.
+    busy: Vec<Time>,
+    taps: Vec<mpsc::Sender<Vec<u8>>>,
 }
 
 impl Network {
@@ -96,6 +102,8 @@ impl Network {
             sent: 0,
             ports: HashMap::new(),
             inboxes: Vec::new(),
+            busy: Vec::new(),
+            taps: Vec::new(),
         };
         Network { state: Arc::new(Mutex::new(state)) }
     }
@@ -105,6 +113,7 @@ impl Network {
         let mut state = self.lock();
         let place = state.inboxes.len();
         state.inboxes.push(VecDeque::new());
+        state.busy.push(Time::ZERO);
         // A port attached again with the same address takes over, as a restarted host does.
         state.ports.insert(mac, place);
         let max_frame = state.conditions.max_frame;
@@ -154,6 +163,14 @@ impl Network {
         self.lock().send(frame.to_vec());
     }
 
+    /// A copy of every frame that a port sends from now on, as it was sent, whatever becomes of it. Injected frames are not
+    /// among them. They are kept until they are taken, or the receiver is dropped.
+    pub fn tap(&self) -> mpsc::Receiver<Vec<u8>> {
+        let (tap, frames) = mpsc::channel();
+        self.lock().taps.push(tap);
+        frames
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,9 +197,19 @@ impl State {
         let copies = 1 + usize::from(self.chance(conditions.duplication));
         for _ in 0..copies {
             let detour = if self.chance(conditions.reordering) { conditions.detour } else { Duration::ZERO };
+            let left = self.leaves(target, frame.len());
             self.sent += 1;
-            self.flying.push(Reverse((self.now + conditions.delay + detour, self.sent, target, frame.clone())));
+            self.flying.push(Reverse((left + conditions.delay + detour, self.sent, target, frame.clone())));
         }
+    }
+
+    /// When the switch has put a frame on the wire to `target`, behind those before it.
+    fn leaves(&mut self, target: usize, len: usize) -> Time {
+        let Some(rate) = self.conditions.rate else { return self.now };
+        let span = Duration::from_nanos(len as u64 * 8 * 1_000_000_000 / rate.max(1));
+        let left = self.busy[target].max(self.now) + span;
+        self.busy[target] = left;
+        left
     }
 }
 
@@ -274,7 +301,9 @@ impl Port for SimPort {
         let frame = self.tx.get(packet.first).to_vec();
         self.counters.tx_packets += 1;
         self.counters.tx_bytes += frame.len() as u64;
-        self.network.lock().send(frame);
+        let mut network = self.network.lock();
+        network.taps.retain(|tap| tap.send(frame.clone()).is_ok());
+        network.send(frame);
         true
     }
 

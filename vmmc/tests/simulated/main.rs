@@ -4,4 +4,7 @@ mod corners;
 mod delivery;
 mod hostile;
 mod lives;
+mod parse;
+mod siege;
+mod table;
 mod world;

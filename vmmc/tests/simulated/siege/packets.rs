@@ -1,0 +1,189 @@
+//! The packets of a siege: frames of the link as they went by, and packets made after their likeness.
+
+use std::sync::mpsc::Receiver;
+
+use arbitrary::Arbitrary;
+use vmmc::Key;
+use vmmc::wire::frame::Path;
+use vmmc::wire::record::{ImportStatus, Notify, Record, Refusal};
+use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, Reader, checksum};
+
+use crate::world::{address, key};
+
+/// Where in a frame the packet begins: after Ethernet, IPv4 and UDP.
+pub const PACKET: usize = 42;
+
+/// A header. Numbers are relative to the link's own.
+#[derive(Arbitrary, Clone, Debug)]
+pub struct Head {
+    kind: u8,
+    flags: u8,
+    sequence: i16,
+    ack: i16,
+    credit: u16,
+    ack_delay: u16,
+    marks: u16,
+}
+
+/// A piece of a body.
+#[derive(Arbitrary, Clone, Debug)]
+pub enum Piece {
+    Raw(Vec<u8>),
+    /// `grant` is relative to the link's own.
+    Put {
+        grant: u8,
+        offset: u64,
+        notify: Option<(u32, u64)>,
+        data: Vec<u8>,
+    },
+    Import {
+        request: u32,
+        name: u8,
+        good_key: bool,
+    },
+    Imported {
+        request: u32,
+        status: u8,
+        grant: u32,
+        length: u64,
+    },
+    Release(u8),
+    Revoked(u8),
+    Refused {
+        reason: bool,
+        grant: u8,
+        sequence: i16,
+    },
+}
+
+/// Of the link between hosts 0 and 1.
+#[derive(Default)]
+pub struct Captured {
+    frames: Vec<Vec<u8>>,
+    /// The newest header towards each, and the newest grant in a PUT towards it.
+    pub heads: [Header; 2],
+    grants: [u32; 2],
+}
+
+impl Captured {
+    /// Keeps the frames of the link between hosts 0 and 1 that have been sent since this was last called.
+    pub fn update(&mut self, tap: &Receiver<Vec<u8>>) {
+        for frame in tap.try_iter() {
+            let Some((to, from)) = frame.get(5).zip(frame.get(11)) else { continue };
+            let Ok(header) = Header::parse(frame.get(PACKET..).unwrap_or_default()) else { continue };
+            // RESETs are the answers to packets that were forged here.
+            if to + from != 3 || header.kind == Kind::Reset {
+                continue;
+            }
+            let to = usize::from(to - 1);
+            if matches!(header.kind, Kind::Data | Kind::Ack) {
+                self.heads[to] = header;
+            }
+            if header.kind == Kind::Data
+                && let Ok(Some(Record::Put { grant, .. })) =
+                    Record::parse(&mut Reader::new(&[&frame[..]], PACKET + HEADER_LEN, usize::MAX))
+            {
+                self.grants[to] = grant;
+            }
+            self.frames.push(frame);
+        }
+    }
+
+    /// One of the frames that went by, counted from the last; half of all numbers mean the last four.
+    pub fn back(&self, back: u8) -> Option<&Vec<u8>> {
+        let range = if back < 128 { 4 } else { self.frames.len() };
+        self.frames.iter().rev().nth(usize::from(back) % range.max(1))
+    }
+
+    /// The body that the pieces make.
+    pub fn body(&self, to: usize, pieces: &[Piece]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for piece in pieces {
+            let near = self.grants[to];
+            let mut add = |record: Record, bytes: &[u8]| {
+                body.extend_from_slice(record.emit().as_ref());
+                body.extend_from_slice(bytes);
+            };
+            match *piece {
+                Piece::Raw(ref bytes) => body.extend(bytes),
+                Piece::Put { grant, offset, notify, ref data } => {
+                    let notify = notify.map(|(tag, total)| Notify { tag, total });
+                    // Never zero, so that it shows.
+                    let data: Vec<u8> = data.iter().map(|b| b | 1).collect();
+                    let length = data.len() as u16;
+                    add(Record::Put { grant: near ^ u32::from(grant), offset, length, notify }, &data);
+                }
+                Piece::Import { request, name, good_key } => {
+                    let name = ["inbox", "other", "secret", "nothing"][usize::from(name % 4)];
+                    let key = if good_key { key() } else { Key::PUBLIC }.to_bytes();
+                    add(Record::Import { request, key, name: name.len() as u16 }, name.as_bytes());
+                }
+                Piece::Imported { request, status, grant, length } => {
+                    let all =
+                        [ImportStatus::Granted, ImportStatus::UnknownName, ImportStatus::Denied, ImportStatus::TooMany];
+                    let (status, notifies) = (all[usize::from(status % 4)], status > 127);
+                    add(Record::Imported { request, status, grant, notifies, length }, &[]);
+                }
+                Piece::Release(grant) => add(Record::Release { grant: near ^ u32::from(grant) }, &[]),
+                Piece::Revoked(grant) => {
+                    let grant = self.grants[1 - to] ^ u32::from(grant);
+                    add(Record::Revoked { grant }, &[]);
+                }
+                Piece::Refused { reason, grant, sequence } => {
+                    let reason = if reason { Refusal::NoGrant } else { Refusal::OutOfRange };
+                    let grant = self.grants[1 - to] ^ u32::from(grant);
+                    let sequence = self.heads[to].ack.wrapping_add_signed(sequence.into());
+                    add(Record::Refused { reason, grant, sequence }, &[]);
+                }
+            }
+        }
+        body.truncate(1400);
+        body
+    }
+}
+
+impl Head {
+    /// The header, near to one that is known.
+    pub fn header(&self, token: u64, near: Header) -> Header {
+        let kinds = [Kind::Data, Kind::Ack, Kind::Hello, Kind::Welcome, Kind::Close, Kind::Reset];
+        Header {
+            kind: kinds[usize::from(self.kind % 6)],
+            flags: Flags {
+                ack_now: self.flags & 1 != 0,
+                sack: self.flags & 2 != 0,
+                checked: self.flags & 4 == 0,
+                provisional: self.flags & 8 != 0,
+            },
+            checksum: 0,
+            token,
+            sequence: near.sequence.wrapping_add_signed(self.sequence.into()),
+            ack: near.ack.wrapping_add_signed(self.ack.into()),
+            credit: self.credit,
+            ack_delay: self.ack_delay,
+            marks: self.marks,
+        }
+    }
+}
+
+/// A packet for host `to`, as from its peer or from a stranger.
+pub fn frame(to: usize, stranger: Option<u8>, header: Header, body: &[u8]) -> Vec<u8> {
+    let local = match stranger {
+        Some(stranger) => format!("10.9.0.{stranger}:7000").parse().unwrap(),
+        None => address(1 - to),
+    };
+    let path = Path {
+        local,
+        remote: address(to),
+        local_mac: [2, 0, 0, 0, 0, 2 - to as u8],
+        next_hop: [2, 0, 0, 0, 0, 1 + to as u8],
+        vlan: None,
+    };
+    let sum = if header.flags.checked { checksum([&header.emit()[CHECKSUM_LEN..], body]) } else { 0 };
+    let header = Header { checksum: sum, ..header };
+    let encap = path.encap().unwrap();
+    let mut frame = vec![0; encap.len()];
+    encap.write(&mut frame, HEADER_LEN + body.len());
+    frame.extend(header.emit());
+    frame.extend(body);
+    frame
+}
