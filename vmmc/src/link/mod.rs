@@ -57,7 +57,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             mtu: 1500,
-            window: 1024,
+            window: 256,
             credit: 1024,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),

@@ -43,6 +43,7 @@ pub struct Builder {
     progress: Progress,
     spin: Duration,
     max_peers: usize,
+    window: u16,
     checksum: bool,
     connect_timeout: Duration,
     peer_timeout: Duration,
@@ -61,6 +62,7 @@ impl Builder {
             progress: Progress::Caller,
             spin: Duration::from_micros(50),
             max_peers: 1024,
+            window: 256,
             checksum: true,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
@@ -123,6 +125,13 @@ impl Builder {
         self
     }
 
+    /// The most packets under way to a peer without acknowledgement, 16 to 4096. Default: 256, enough for 30 Gbit/s over a path
+    /// of 100 us at an MTU of 1500. A larger one keeps a longer path full, and costs cache: packets are kept until acknowledged.
+    pub fn window(mut self, packets: u16) -> Builder {
+        self.window = packets;
+        self
+    }
+
     /// Whether packets carry a CRC32C of all their bytes. Default: true. A peer that wants it gets it anyway.
     pub fn checksum(mut self, checksum: bool) -> Builder {
         self.checksum = checksum;
@@ -174,7 +183,7 @@ impl Builder {
             mac: lane.mac,
             link: link::Config {
                 mtu: lane.mtu,
-                window: 1024,
+                window: self.window,
                 credit: capacity,
                 connect_timeout: self.connect_timeout,
                 peer_timeout: self.peer_timeout,
@@ -208,6 +217,9 @@ impl Builder {
         }
         if !(1..=32768).contains(&self.max_peers) {
             return wrong(format!("max_peers is {}, and may be 1 to 32768", self.max_peers));
+        }
+        if !(16..=4096).contains(&self.window) {
+            return wrong(format!("the window is {} packets, and may be 16 to 4096", self.window));
         }
         if self.peer_timeout < Duration::from_millis(10) {
             return wrong(format!("a peer timeout of {:?} is too short: choose 10 ms or more", self.peer_timeout));

@@ -43,6 +43,7 @@ fn settings_that_can_t_be() {
         (Node::builder().interface("vh1").mtu(9000), "1500"),
         (Node::builder().interface("vh1").mtu(100), "1280"),
         (Node::builder().interface("vh1").max_peers(0), "max_peers"),
+        (Node::builder().interface("vh1").window(5000), "window"),
         (Node::builder().interface("vh1").progress(Progress::Thread { core: Some(4096) }), "4096"),
         (Node::builder().interface("vh1").peer_timeout(Duration::ZERO), "10 ms"),
     ] {
