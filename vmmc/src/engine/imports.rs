@@ -60,11 +60,13 @@ impl Import {
 #[derive(Debug)]
 pub(crate) struct Imports {
     slab: Slab<Import>,
+    /// How often the state of an import has changed.
+    pub changes: u64,
 }
 
 impl Imports {
     pub(crate) fn new(most: usize) -> Imports {
-        Imports { slab: Slab::new(most) }
+        Imports { slab: Slab::new(most), changes: 0 }
     }
 
     pub(crate) fn insert(&mut self, import: Import) -> Result<u32, EngineError> {
@@ -93,6 +95,7 @@ impl Imports {
         else {
             return false;
         };
+        self.changes += 1;
         let (peer, name) = (import.peer, import.name.clone());
         import.grant = (status == ImportStatus::Granted).then_some(grant);
         import.state = match status {
@@ -106,6 +109,7 @@ impl Imports {
 
     /// The peer no longer honours an import's grant; with `from`, the packet of that number was the first it refused.
     pub(crate) fn revoked(&mut self, id: u32, link: u64, grant: u32, from: Option<u64>) {
+        self.changes += 1;
         if let Some(import) = self.slab.get_mut(id).filter(|i| i.link == link && i.grant == Some(grant)) {
             import.refused_from = match (import.refused_from, from) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -128,6 +132,7 @@ impl Imports {
 
     /// A link has ended, and its imports with it.
     pub(crate) fn link_ended(&mut self, link: u64, end: LinkEnd) {
+        self.changes += 1;
         for (_, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
             import.fail(EngineError::LinkEnded { peer: import.peer, end });
         }

@@ -133,6 +133,8 @@ pub struct Engine {
     resets: (Time, u32),
     /// All links are being closed, and no new ones are opened.
     closing: bool,
+    /// How often an acknowledgement has made room, or completed a send.
+    acknowledged: u64,
     counters: EngineCounters,
 }
 
@@ -178,6 +180,7 @@ impl Engine {
             deadline: Time::ZERO,
             resets: (Time::ZERO, 0),
             closing: false,
+            acknowledged: 0,
             counters: EngineCounters::default(),
             config,
         }
@@ -241,6 +244,12 @@ impl Engine {
             self.deadline = Time::ZERO;
         }
         Some(notification)
+    }
+
+    /// Changes whenever something has happened that a caller may be waiting for: a notification, an acknowledgement, the answer to an
+    /// import, the end of a link. Data alone is nothing to be woken for.
+    pub fn news(&self) -> u64 {
+        self.acknowledged + self.counters.notifications + self.imports.changes
     }
 
     /// How many bytes are exported.
@@ -399,16 +408,22 @@ impl Engine {
                     self.counters.rx_unknown += 1;
                     return Some(packet);
                 };
+                let before = peer.link.progress();
                 peer.link.on_packet(now, &header, sack, port);
+                let mut left = Some(packet);
                 if header.kind == Kind::Data {
-                    let held = Held { packet, start, length };
-                    return self.on_data(now, port, place, &header, datagram.congestion, held);
-                }
-                if header.kind == Kind::Close
+                    left = left.and_then(|packet| {
+                        let held = Held { packet, start, length };
+                        self.on_data(now, port, place, &header, datagram.congestion, held)
+                    });
+                } else if header.kind == Kind::Close
                     && let Some(end) = peer.link.on_close(now, &header, port)
                 {
                     self.end(header.token, end, port);
                 }
+                let moved = self.peer(header.token).is_some_and(|p| p.link.progress() != before);
+                self.acknowledged += u64::from(moved);
+                return left;
             }
         }
         Some(packet)

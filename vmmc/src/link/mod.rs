@@ -207,6 +207,11 @@ impl Link {
         self.sender.rtt()
     }
 
+    /// What changes when senders get on: packets under way, the room for more, and what is complete.
+    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+        (self.in_flight(), self.room(), self.completed())
+    }
+
     /// DATA packets under way.
     pub fn in_flight(&self) -> u64 {
         self.sender.in_flight()

@@ -73,6 +73,8 @@ pub(super) struct Core {
     asleep_until: Option<Time>,
     /// How many sleep on the condition variable.
     followers: usize,
+    /// The engine's news that the others have been told of.
+    told: u64,
     /// The thread has ended because the wire failed: the error's code.
     failed: Option<i32>,
 }
@@ -109,6 +111,7 @@ impl Core {
             led: false,
             asleep_until: None,
             followers: 0,
+            told: 0,
             failed: None,
         }
     }
@@ -143,6 +146,12 @@ impl Core {
         }
         self.port.flush().map_err(Error::Wire)?;
         Ok(busy)
+    }
+
+    /// Whether something has happened since the last time that a caller may be waiting for.
+    fn has_news(&mut self) -> bool {
+        let news = self.engine.news();
+        std::mem::replace(&mut self.told, news) != news
     }
 
     /// Remembers that nobody drives any more.
@@ -257,7 +266,7 @@ impl Shared {
     pub(super) fn progress(&self) -> Result<(), Error> {
         let mut core = self.enter();
         core.look_next();
-        if core.drive()? {
+        if core.drive()? && core.has_news() {
             self.announce(&mut core);
         }
         Ok(())
@@ -327,7 +336,9 @@ impl Shared {
         if !self.drives || matches!(before, Step::Done(_)) || !core.drive()? {
             return Ok(before);
         }
-        self.announce(core);
+        if core.has_news() {
+            self.announce(core);
+        }
         Ok(match ready(core)? {
             Step::Idle => Step::Moved,
             other => other,
@@ -420,7 +431,9 @@ impl Shared {
             match core.drive() {
                 Ok(true) => {
                     busy_at = core.looked_at.unwrap_or(busy_at);
-                    self.announce(&mut core);
+                    if core.has_news() {
+                        self.announce(&mut core);
+                    }
                 }
                 Ok(false) => {}
                 Err(error) => {
