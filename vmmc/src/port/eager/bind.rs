@@ -1,6 +1,7 @@
 //! Opening AF_XDP sockets: the best way the driver knows, and errors that say what to do.
 
-use std::io;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use tracing::debug;
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig};
@@ -95,9 +96,31 @@ pub(super) struct Rings {
     pub comp: CompQueue,
 }
 
+/// How long a queue may be busy: the kernel releases that of a closed socket a little later, and later still while a process
+/// that was being started at that moment holds a copy of its descriptor.
+const BUSY_TIME: Duration = Duration::from_secs(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Opens a socket on `queue`, waiting for a second at the most while the queue is still being released.
+pub(super) fn bind(
+    interface: &str,
+    queue: u32,
+    mtu: usize,
+    umem: &Umem,
+    as_before: Option<Binding>,
+) -> Result<(Rings, Binding), PortError> {
+    let start = Instant::now();
+    loop {
+        match bind_now(interface, queue, mtu, umem, as_before) {
+            Err(PortError::Busy { .. }) if start.elapsed() < BUSY_TIME => thread::sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+}
+
 /// Opens a socket on `queue`. Tries the best way first: zero-copy, then copying; multi-buffer, and without where one frame
 /// holds a packet. With `as_before` only that way is tried: all sockets of a lane are bound alike.
-pub(super) fn bind(
+fn bind_now(
     interface: &str,
     queue: u32,
     mtu: usize,

@@ -109,7 +109,8 @@ struct Frame {
 impl EagerPort {
     /// Opens the lane on `queues` of `interface`, for IP packets of up to `mtu` bytes.
     ///
-    /// The frames that shall reach it are for an eBPF program to redirect to its [`EagerPort::sockets`]. Doesn't block.
+    /// The frames that shall reach it are for an eBPF program to redirect to its [`EagerPort::sockets`]. Blocks for a second
+    /// at the most, while a queue is still being released by its last user.
     ///
     /// # Errors
     /// See [`PortError`].
