@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use crate::link::LinkEnd;
-use crate::wire::WireError;
 
 /// Why the engine can't do something, or couldn't.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,12 +105,4 @@ pub enum EngineError {
     /// The handle is of an import or export that has been dropped.
     #[error("this import or export has been dropped")]
     Dropped,
-    /// A record can't be right.
-    #[error("a packet of {peer} breaks the protocol: {error}")]
-    Violation {
-        /// The peer.
-        peer: SocketAddr,
-        /// How.
-        error: WireError,
-    },
 }

@@ -361,7 +361,7 @@ impl Engine {
 
     /// Whether no link is open or waits for the other side to close.
     pub fn is_closed(&self) -> bool {
-        self.peers.iter().flatten().all(|p| p.link.is_half_open() || p.link.is_unmet())
+        self.peers.iter().flatten().all(|p| p.link.is_half_open() || !p.link.has_met())
     }
 
     // ---- packets -------------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ impl Engine {
                 }
                 self.list(place);
                 // Before the handshake says where its numbers begin, nothing can be done with a packet.
-                let Some(peer) = self.peers[place].as_deref_mut().filter(|p| !p.link.is_unmet()) else {
+                let Some(peer) = self.peers[place].as_deref_mut().filter(|p| p.link.has_met()) else {
                     self.counters.rx_unknown += 1;
                     return Some(packet);
                 };
@@ -513,7 +513,7 @@ impl Engine {
         let known = established.into_iter().chain(half_open).find(|&token| {
             self.peer(token).is_some_and(|p| {
                 p.link.peer() == datagram.source
-                    && (p.link.knows(hello) || (Some(token) == established && p.link.is_unmet()))
+                    && (p.link.knows(hello) || (Some(token) == established && !p.link.has_met()))
             })
         });
         let token = match known {
@@ -532,6 +532,17 @@ impl Engine {
         }
     }
 
+    /// Back where a packet came from.
+    fn way_back(&self, datagram: &Datagram) -> Path {
+        Path {
+            local: self.config.local,
+            remote: datagram.source,
+            local_mac: self.config.mac,
+            next_hop: datagram.source_mac,
+            vlan: datagram.vlan,
+        }
+    }
+
     /// Makes a half-open link for a HELLO.
     fn accept(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, hello: &Hello) -> Option<u64> {
         if self.half_open.len() >= MAX_HALF_OPEN {
@@ -539,13 +550,7 @@ impl Engine {
             self.end(oldest, LinkEnd::NoAnswer(Duration::ZERO), port);
         }
         let token = self.new_token()?;
-        let path = Path {
-            local: self.config.local,
-            remote: datagram.source,
-            local_mac: self.config.mac,
-            next_hop: datagram.source_mac,
-            vlan: datagram.vlan,
-        };
+        let path = self.way_back(datagram);
         let link = Link::accept(self.config.link, path, self.incarnation, token, hello, now).ok()?;
         self.deadline = self.deadline.min(link.deadline());
         self.peers[place_of(token)] = Some(Box::new(Peer::new(link)));
@@ -609,13 +614,7 @@ impl Engine {
             return;
         }
         self.resets.1 += 1;
-        let path = Path {
-            local: self.config.local,
-            remote: datagram.source,
-            local_mac: self.config.mac,
-            next_hop: datagram.source_mac,
-            vlan: datagram.vlan,
-        };
+        let path = self.way_back(datagram);
         link::send_reset(&path, header.token, port);
     }
 

@@ -218,7 +218,7 @@ impl Peer {
                 Record::Import { request, key, name } => {
                     let mut bytes = [0; MAX_NAME];
                     let name = &mut bytes[..name.into()];
-                    read_into(reader, name);
+                    reader.fill(name);
                     let reply = self.import(request, name, Key::new(key), exports);
                     self.answer(reply);
                 }
@@ -329,17 +329,5 @@ impl Peer {
     /// How many grants it holds.
     pub(super) fn grant_count(&self) -> usize {
         self.grants.iter().filter(|(_, g)| !g.refused).count()
-    }
-}
-
-fn read_into(reader: &mut Reader<'_, '_>, out: &mut [u8]) {
-    let mut filled = 0;
-    while filled < out.len() {
-        let chunk = reader.chunk(out.len() - filled);
-        if chunk.is_empty() {
-            return;
-        }
-        out[filled..filled + chunk.len()].copy_from_slice(chunk);
-        filled += chunk.len();
     }
 }

@@ -20,7 +20,7 @@ use crate::link::sender::Sender;
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::frame::Path;
-use crate::wire::{Flags, HEADER_LEN, Header, Hello, Kind, MAX_MTU, MIN_MTU, Options, WireError};
+use crate::wire::{Flags, HEADER_LEN, Header, Hello, Kind, MAX_MTU, MIN_MTU, WireError};
 
 /// Packet sizes tried in turn, where the interface's own gets no answer.
 const LADDER: [usize; 5] = [16384, 9000, 4352, 1500, MIN_MTU];
@@ -110,19 +110,14 @@ impl Link {
         })
     }
 
-    /// Whether the peer's token is known.
-    pub(super) fn has_met(&self) -> bool {
+    /// Whether the peer's token is known: it has answered our HELLO, or sent one.
+    pub fn has_met(&self) -> bool {
         self.remote_token != 0
     }
 
     /// Whether `hello` is of the link's other side, rather than of an earlier or later one at the same address.
     pub fn knows(&self, hello: &Hello) -> bool {
         self.remote_token == hello.token
-    }
-
-    /// Whether this side has sent HELLOs and met nobody yet.
-    pub fn is_unmet(&self) -> bool {
-        !self.has_met()
     }
 
     /// Learns who is on the other side, and that packets of `hello.mtu` bytes arrive from there. While the link isn't open,
@@ -313,11 +308,6 @@ impl Link {
     /// Whether a RESET with this token is about this link: only who has seen our packets knows the token.
     pub fn is_reset_by(&self, token: u64) -> bool {
         self.has_met() && token == self.remote_token
-    }
-
-    /// What the options would be with this peer.
-    pub fn offered(&self) -> Options {
-        self.config.options
     }
 }
 

@@ -53,13 +53,22 @@ impl<'a, 'f> Reader<'a, 'f> {
             return None;
         }
         let mut out = [0; N];
+        self.fill(&mut out);
+        Some(out)
+    }
+
+    /// Copies out the next bytes, as many as `out` has room for or there are. Returns how many.
+    pub fn fill(&mut self, out: &mut [u8]) -> usize {
         let mut filled = 0;
-        while filled < N {
-            let chunk = self.chunk(N - filled);
+        while filled < out.len() {
+            let chunk = self.chunk(out.len() - filled);
+            if chunk.is_empty() {
+                break;
+            }
             out[filled..filled + chunk.len()].copy_from_slice(chunk);
             filled += chunk.len();
         }
-        Some(out)
+        filled
     }
 
     /// Passes over `count` bytes, or to the end.

@@ -1,11 +1,10 @@
 //! Corner cases of completion, flow control and the handshake, each of which went wrong once.
 
-use crate::world::{World, address, contents, key, link_config};
+use crate::world::{World, address, contents, forge, key, link_config};
 use std::time::Duration;
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
-use vmmc::wire::frame::Path;
-use vmmc::wire::{Flags, Header, Hello, Kind, checksum};
+use vmmc::wire::{Header, Hello, Kind};
 
 fn loss(p: f64) -> Conditions {
     Conditions { loss: p, ..Conditions::default() }
@@ -117,22 +116,9 @@ fn both_sides_agree_on_the_mtu_of_a_long_path() {
     assert_eq!(m, [9000, 9000]);
 }
 
+/// A frame from host 1 to host 0.
 fn frame(header: Header, body: &[u8]) -> Vec<u8> {
-    let path = Path {
-        local: address(1),
-        remote: address(0),
-        local_mac: [2, 0, 0, 0, 0, 2],
-        next_hop: [2, 0, 0, 0, 0, 1],
-        vlan: None,
-    };
-    let header = Header { flags: Flags { checked: true, ..header.flags }, ..header };
-    let header = Header { checksum: checksum([&header.emit()[4..], body]), ..header };
-    let encap = path.encap().unwrap();
-    let mut bytes = vec![0; encap.len()];
-    encap.write(&mut bytes, 32 + body.len());
-    bytes.extend(header.emit());
-    bytes.extend(body);
-    bytes
+    forge(address(1), [2, 0, 0, 0, 0, 2], 0, header, body)
 }
 
 /// DATA before WELCOME is kept, and then forgotten with its frames.
@@ -189,24 +175,11 @@ fn forged_hellos_shut_nobody_out() {
     };
     let mut e = Engine::new(config, Box::new(move || r.u64(..)));
     for i in 0..16u8 {
-        let path = Path {
-            local: format!("10.9.0.{i}:7000").parse().unwrap(),
-            remote: address(0),
-            local_mac: [2; 6],
-            next_hop: [2, 0, 0, 0, 0, 1],
-            vlan: None,
-        };
         let mut body = Hello { incarnation: 1, token: 1 + u64::from(i), mtu: 1280, ..Hello::default() }.emit().to_vec();
         body.resize(1280 - 28 - 32, 0);
-        let header =
-            Header { kind: Kind::Hello, flags: Flags { checked: true, ..Flags::default() }, ..Header::default() };
-        let header = Header { checksum: checksum([&header.emit()[4..], &body[..]]), ..header };
-        let encap = path.encap().unwrap();
-        let mut bytes = vec![0; encap.len()];
-        encap.write(&mut bytes, 32 + body.len());
-        bytes.extend(header.emit());
-        bytes.extend(&body);
-        net.inject(&bytes);
+        let source = format!("10.9.0.{i}:7000").parse().unwrap();
+        let header = Header { kind: Kind::Hello, ..Header::default() };
+        net.inject(&forge(source, [2; 6], 0, header, &body));
     }
     let now = vmmc::time::Time::from_nanos(1_000_000);
     net.advance(now);

@@ -4,30 +4,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vmmc::port::sim::Conditions;
-use vmmc::wire::frame::Path;
 use vmmc::wire::record::Record;
-use vmmc::wire::{CHECKSUM_LEN, Flags, Header, Hello, Kind, checksum};
+use vmmc::wire::{Header, Hello, Kind};
 
-use crate::world::{World, address, contents, seed};
+use crate::world::{World, contents, forge, seed};
 
-/// A frame to host 1 that claims to be from `source`.
+/// A frame to host 1 that claims to be from `source`. Answers to it reach nobody.
 fn frame(source: &str, header: Header, body: &[u8]) -> Vec<u8> {
-    let path = Path {
-        local: source.parse().unwrap(),
-        remote: address(1),
-        local_mac: [2, 0, 0, 0, 0, 99],
-        next_hop: [2, 0, 0, 0, 0, 2],
-        vlan: None,
-    };
-    let header = Header { flags: Flags { checked: true, ..header.flags }, ..header };
-    let covered = [&header.emit()[CHECKSUM_LEN..], body].concat();
-    let header = Header { checksum: checksum([&covered[..]]), ..header };
-    let encap = path.encap().unwrap();
-    let mut bytes = vec![0; encap.len()];
-    encap.write(&mut bytes, 32 + body.len());
-    bytes.extend(header.emit());
-    bytes.extend(body);
-    bytes
+    forge(source.parse().unwrap(), [2, 0, 0, 0, 0, 99], 1, header, body)
 }
 
 fn hello(source: &str, token: u64, mtu: u16) -> Vec<u8> {

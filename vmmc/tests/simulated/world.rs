@@ -11,7 +11,8 @@ use vmmc::memory::{Arena, Region};
 use vmmc::port::Port;
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::time::Time;
-use vmmc::wire::Options;
+use vmmc::wire::frame::Path;
+use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Options, checksum};
 
 pub struct Host {
     pub engine: Engine,
@@ -178,6 +179,25 @@ impl World {
     pub fn notification(&mut self, host: usize, export: u32) -> Notification {
         self.until("a notification", |w| w.hosts[host].engine.take_notification(export))
     }
+}
+
+/// A frame to host `to` as a node at `source` would send it, with a right checksum, whoever it is from.
+pub fn forge(source: SocketAddr, source_mac: [u8; 6], to: usize, header: Header, body: &[u8]) -> Vec<u8> {
+    let path = Path {
+        local: source,
+        remote: address(to),
+        local_mac: source_mac,
+        next_hop: [2, 0, 0, 0, 0, to as u8 + 1],
+        vlan: None,
+    };
+    let header = Header { flags: Flags { checked: true, ..header.flags }, ..header };
+    let header = Header { checksum: checksum([&header.emit()[CHECKSUM_LEN..], body]), ..header };
+    let encap = path.encap().unwrap();
+    let mut bytes = vec![0; encap.len()];
+    encap.write(&mut bytes, HEADER_LEN + body.len());
+    bytes.extend(header.emit());
+    bytes.extend(body);
+    bytes
 }
 
 pub fn key() -> Key {
