@@ -34,9 +34,7 @@ use crate::port::{Port, RxPacket};
 use crate::time::Time;
 use crate::wire::frame::{Datagram, Mac, Path};
 use crate::wire::record::Record;
-use crate::wire::{
-    CHECKSUM_LEN, Fragments, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, SACK_LEN, Sack, WireError,
-};
+use crate::wire::{CHECKSUM_LEN, Fragments, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, Sack, WireError};
 
 /// How many HELLOs are answered before their senders have proved that they are there.
 const MAX_HALF_OPEN: usize = 64;
@@ -109,6 +107,8 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// DATA packets under way.
     pub in_flight: u64,
+    /// DATA packets that congestion control allows under way.
+    pub window: u64,
     /// DATA packets that may be sent now.
     pub room: u64,
     /// Grants the peer holds.
@@ -204,6 +204,7 @@ impl Engine {
             mtu: p.link.mtu(),
             rtt: p.link.rtt().smoothed(),
             in_flight: p.link.in_flight(),
+            window: p.link.window(),
             room: p.link.room(),
             grants: p.grant_count(),
             counters: p.link.counters(),
@@ -483,10 +484,7 @@ impl Engine {
     fn parse_sack(header: &Header, reader: &mut Reader<'_, '_>) -> Result<Option<Sack>, WireError> {
         let sack = match (header.flags.sack, header.kind) {
             (false, _) => None,
-            (true, Kind::Ack) => {
-                let bytes = reader.array::<SACK_LEN>().ok_or(WireError::Truncated("acknowledgement"))?;
-                Some(Sack::parse(bytes))
-            }
+            (true, Kind::Ack) => Some(Sack::parse(reader)?),
             (true, _) => return Err(WireError::Inconsistent("flag of selective acknowledgement")),
         };
         if header.kind != Kind::Data && reader.remaining() > 0 {
@@ -635,8 +633,7 @@ impl Engine {
         match admission {
             Admission::Refuse => Some(held.packet),
             Admission::Early => {
-                let (free, all) = port.rx_headroom();
-                if free < all / 4 {
+                if !peer.link.may_keep(port.rx_headroom().0) {
                     self.counters.rx_not_kept += 1;
                     return Some(held.packet);
                 }
@@ -704,7 +701,9 @@ impl Engine {
             for place in 0..self.peers.len() {
                 let Some(peer) = &mut self.peers[place] else { continue };
                 let token = peer.link.token();
+                let before = peer.link.progress();
                 let end = peer.link.tick(now, port);
+                self.acknowledged += u64::from(peer.link.progress() != before);
                 match end {
                     Some(end) => self.end(token, end, port),
                     None => self.list(place),

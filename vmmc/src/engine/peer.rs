@@ -122,7 +122,7 @@ impl Peer {
             self.seal(now, port);
         }
         // Credit is for sends. What is said here the peer has room for, or it would not have asked.
-        while !self.control.is_empty() && self.link.window_room() > 0 {
+        while !self.control.is_empty() && self.link.control_room() > 0 {
             let Some(mut packet) = self.link.begin(port) else {
                 return;
             };

@@ -99,7 +99,7 @@ impl Link {
             mtu,
             options: config.options,
             first,
-            sender: Sender::new(beyond_zero(first), config.window.into()),
+            sender: Sender::new(beyond_zero(first), config.window, config.target_delay),
             receiver: Receiver::new(0, config.credit),
             untold: false,
             heard_at: now,
@@ -253,7 +253,7 @@ impl Link {
             flags,
             token: self.remote_token,
             sequence: self.first,
-            credit: self.config.credit,
+            credit: self.receiver.credit(port.rx_headroom().0),
             ..Header::default()
         };
         let pad = self.encap.payload_room(mtu).saturating_sub(HEADER_LEN);
@@ -288,7 +288,8 @@ impl Link {
 
     fn emit_close(&self, now: Time, port: &mut dyn Port) {
         let flags = Flags::default();
-        self.emit_control(port, self.header(now, Kind::Close, flags, self.sender.next()), &[], 0);
+        let header = self.header(now, port, Kind::Close, flags, self.sender.next());
+        self.emit_control(port, header, &[], 0);
     }
 
     /// Takes a CLOSE. Returns why the link has ended; `None` when packets sent before the CLOSE are still missing: the

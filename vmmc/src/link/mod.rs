@@ -17,6 +17,7 @@
 //! of somebody who can't see the traffic, is refused; and a peer that has restarted is noticed, because it opens a new link,
 //! or answers RESET to packets of the old one.
 
+mod congestion;
 mod handshake;
 mod receiver;
 mod rtt;
@@ -25,9 +26,10 @@ mod sender;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub use receiver::{ACK_DELAY, ACK_EVERY};
 pub(crate) use receiver::{Admission, Held};
-pub use rtt::{INITIAL_RTO, MAX_RTO, MIN_RTO, Rtt};
+pub use rtt::{INITIAL_RTO, MAX_RTO, Rtt};
 
 use self::receiver::Receiver;
 use self::sender::{Acknowledgement, Sender};
@@ -41,8 +43,10 @@ use crate::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, Options, Reader
 pub struct Config {
     /// The largest IP packet to send, bytes: [`MIN_MTU`](crate::wire::MIN_MTU) to [`MAX_MTU`](crate::wire::MAX_MTU).
     pub mtu: usize,
-    /// The most packets under way without acknowledgement.
+    /// The most packets under way without acknowledgement. How many there are is for congestion control to find.
     pub window: u16,
+    /// The delay that congestion control aims at: a round trip, queues included.
+    pub target_delay: Duration,
     /// The most packets a peer may send ahead; set it to what the port has room for.
     pub credit: u16,
     /// How long a HELLO is repeated before the peer is given up.
@@ -57,7 +61,8 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             mtu: 1500,
-            window: 256,
+            window: 1024,
+            target_delay: TARGET_DELAY,
             credit: 1024,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
@@ -222,9 +227,15 @@ impl Link {
         if self.state == State::Open { self.sender.room() } else { 0 }
     }
 
-    /// How many DATA packets may be sent now if the peer's credit is no matter: it always has room for answers.
-    pub fn window_room(&self) -> u64 {
-        if self.state == State::Open { self.sender.window_room() } else { 0 }
+    /// How many DATA packets congestion control allows under way.
+    pub fn window(&self) -> u64 {
+        self.sender.window()
+    }
+
+    /// How many DATA packets may be sent now if neither the peer's credit nor congestion is a matter: records that answer, or will
+    /// be answered, are few, and the peer always has room for them.
+    pub fn control_room(&self) -> u64 {
+        if self.state == State::Open { self.sender.memory_room() } else { 0 }
     }
 
     /// Stops giving the peer credit, or begins again.
@@ -262,25 +273,23 @@ impl Link {
     /// number.
     pub fn seal(&mut self, now: Time, port: &mut dyn Port, packet: TxPacket, ack_now: bool) -> u64 {
         let sequence = self.sender.next();
-        // A sender that is about to run dry must not have to wait for a delayed acknowledgement.
-        let room = self.sender.room();
-        let ack_now = ack_now || room == 1 || room == u64::from(self.config.window / 2);
+        let ack_now = ack_now || self.sender.should_ask();
         self.emit_data(now, port, &packet, sequence, ack_now);
         self.counters.tx_data += 1;
         self.asked_at.get_or_insert(now);
-        self.sender.push(now, packet);
+        self.sender.push(now, packet, ack_now);
         sequence
     }
 
     /// Completes the headers of a DATA packet and submits it. Returns false when the port can't take it now.
     fn emit_data(&mut self, now: Time, port: &mut dyn Port, packet: &TxPacket, sequence: u64, ack_now: bool) -> bool {
         let flags = Flags { ack_now, ..Flags::default() };
-        let header = self.header(now, Kind::Data, flags, sequence);
+        let header = self.header(now, port, Kind::Data, flags, sequence);
         self.receiver.acked();
         emit(&self.encap, header, packet, port)
     }
 
-    fn header(&self, now: Time, kind: Kind, flags: Flags, sequence: u64) -> Header {
+    fn header(&self, now: Time, port: &dyn Port, kind: Kind, flags: Flags, sequence: u64) -> Header {
         let provisional = flags.provisional || self.untold;
         Header {
             kind,
@@ -289,7 +298,7 @@ impl Link {
             token: self.remote_token,
             sequence: sequence as u32,
             ack: self.receiver.next() as u32,
-            credit: self.receiver.credit(),
+            credit: self.receiver.credit(port.rx_headroom().0),
             ack_delay: u16::try_from(self.receiver.ack_delay(now).as_micros()).unwrap_or(u16::MAX),
             marks: self.receiver.marks(),
         }
@@ -314,9 +323,9 @@ impl Link {
     fn emit_ack(&mut self, now: Time, port: &mut dyn Port, ack_now: bool) {
         let sack = self.receiver.sack();
         let flags = Flags { ack_now, sack: sack.is_some(), ..Flags::default() };
-        let header = self.header(now, Kind::Ack, flags, self.sender.next());
+        let header = self.header(now, port, Kind::Ack, flags, self.sender.next());
         match sack {
-            Some(sack) => self.emit_control(port, header, &sack.emit(), 0),
+            Some(sack) => self.emit_control(port, header, sack.emit().as_ref(), 0),
             None => self.emit_control(port, header, &[], 0),
         }
         self.counters.tx_acks += 1;
@@ -349,6 +358,7 @@ impl Link {
             delay: Duration::from_micros(header.ack_delay.into()),
             provisional: header.flags.provisional,
             peer_next: if header.kind == Kind::Data { peer_next + 1 } else { peer_next },
+            marks: header.marks,
             sack,
         };
         if !self.sender.acknowledge(now, said, port) {
@@ -367,21 +377,20 @@ impl Link {
 
     /// Sends again what a later-sent packet has overtaken.
     fn repair(&mut self, now: Time, port: &mut dyn Port) {
-        if !self.sender.has_gap() {
-            return;
-        }
         let mut from = 0;
-        while let Some(sequence) = self.sender.lost(from) {
+        while let Some(sequence) = self.sender.lost(now, from) {
             if !self.resend(now, sequence, port) {
-                return;
+                break;
             }
+            self.sender.found_lost();
             from = sequence + 1;
         }
+        self.sender.watch(now);
     }
 
     fn resend(&mut self, now: Time, sequence: u64, port: &mut dyn Port) -> bool {
         let flags = Flags { ack_now: true, provisional: true, ..Flags::default() };
-        let header = self.header(now, Kind::Data, flags, sequence);
+        let header = self.header(now, port, Kind::Data, flags, sequence);
         let Some(packet) = self.sender.packet(sequence) else {
             return false;
         };
@@ -402,6 +411,11 @@ impl Link {
             self.counters.rx_refused += 1;
         }
         (admission, sequence)
+    }
+
+    /// Whether an early packet may be kept, with receive memory for `free` more.
+    pub(crate) fn may_keep(&self, free: usize) -> bool {
+        self.receiver.may_keep(free)
     }
 
     /// Keeps a packet for later.
@@ -454,6 +468,10 @@ impl Link {
             return Some(end);
         }
         self.tick_upgrade(now, port);
+        self.sender.tick(now);
+        if self.sender.straggles(now) {
+            self.repair(now, port);
+        }
         if let Some(sequence) = self.sender.expire(now) {
             self.counters.timeouts += 1;
             self.resend(now, sequence, port);

@@ -51,6 +51,8 @@ pub(super) struct Receiver {
     throttled: bool,
     /// `held[i]` is packet `next + i`.
     held: VecDeque<Option<Held>>,
+    /// How many there are.
+    early: usize,
     unacked: u32,
     ack_at: Option<Time>,
     ack_now: bool,
@@ -66,6 +68,7 @@ impl Receiver {
             capacity,
             throttled: false,
             held: VecDeque::new(),
+            early: 0,
             unacked: 0,
             ack_at: None,
             ack_now: false,
@@ -79,9 +82,16 @@ impl Receiver {
         self.next
     }
 
-    /// Packets from `next` on that may come.
-    pub(super) fn credit(&self) -> u16 {
-        if self.throttled { 0 } else { self.capacity }
+    /// Packets from `next` on that may come, with receive memory for `free` more: as many as would be kept if all of them came early.
+    pub(super) fn credit(&self, free: usize) -> u16 {
+        let room = u16::try_from((self.early + free).div_ceil(2)).unwrap_or(u16::MAX);
+        if self.throttled { 0 } else { room.min(self.capacity) }
+    }
+
+    /// Whether an early packet may be kept, with receive memory for `free` more. A link keeps no more than it leaves to
+    /// others (Choudhury and Hahne's dynamic threshold), so that none can take all the memory, and one alone can take half.
+    pub(super) fn may_keep(&self, free: usize) -> bool {
+        self.early < free
     }
 
     /// Stops giving credit, or begins to give it again and says so at once. What was given before stays good.
@@ -122,12 +132,14 @@ impl Receiver {
         while self.held.len() <= index {
             self.held.push_back(None);
         }
-        self.held[index] = Some(held);
+        self.early += usize::from(self.held[index].replace(held).is_none());
     }
 
     /// The next packet, when it is already here.
     pub(super) fn take_ready(&mut self) -> Option<Held> {
-        self.held.front_mut()?.take()
+        let held = self.held.front_mut()?.take()?;
+        self.early -= 1;
+        Some(held)
     }
 
     /// The next packet has been processed.
@@ -175,11 +187,12 @@ impl Receiver {
         for (i, _) in self.held.iter().enumerate().take(SACK_BITS as usize + 1).filter(|(_, h)| h.is_some()) {
             sack.insert(i as u64);
         }
-        (sack.highest() > 0).then_some(sack)
+        (!sack.is_empty()).then_some(sack)
     }
 
     /// Gives back all packets that wait.
     pub(super) fn clear(&mut self, port: &mut dyn Port) {
         self.held.drain(..).flatten().for_each(|h| port.recycle(h.packet));
+        self.early = 0;
     }
 }

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-/// The shortest timeout. A peer that shares its core with others may not run for that long.
-pub const MIN_RTO: Duration = Duration::from_millis(4);
-
-/// The shortest time before a probe: longer than a peer may delay an acknowledgement.
-pub const MIN_PROBE: Duration = Duration::from_micros(500);
+use super::ACK_DELAY;
 
 /// The longest, backoff included.
 pub const MAX_RTO: Duration = Duration::from_millis(250);
@@ -20,7 +16,17 @@ pub struct Rtt {
     smoothed: u64,
     variation: u64,
     least: u64,
+    /// Into how many quarters of a round trip later packets may overtake, beyond the first.
+    patience: u32,
+    /// Repetitions that were needed, since the last that wasn't.
+    needed: u32,
 }
+
+/// How many quarters of a round trip a packet may be late at the most.
+const MOST_PATIENCE: u32 = 8;
+
+/// After how many needed repetitions patience is given up again (RFC 8985, section 6.2, does after 16 recoveries).
+const CALM: u32 = 64;
 
 impl Rtt {
     /// Takes a measurement into account.
@@ -35,28 +41,51 @@ impl Rtt {
         self.least = self.least.min(rtt);
     }
 
+    /// The shortest measured; zero before the first measurement.
+    pub fn least(&self) -> Duration {
+        Duration::from_nanos(self.least)
+    }
+
+    /// A packet that was sent again has been acknowledged, so long after its repetition. Returns whether that can be the
+    /// repetition's round trip. If it is sooner than anything could be, the acknowledgement is of its first sending: it was late,
+    /// not lost, and more patience is needed.
+    pub fn repeated(&mut self, after: Duration) -> bool {
+        let needed = after.as_nanos() as u64 >= self.least;
+        if !needed {
+            (self.patience, self.needed) = ((self.patience + 1).min(MOST_PATIENCE - 1), 0);
+        } else {
+            self.needed += 1;
+            if self.needed >= CALM {
+                (self.patience, self.needed) = (0, 0);
+            }
+        }
+        needed
+    }
+
     /// The smoothed round-trip time; `None` before the first measurement.
     pub fn smoothed(&self) -> Option<Duration> {
         (self.smoothed > 0).then(|| Duration::from_nanos(self.smoothed))
     }
 
-    /// How long to wait for an acknowledgement after `backoff` timeouts in a row. The first is a probe (as RFC 8985's): it
-    /// costs one packet, and where the last packets of many are lost it is what finds out. Only those after it take the
-    /// network for broken.
+    /// How long to wait for an acknowledgement after `backoff` timeouts in a row. What is repeated then is one packet, so the
+    /// first timeouts may be short (as RFC 8985's probes are): where the last packets of many are lost they are what finds out,
+    /// and where a peer merely wasn't running they cost little.
     pub fn timeout(&self, backoff: u32) -> Duration {
         let base = match self.smoothed {
             0 => INITIAL_RTO,
-            smoothed => Duration::from_nanos(smoothed + 4 * self.variation),
+            smoothed => 2 * Duration::from_nanos(smoothed + 4 * self.variation) + ACK_DELAY,
         };
-        match backoff.checked_sub(1) {
-            None => (2 * base).clamp(MIN_PROBE, MAX_RTO),
-            Some(more) => base.max(MIN_RTO).saturating_mul(1 << more.min(16)).min(MAX_RTO),
-        }
+        base.saturating_mul(1 << backoff.min(16)).min(MAX_RTO)
+    }
+
+    /// How long after it was sent a packet that others have overtaken counts as lost, even if none was sent so much later.
+    pub fn straggling(&self) -> Duration {
+        Duration::from_nanos(self.smoothed + 4 * self.variation) + self.reordering()
     }
 
     /// How much later than its successors a packet may arrive before it counts as lost.
     pub fn reordering(&self) -> Duration {
-        Duration::from_nanos(self.smoothed / 4)
+        Duration::from_nanos(self.smoothed / 4 * u64::from(1 + self.patience))
     }
 }
 
@@ -67,14 +96,13 @@ mod tests {
     #[test]
     fn the_estimate_converges_and_backs_off() {
         let mut rtt = Rtt::default();
-        assert_eq!(rtt.timeout(1), INITIAL_RTO);
+        assert_eq!(rtt.timeout(0), INITIAL_RTO);
         for _ in 0..100 {
             rtt.sample(Duration::from_millis(10));
         }
         assert_eq!(rtt.smoothed(), Some(Duration::from_millis(10)));
-        assert!(rtt.timeout(1) >= Duration::from_millis(10) && rtt.timeout(1) < Duration::from_millis(11));
-        assert_eq!(rtt.timeout(2), 2 * rtt.timeout(1));
-        assert_eq!(rtt.timeout(0), 2 * rtt.timeout(1));
+        assert_eq!(rtt.timeout(0), Duration::from_millis(20) + ACK_DELAY);
+        assert_eq!(rtt.timeout(1), 2 * rtt.timeout(0));
         assert_eq!(rtt.timeout(60), MAX_RTO);
         rtt.sample(Duration::ZERO);
         assert!(rtt.smoothed() < Some(Duration::from_millis(10)));

@@ -12,10 +12,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::congestion::Congestion;
 use super::rtt::Rtt;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
-use crate::wire::Sack;
+use crate::wire::{SACK_BITS, Sack};
+
+/// After how many timeouts in a row the network counts as broken.
+const BROKEN: u32 = 4;
+
+/// How soon a repetition that the port had no room for is tried again.
+const PORT_RETRY: Duration = Duration::from_micros(5);
 
 /// A packet that was sent and not acknowledged.
 #[derive(Debug)]
@@ -25,6 +32,34 @@ struct Sent {
     /// The peer has it, out of order.
     sacked: bool,
     again: bool,
+}
+
+/// Of the packets that an acknowledgement is the first to tell of:
+#[derive(Default)]
+struct News {
+    /// how many they are,
+    count: u64,
+    /// when the latest was sent,
+    newest: Time,
+    /// when the latest was sent of those that tell how long the way is,
+    measured: Option<Time>,
+    /// when the latest of those that were sent again was sent the last time,
+    repeated: Option<Time>,
+    /// whether those that follow may have been there for long, behind a gap.
+    stale: bool,
+}
+
+impl News {
+    fn take(&mut self, sent: &Sent, reached: bool) {
+        self.count += 1;
+        self.newest = self.newest.max(sent.at);
+        if sent.again {
+            // It may be acknowledged for its first sending.
+            self.repeated = self.repeated.max(Some(sent.at));
+        } else if reached && !self.stale {
+            self.measured = self.measured.max(Some(sent.at));
+        }
+    }
 }
 
 /// What an acknowledgement says.
@@ -40,6 +75,8 @@ pub(super) struct Acknowledgement {
     pub provisional: bool,
     /// The next sequence number the peer will send, or has just sent: all before it are under way.
     pub peer_next: u64,
+    /// How many of our packets have reached it with a mark of congestion.
+    pub marks: u16,
     pub sack: Option<Sack>,
 }
 
@@ -49,11 +86,19 @@ pub(super) struct Sender {
     next: u64,
     una: u64,
     limit: u64,
-    window: u64,
+    /// Memory for packets under way ends here, whatever the path could take.
+    most: u64,
+    congestion: Congestion,
+    /// Sequence number of the last packet that asked for an acknowledgement.
+    asked: u64,
     sent: VecDeque<Sent>,
+    /// How many of them the peer has, out of order.
+    sacked: u64,
     rtt: Rtt,
     backoff: u32,
     timer: Option<Time>,
+    /// When a packet that has been overtaken will count as lost.
+    straggler: Option<Time>,
     /// When the latest-sent packet known to have arrived was sent.
     newest: Time,
     /// All packets before this one have been *processed*: see [`Sender::settle`].
@@ -66,17 +111,21 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Starts at sequence number `first`, with at most `window` packets under way.
-    pub(super) fn new(first: u64, window: u64) -> Sender {
+    /// Starts at sequence number `first`, with at most `most` packets under way, aiming at a delay of `target`.
+    pub(super) fn new(first: u64, most: u16, target: Duration) -> Sender {
         Sender {
             next: first,
             una: first,
             limit: first,
-            window,
+            most: most.into(),
+            congestion: Congestion::new(most, target),
+            asked: first,
             sent: VecDeque::new(),
+            sacked: 0,
             rtt: Rtt::default(),
             backoff: 0,
             timer: None,
+            straggler: None,
             newest: Time::ZERO,
             completed: first,
             settled: first,
@@ -100,14 +149,33 @@ impl Sender {
         self.next - self.una
     }
 
-    /// How many packets may be sent now.
-    pub(super) fn room(&self) -> u64 {
-        self.limit.min(self.una + self.window).saturating_sub(self.next)
+    /// How many packets may be under way.
+    pub(super) fn window(&self) -> u64 {
+        self.congestion.window()
     }
 
-    /// How many packets may be sent now if credit is no matter.
-    pub(super) fn window_room(&self) -> u64 {
-        (self.una + self.window).saturating_sub(self.next)
+    /// How many packets may be sent now.
+    pub(super) fn room(&self) -> u64 {
+        if self.congestion.paced_until().is_some() {
+            return 0;
+        }
+        let window = self.congestion.window().saturating_sub(self.on_the_way());
+        window.min(self.limit.saturating_sub(self.next)).min(self.memory_room())
+    }
+
+    /// Packets that may be in some queue of the network.
+    fn on_the_way(&self) -> u64 {
+        self.next - self.una - self.sacked
+    }
+
+    /// How many packets may be sent now if neither credit nor congestion is a matter.
+    pub(super) fn memory_room(&self) -> u64 {
+        (self.una + self.most).saturating_sub(self.next)
+    }
+
+    /// Whether the next packet should ask for an acknowledgement, so that it is here before the sender runs dry.
+    pub(super) fn should_ask(&self) -> bool {
+        self.room() <= 1 || self.next - self.asked >= self.congestion.window() / 2
     }
 
     pub(super) fn rtt(&self) -> &Rtt {
@@ -116,7 +184,17 @@ impl Sender {
 
     /// When [`Sender::expire`] has something to do.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.timer
+        [self.timer, self.straggler, self.congestion.paced_until()].into_iter().flatten().min()
+    }
+
+    /// Whether a packet that has been overtaken may count as lost by now.
+    pub(super) fn straggles(&self, now: Time) -> bool {
+        self.straggler.is_some_and(|at| now >= at)
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Time) {
+        self.congestion.tick(now);
     }
 
     /// Grants credit without an acknowledgement: the handshake's.
@@ -124,10 +202,14 @@ impl Sender {
         self.limit = self.limit.max(self.una + u64::from(credit));
     }
 
-    /// Records that the next packet has been sent.
-    pub(super) fn push(&mut self, now: Time, packet: TxPacket) {
+    /// Records that the next packet has been sent, and whether it asks for an acknowledgement.
+    pub(super) fn push(&mut self, now: Time, packet: TxPacket, asks: bool) {
         self.sent.push_back(Sent { packet, at: now, sacked: false, again: false });
         self.next += 1;
+        if asks {
+            self.asked = self.next;
+        }
+        self.congestion.sent(now, self.on_the_way(), self.rtt.smoothed());
         if self.timer.is_none() {
             self.timer = Some(now + self.rtt.timeout(self.backoff));
         }
@@ -143,43 +225,49 @@ impl Sender {
         if ack < self.una {
             return true; // overtaken by a later one
         }
-        // The latest-sent packet that this is the first to tell of. One that was known to be there has waited for others,
-        // and one sent again may be acknowledged for its first sending: neither tells how long the way is.
-        let mut measured = None;
-        for _ in self.una..ack {
+        // Those farther ahead of a gap than an acknowledgement can tell of may have been there for long, too.
+        let reach = self.una + SACK_BITS;
+        let mut news = News::default();
+        for sequence in self.una..ack {
             let Some(sent) = self.sent.pop_front() else { break };
-            self.newest = self.newest.max(sent.at);
-            if !sent.again && !sent.sacked {
-                measured = measured.max(Some(sent.at));
+            match sent.sacked {
+                true => self.sacked -= 1,
+                false => news.take(&sent, sequence <= reach),
             }
+            news.stale |= sent.again;
             port.free(sent.packet);
         }
         let progress = ack > self.una;
         self.una = ack;
         self.limit = self.limit.max(ack + u64::from(said.credit));
-        if progress {
-            self.backoff = 0;
-            self.timer = (self.una < self.next).then(|| now + self.rtt.timeout(0));
-        }
         if ack > self.settled && !said.provisional {
             self.settled = ack;
             self.settle_later(ack, said.peer_next);
         }
+        news.stale = false;
         if let Some(sack) = said.sack {
-            let last = (sack.highest() as usize).min(self.sent.len().saturating_sub(1));
-            for distance in 1..=last {
-                let sent = &mut self.sent[distance];
-                if sack.contains(distance as u64) && !sent.sacked {
-                    sent.sacked = true;
-                    self.newest = self.newest.max(sent.at);
-                    if !sent.again {
-                        measured = measured.max(Some(sent.at));
-                    }
+            for distance in sack.iter() {
+                let Some(sent) = self.sent.get_mut(distance as usize) else { break };
+                if !std::mem::replace(&mut sent.sacked, true) {
+                    self.sacked += 1;
+                    news.take(sent, ack + distance <= reach);
                 }
             }
         }
-        if let Some(at) = measured {
-            self.rtt.sample(now.since(at).saturating_sub(said.delay));
+        self.newest = self.newest.max(news.newest);
+        self.congestion.marks(said.marks);
+        let since = |at: Time| now.since(at).saturating_sub(said.delay);
+        let repeated = news.repeated.map(since).filter(|&after| self.rtt.repeated(after));
+        let delay = news.measured.map(since).or(repeated);
+        if let Some(delay) = delay {
+            self.rtt.sample(delay);
+            self.backoff = 0;
+        }
+        if progress {
+            self.timer = (self.una < self.next).then(|| now + self.rtt.timeout(self.backoff));
+        }
+        if news.count > 0 {
+            self.congestion.acknowledged(news.count, self.una, self.next, delay, self.rtt.least());
         }
         true
     }
@@ -208,21 +296,28 @@ impl Sender {
         self.completed > before
     }
 
-    /// The next packet after `from` that must be sent again because a later-sent one has arrived.
-    pub(super) fn lost(&self, from: u64) -> Option<u64> {
+    /// The next packet from `from` on that must be sent again: one sent later has arrived, and either it was sent too much
+    /// later, or this one has had all the time to arrive itself. Of packets farther ahead than an acknowledgement can tell of,
+    /// nothing is known.
+    pub(super) fn lost(&self, now: Time, from: u64) -> Option<u64> {
         let limit = self.newest - self.rtt.reordering();
         let start = from.max(self.una) - self.una;
-        self.sent
-            .iter()
-            .enumerate()
-            .skip(start as usize)
-            .find(|(_, s)| !s.sacked && s.at < limit)
+        self.overtaken(start as usize)
+            .find(|(_, s)| s.at < limit || now >= s.at + self.rtt.straggling())
             .map(|(i, _)| self.una + i as u64)
     }
 
-    /// Whether the peer has said that it has packets past a gap.
-    pub(super) fn has_gap(&self) -> bool {
-        self.newest > Time::ZERO && self.sent.front().is_some_and(|s| !s.sacked && s.at < self.newest)
+    /// Packets that haven't arrived, while one sent later has.
+    fn overtaken(&self, start: usize) -> impl Iterator<Item = (usize, &Sent)> {
+        let reach = self.sent.iter().enumerate().take(SACK_BITS as usize + 1).skip(start);
+        reach.filter(|(_, s)| !s.sacked && s.at < self.newest)
+    }
+
+    /// Sets the time at which the first packet that has been overtaken will count as lost.
+    pub(super) fn watch(&mut self, now: Time) {
+        let first = self.overtaken(0).next().map(|(_, s)| s.at);
+        // It is past when the port was too full for a repetition: that is tried again, but not in every turn.
+        self.straggler = first.map(|at| (at + self.rtt.straggling()).max(now + PORT_RETRY));
     }
 
     /// The packet to send again because the timer has expired, if it has.
@@ -231,6 +326,9 @@ impl Sender {
             return None;
         }
         self.backoff += 1;
+        if self.backoff >= BROKEN {
+            self.congestion.timed_out();
+        }
         self.timer = Some(now + self.rtt.timeout(self.backoff));
         self.sent.iter().position(|s| !s.sacked).map(|i| self.una + i as u64)
     }
@@ -239,6 +337,11 @@ impl Sender {
     pub(super) fn packet(&self, sequence: u64) -> Option<&TxPacket> {
         let index = sequence.checked_sub(self.una)?;
         self.sent.get(index as usize).map(|s| &s.packet)
+    }
+
+    /// Records that a packet has been found lost.
+    pub(super) fn found_lost(&mut self) {
+        self.congestion.lost();
     }
 
     /// Records that a packet has been sent again.
@@ -251,6 +354,7 @@ impl Sender {
     /// Gives up all packets.
     pub(super) fn clear(&mut self, port: &mut dyn Port) {
         self.sent.drain(..).for_each(|s| port.free(s.packet));
-        self.timer = None;
+        self.sacked = 0;
+        (self.timer, self.straggler) = (None, None);
     }
 }

@@ -44,6 +44,7 @@ pub struct Builder {
     spin: Duration,
     max_peers: usize,
     window: u16,
+    target_delay: Duration,
     checksum: bool,
     connect_timeout: Duration,
     peer_timeout: Duration,
@@ -62,7 +63,8 @@ impl Builder {
             progress: Progress::Caller,
             spin: Duration::from_micros(50),
             max_peers: 1024,
-            window: 256,
+            window: 1024,
+            target_delay: link::TARGET_DELAY,
             checksum: true,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
@@ -125,10 +127,17 @@ impl Builder {
         self
     }
 
-    /// The most packets under way to a peer without acknowledgement, 16 to 4096. Default: 256, enough for 30 Gbit/s over a path
-    /// of 100 us at an MTU of 1500. A larger one keeps a longer path full, and costs cache: packets are kept until acknowledged.
+    /// The most packets under way to a peer without acknowledgement, 16 to 4096. Default: 1024. How many there are is for
+    /// congestion control to find; this bounds the memory they take.
     pub fn window(mut self, packets: u16) -> Builder {
         self.window = packets;
+        self
+    }
+
+    /// The delay that congestion control aims at, 10 us to 1 s: a round trip, with the time packets wait in queues. Default: 200 us.
+    /// On a path whose shortest round trip is more than twice as long, it is what may be added to that.
+    pub fn target_delay(mut self, delay: Duration) -> Builder {
+        self.target_delay = delay;
         self
     }
 
@@ -184,6 +193,7 @@ impl Builder {
             link: link::Config {
                 mtu: lane.mtu,
                 window: self.window,
+                target_delay: self.target_delay,
                 credit: capacity,
                 connect_timeout: self.connect_timeout,
                 peer_timeout: self.peer_timeout,
@@ -220,6 +230,9 @@ impl Builder {
         }
         if !(16..=4096).contains(&self.window) {
             return wrong(format!("the window is {} packets, and may be 16 to 4096", self.window));
+        }
+        if !(Duration::from_micros(10)..=Duration::from_secs(1)).contains(&self.target_delay) {
+            return wrong(format!("the target delay is {:?}, and may be 10 us to 1 s", self.target_delay));
         }
         if self.peer_timeout < Duration::from_millis(10) {
             return wrong(format!("a peer timeout of {:?} is too short: choose 10 ms or more", self.peer_timeout));

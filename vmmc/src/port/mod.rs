@@ -110,7 +110,7 @@ pub trait Port: Send {
     /// How many packets of full length may lie in its receive memory at once.
     fn rx_capacity(&self) -> usize;
 
-    /// How many frames are now free to receive into, of how many; a node that holds back packets watches it.
+    /// For how many packets of full length there is receive memory now, of how many; a node that keeps packets watches it.
     fn rx_headroom(&self) -> (usize, usize);
 
     /// A packet with room for [`FIRST_FRAME`] bytes, or the longest frame if that is less. It begins with `space` bytes, at most 512, to be filled in by [`Port::head`] before it is submitted: they

@@ -30,7 +30,7 @@ use std::time::Duration;
 use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
 use crate::time::Time;
 use crate::wire::Fragments;
-use crate::wire::frame::Mac;
+use crate::wire::frame::{self, Mac};
 
 /// What the network does to frames.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,8 +49,12 @@ pub struct Conditions {
     pub delay: Duration,
     /// The longest Ethernet frame carried; longer ones vanish, as on a path with a smaller MTU.
     pub max_frame: usize,
-    /// Bits per second towards each port; what comes faster waits, in a queue without end. `None`: no limit.
+    /// Bits per second towards each port; what comes faster waits in a queue. `None`: no limit.
     pub rate: Option<u64>,
+    /// How long a frame may wait in that queue; what would have to wait longer is dropped. `None`: a queue without end.
+    pub queue: Option<Duration>,
+    /// Frames that wait longer than this are marked (ECN), if they carry IP that says it can be. `None`: none is.
+    pub mark: Option<Duration>,
 }
 
 impl Default for Conditions {
@@ -65,6 +69,8 @@ impl Default for Conditions {
             delay: Duration::from_micros(10),
             max_frame: 1518,
             rate: None,
+            queue: None,
+            mark: None,
         }
     }
 }
@@ -145,6 +151,12 @@ impl Network {
         self.lock().flying.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// How long a frame sent now to `mac` would wait behind others.
+    pub fn backlog(&self, mac: Mac) -> Duration {
+        let state = self.lock();
+        state.ports.get(&mac).map_or(Duration::ZERO, |&port| state.busy[port].since(state.now))
+    }
+
     /// Lets time pass until `to`, and delivers what arrives meanwhile.
     pub fn advance(&self, to: Time) {
         let mut state = self.lock();
@@ -197,9 +209,17 @@ impl State {
         let copies = 1 + usize::from(self.chance(conditions.duplication));
         for _ in 0..copies {
             let detour = if self.chance(conditions.reordering) { conditions.detour } else { Duration::ZERO };
+            let wait = self.busy[target].since(self.now);
+            if conditions.queue.is_some_and(|most| wait > most) {
+                continue;
+            }
             let left = self.leaves(target, frame.len());
             self.sent += 1;
-            self.flying.push(Reverse((left + conditions.delay + detour, self.sent, target, frame.clone())));
+            let mut frame = frame.clone();
+            if conditions.mark.is_some_and(|from| wait > from) {
+                frame::mark(&mut frame);
+            }
+            self.flying.push(Reverse((left + conditions.delay + detour, self.sent, target, frame)));
         }
     }
 

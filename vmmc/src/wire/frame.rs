@@ -142,6 +142,23 @@ fn fold(sum: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+/// Marks a frame as a congested switch does (RFC 3168), if its sender has said that it may.
+pub(crate) fn mark(frame: &mut [u8]) {
+    let word = |frame: &[u8], at: usize| frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let tagged = word(frame, 12) == Some(0x8100);
+    let ip_at = if tagged { ETHERNET_LEN + VLAN_LEN } else { ETHERNET_LEN };
+    match (word(frame, ip_at - 2), frame.get_mut(ip_at..)) {
+        (Some(0x0800), Some(ip)) if ip.len() >= IPV4_LEN && ip[1] & ECN_MASK == ECT0 => {
+            ip[1] |= ECN_MASK;
+            ip[10..12].fill(0);
+            let checksum = !fold(sum(&ip[..IPV4_LEN]));
+            ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        }
+        (Some(0x86dd), Some(ip)) if ip.len() >= IPV6_LEN && ip[1] >> 4 & ECN_MASK == ECT0 => ip[1] |= ECN_MASK << 4,
+        _ => {}
+    }
+}
+
 /// What stood around a packet that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {

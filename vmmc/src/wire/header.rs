@@ -31,12 +31,6 @@ pub const HEADER_LEN: usize = 32;
 /// Length of the checksum, which stands first, bytes.
 pub const CHECKSUM_LEN: usize = 4;
 
-/// Length of the selective acknowledgements, bytes.
-pub const SACK_LEN: usize = 32;
-
-/// How many packets past the cumulative acknowledgement a [`Sack`] tells of.
-pub const SACK_BITS: u64 = 8 * SACK_LEN as u64;
-
 /// What a packet is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -77,7 +71,7 @@ impl Kind {
 pub struct Flags {
     /// Bit 0: the sender wants an acknowledgement now.
     pub ack_now: bool,
-    /// Bit 1: a [`Sack`] stands between header and body.
+    /// Bit 1: a [`Sack`](super::Sack) stands between header and body.
     pub sack: bool,
     /// Bit 2: the checksum field holds one.
     pub checked: bool,
@@ -215,43 +209,6 @@ pub fn checksum<'a>(covered: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     digest.finalize() as u32
 }
 
-/// Selective acknowledgement: which of the 256 packets after the cumulative one have arrived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sack([u64; 4]);
-
-impl Sack {
-    /// Marks the packet `distance` after the one expected next as received; `distance` is 1 to 256, others are
-    /// ignored.
-    pub fn insert(&mut self, distance: u64) {
-        if (1..=SACK_BITS).contains(&distance) {
-            let bit = distance - 1;
-            self.0[(bit / 64) as usize] |= 1 << (bit % 64);
-        }
-    }
-
-    /// Whether the packet `distance` after the one expected next has been received.
-    pub fn contains(&self, distance: u64) -> bool {
-        let bit = distance.wrapping_sub(1);
-        bit < SACK_BITS && self.0[(bit / 64) as usize] >> (bit % 64) & 1 == 1
-    }
-
-    /// The distance of the last packet marked; 0 when there is none.
-    pub fn highest(&self) -> u64 {
-        (0..4).rev().find(|&i| self.0[i] != 0).map_or(0, |i| i as u64 * 64 + 64 - u64::from(self.0[i].leading_zeros()))
-    }
-
-    /// Parses the bitmap: bit 0 of the first byte is the packet after the one expected next.
-    pub fn parse(bytes: [u8; SACK_LEN]) -> Sack {
-        let words: [[u8; 8]; 4] = zerocopy::transmute!(bytes);
-        Sack(words.map(u64::from_le_bytes))
-    }
-
-    /// The bitmap's bytes.
-    pub fn emit(&self) -> [u8; SACK_LEN] {
-        zerocopy::transmute!(self.0.map(u64::to_le_bytes))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +233,7 @@ mod tests {
         assert_eq!(
             sample().emit(),
             [
-                1, 2, 3, 4, 2, 3, 0b101, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
+                1, 2, 3, 4, 3, 3, 0b101, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
                 7, 0, 6, 0, 5, 0, 0
             ]
         );
@@ -304,27 +261,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn sack_knows_its_highest() {
-        let mut sack = Sack::default();
-        assert_eq!(sack.highest(), 0);
-        for distance in [1, 64, 65, 200, 256] {
-            sack.insert(distance);
-            assert_eq!(sack.highest(), distance);
-            assert!(sack.contains(distance));
-        }
-        sack.insert(0);
-        sack.insert(257);
-        assert!(!sack.contains(0) && !sack.contains(257) && !sack.contains(2));
-    }
-
     proptest! {
         #[test]
         fn parse_is_the_inverse_of_emit(bytes in prop::array::uniform32(any::<u8>())) {
             if let Ok(header) = Header::parse(&bytes) {
                 prop_assert_eq!(header.emit(), bytes);
             }
-            prop_assert_eq!(Sack::parse(bytes).emit(), bytes);
         }
 
         #[test]

@@ -34,13 +34,15 @@ mod header;
 mod hello;
 mod reader;
 pub mod record;
+mod sack;
 
-pub use header::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, SACK_BITS, SACK_LEN, Sack, checksum};
+pub use header::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, checksum};
 pub use hello::{HELLO_LEN, Hello, Options};
 pub use reader::{Fragments, Reader};
+pub use sack::{SACK_BITS, Sack};
 
 /// The version of the protocol spoken here.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The smallest IP packet every path must carry, bytes: IPv6's minimum (RFC 8200).
 pub const MIN_MTU: usize = 1280;

@@ -3,6 +3,7 @@
 mod corners;
 mod delivery;
 mod hostile;
+mod incast;
 mod lives;
 mod parse;
 mod siege;

@@ -67,6 +67,8 @@ pub struct EagerPort {
     frames: Vec<Frame>,
     tx_free: Vec<u32>,
     rx_per_queue: usize,
+    /// Frames of a packet of full length.
+    chain: usize,
     scratch: Vec<FrameDesc>,
     max_frame: usize,
     binding: Binding,
@@ -154,6 +156,7 @@ impl EagerPort {
             tx_free: (rx_frames..rx_frames + TX_FRAMES).rev().collect(),
             frames,
             rx_per_queue: rx_per_queue as usize,
+            chain: (ETHERNET_LEN + VLAN_LEN + mtu).div_ceil(ROOM),
             scratch: vec![FrameDesc::default(); BATCH],
             max_frame: ETHERNET_LEN + VLAN_LEN + mtu,
             binding,
@@ -328,13 +331,13 @@ impl Port for EagerPort {
 
     fn rx_capacity(&self) -> usize {
         // A peer's packets all come by one queue.
-        self.rx_per_queue / self.max_frame.div_ceil(ROOM)
+        self.rx_per_queue / self.chain
     }
 
     fn rx_headroom(&self) -> (usize, usize) {
         // The queue that is worst off.
         let least = self.queues.iter().map(|q| q.waiting + q.refill.len()).min().unwrap_or(0);
-        (least, self.rx_per_queue)
+        (least / self.chain, self.rx_capacity())
     }
 
     fn alloc(&mut self, space: usize) -> Option<TxPacket> {

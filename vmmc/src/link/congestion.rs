@@ -1,0 +1,218 @@
+//! How many packets may be under way: enough to fill the path, and few enough that none waits long in a queue.
+//!
+//! In the manner of Swift (Kumar et al., SIGCOMM 2020): the window grows by a packet each round trip while the delay is
+//! below a target, and shrinks in proportion to the excess, at most once a round, when it is above. The target
+//! is a little higher for a small window (flow scaling), which is what makes many senders into one receiver share evenly.
+//! The window may fall below one packet: then packets are spaced in time.
+//!
+//! What differs from the paper, and why:
+//!
+//! - A round's delay is that of its *quickest* packet. Everything that waits in a queue is slow; a packet that is slow
+//!   because a core was busy elsewhere has quicker neighbours. There are no time stamps by a NIC here to tell the two apart.
+//! - Loss by itself is no sign: packets are lost to damage, too. Of a round without delay, an eighth may be lost
+//!   ([`LOSS_TOLERATED`]). The more a queue delays, the less: a queue shorter than the target drops before it delays enough.
+//! - Marks of congestion (ECN) shrink the window by half the share of packets that had one, as DCTCP does (RFC 8257).
+//! - The window starts as TCP's does, at ten packets, and doubles each round trip until the delay nears the target.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// The delay aimed at unless configured otherwise.
+pub const TARGET_DELAY: Duration = Duration::from_micros(200);
+
+/// Share of a round's packets that may be lost, where nothing waits in a queue, before that counts as congestion.
+pub const LOSS_TOLERATED: f64 = 0.125;
+
+/// The initial window, packets (RFC 6928).
+const INITIAL: f64 = 10.0;
+
+/// The smallest window: a packet every 64 round trips.
+const LEAST: f64 = 1.0 / 64.0;
+
+/// Growth per round trip, packets.
+const INCREASE: f64 = 1.0;
+
+/// Growth per round where the window is below one packet, of the window: there even one more for each sender is too many.
+const INCREASE_BELOW_ONE: f64 = 0.5;
+
+/// The fewest packets of a round. Of fewer, the quickest says little, and a sender of many would see shorter delays than others.
+const LEAST_ROUND: u64 = 4;
+
+/// Share of the delay's excess by which the window shrinks.
+const DECREASE: f64 = 0.8;
+
+/// The most by which it shrinks in one round.
+const MOST_DECREASE: f64 = 0.5;
+
+/// What is left of it when a round has lost too much.
+const AFTER_LOSS: f64 = 0.7;
+
+/// Of the target, how much is added for the smallest windows, and between which windows that fades away.
+const SCALING: f64 = 0.5;
+const SCALED_FROM: f64 = 0.1;
+const SCALED_TO: f64 = 100.0;
+
+/// How fast the estimate of the share of marked packets follows, as DCTCP's g.
+const MARKS_GAIN: f64 = 1.0 / 16.0;
+
+/// What has happened since the round began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// It ends when the packet with this sequence number is acknowledged.
+    end: u64,
+    /// The quickest packet's delay, nanoseconds.
+    delay: Option<u64>,
+    acknowledged: u64,
+    lost: u64,
+    marked: u64,
+    /// The most packets that were under way.
+    peak: u64,
+}
+
+/// The window of one link.
+#[derive(Clone, Debug)]
+pub(super) struct Congestion {
+    window: f64,
+    most: f64,
+    target: f64,
+    starting: bool,
+    round: Round,
+    /// The peer's count of marks, as last heard.
+    marks: u16,
+    /// Estimated share of packets that are marked.
+    marked: f64,
+    /// The time before which no packet may leave: with a window below one.
+    not_before: Option<Time>,
+}
+
+impl Congestion {
+    /// At most `most` packets under way, aiming at a delay of `target`.
+    pub(super) fn new(most: u16, target: Duration) -> Congestion {
+        let most = f64::from(most.max(1));
+        Congestion {
+            window: INITIAL.min(most),
+            most,
+            target: target.as_nanos() as f64,
+            starting: true,
+            round: Round::default(),
+            marks: 0,
+            marked: 0.0,
+            not_before: None,
+        }
+    }
+
+    /// How many packets may be under way, spacing apart.
+    pub(super) fn window(&self) -> u64 {
+        (self.window as u64).max(1)
+    }
+
+    /// Whether the next packet must wait until [`Congestion::paced_until`].
+    pub(super) fn paced_until(&self) -> Option<Time> {
+        self.not_before
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Time) {
+        self.not_before = self.not_before.filter(|&at| now < at);
+    }
+
+    /// A packet was sent: `in_flight` are under way with it, and the round trip takes about `rtt`.
+    pub(super) fn sent(&mut self, now: Time, in_flight: u64, rtt: Option<Duration>) {
+        self.round.peak = self.round.peak.max(in_flight);
+        if self.window < 1.0
+            && let Some(rtt) = rtt
+        {
+            self.not_before = Some(now + rtt.div_f64(self.window));
+        }
+    }
+
+    /// A packet has been found lost.
+    pub(super) fn lost(&mut self) {
+        self.round.lost += 1;
+    }
+
+    /// Nothing was acknowledged for so long that the network counts as broken.
+    pub(super) fn timed_out(&mut self) {
+        self.starting = false;
+        self.shrink(MOST_DECREASE);
+    }
+
+    /// Loss shrinks the window to a packet at the least: only delay says that even one is too many.
+    fn shrink(&mut self, left: f64) {
+        self.window = (self.window * left).max(self.window.min(1.0));
+    }
+
+    /// The peer's count of packets that came with a mark.
+    pub(super) fn marks(&mut self, count: u16) {
+        let more = count.wrapping_sub(self.marks);
+        // An older count comes late.
+        if more < u16::MAX / 2 {
+            self.marks = count;
+            self.round.marked += u64::from(more);
+        }
+    }
+
+    /// `count` packets have been acknowledged, all before `una` are, and `next` is the next to be sent. `delay` is how long the
+    /// latest of them took, and `least` how long any packet of this link took at the least.
+    pub(super) fn acknowledged(&mut self, count: u64, una: u64, next: u64, delay: Option<Duration>, least: Duration) {
+        let delay = delay.map(|d| d.as_nanos() as u64);
+        self.round.acknowledged += count;
+        self.round.delay = self.round.delay.into_iter().chain(delay).min();
+        let target = self.target(least);
+        if self.starting {
+            match delay {
+                Some(delay) if delay as f64 > target => self.starting = false,
+                _ if self.was_used() => self.window = (self.window + count as f64).min(self.most),
+                _ => {}
+            }
+        }
+        if una >= self.round.end && self.round.acknowledged >= LEAST_ROUND {
+            self.turn(target, least.as_nanos() as f64);
+            self.round = Round { end: next, ..Round::default() };
+        }
+    }
+
+    /// A window that isn't used says nothing about the path.
+    fn was_used(&self) -> bool {
+        2 * self.round.peak >= self.window()
+    }
+
+    /// The round has ended: adjusts the window.
+    fn turn(&mut self, target: f64, least: f64) {
+        let Round { acknowledged, lost, marked, .. } = self.round;
+        let share = |part: u64| (part as f64 / acknowledged.max(1) as f64).min(1.0);
+        self.marked += MARKS_GAIN * (share(marked) - self.marked);
+        let delay = self.round.delay.map_or(0.0, |d| d as f64);
+        let mut left: f64 = 1.0;
+        if delay > target {
+            left = left.min(1.0 - DECREASE * (delay - target) / delay);
+        }
+        if marked > 0 {
+            left = left.min(1.0 - self.marked / 2.0);
+        }
+        let queued = (delay - least).max(0.0);
+        let tolerated = LOSS_TOLERATED * (1.0 - 2.0 * queued / self.target).max(0.0);
+        if left < 1.0 {
+            self.starting = false;
+            self.window *= left.max(1.0 - MOST_DECREASE);
+        } else if share(lost) > tolerated {
+            self.starting = false;
+            self.shrink(AFTER_LOSS);
+        } else if !self.starting && self.was_used() && self.round.delay.is_some() {
+            let trips = acknowledged as f64 / self.window;
+            self.window += if self.window < 1.0 { INCREASE_BELOW_ONE * self.window } else { INCREASE * trips };
+        }
+        self.window = self.window.clamp(LEAST, self.most);
+    }
+
+    /// The delay aimed at, nanoseconds. A path whose shortest round trip is far beyond the target is a long one: then the target
+    /// is what may be added to that.
+    fn target(&self, least: Duration) -> f64 {
+        let inverse = |window: f64| 1.0 / window.sqrt();
+        let fade = (inverse(self.window) - inverse(SCALED_TO)) / (inverse(SCALED_FROM) - inverse(SCALED_TO));
+        let scaled = self.target * (1.0 + SCALING * fade.clamp(0.0, 1.0));
+        let least = least.as_nanos() as f64;
+        if least > 2.0 * self.target { least + scaled } else { scaled }
+    }
+}
