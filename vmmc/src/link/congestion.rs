@@ -159,16 +159,15 @@ impl Congestion {
         let delay = delay.map(|d| d.as_nanos() as u64);
         self.round.acknowledged += count;
         self.round.delay = self.round.delay.into_iter().chain(delay).min();
-        let target = self.target(least);
         if self.starting {
             match delay {
-                Some(delay) if delay as f64 > target => self.starting = false,
+                Some(delay) if delay as f64 > self.target(least) => self.starting = false,
                 _ if self.was_used() => self.window = (self.window + count as f64).min(self.most),
                 _ => {}
             }
         }
         if una >= self.round.end && self.round.acknowledged >= LEAST_ROUND {
-            self.turn(target, least.as_nanos() as f64);
+            self.turn(self.target(least), least.as_nanos() as f64);
             self.round = Round { end: next, ..Round::default() };
         }
     }

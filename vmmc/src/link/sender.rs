@@ -175,7 +175,8 @@ impl Sender {
 
     /// Whether the next packet should ask for an acknowledgement, so that it is here before the sender runs dry.
     pub(super) fn should_ask(&self) -> bool {
-        self.room() <= 1 || self.next - self.asked >= self.congestion.window() / 2
+        let half = self.congestion.window() / 2;
+        self.room() <= 1 || (self.in_flight() >= half && self.next - self.asked >= half)
     }
 
     pub(super) fn rtt(&self) -> &Rtt {
