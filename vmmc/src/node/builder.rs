@@ -12,7 +12,7 @@ use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
 use crate::memory::Arena;
-use crate::port::fault::{FaultPort, Faults};
+use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
 
@@ -150,7 +150,7 @@ impl Builder {
         self
     }
 
-    /// Makes faults in what the node sends: to see how a program does on a bad network. Default: none.
+    /// Makes faults in what the node sends, receives, or both: to see how a program does on a bad network. Default: none.
     pub fn faults(mut self, faults: Faults) -> Builder {
         self.faults = Some(faults);
         self
@@ -199,7 +199,12 @@ impl Builder {
         let port = match self.faults {
             None => lane.port,
             Some(faults) => {
-                warn!(target: "vmmc::node", "faults are on, as was asked for: of what this node sends, {faults}");
+                let what = match faults.on {
+                    Way::Send => "sends",
+                    Way::Receive => "receives",
+                    Way::Both => "sends and receives",
+                };
+                warn!(target: "vmmc::node", "faults are on, as was asked for: of what this node {what}, {faults}");
                 let doing = "creating a timer for delayed packets";
                 Box::new(FaultPort::new(lane.port, faults).map_err(|source| Error::System { doing, source })?)
             }

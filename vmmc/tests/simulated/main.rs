@@ -3,6 +3,7 @@
 mod corners;
 mod delivery;
 mod hostile;
+mod injected;
 mod lives;
 mod parse;
 mod siege;
