@@ -70,7 +70,7 @@ impl Builder {
         }
     }
 
-    /// The network interface, by name. Required.
+    /// The network interface, by name: an Ethernet port, or a VLAN (802.1Q) on one, such as `eth0.5`. Required.
     pub fn interface(mut self, name: &str) -> Builder {
         self.interface = Some(name.to_owned());
         self
@@ -181,6 +181,7 @@ impl Builder {
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),
             mac: lane.mac,
+            vlan: lane.vlan,
             link: link::Config {
                 mtu: lane.mtu,
                 window: self.window,

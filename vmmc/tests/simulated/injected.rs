@@ -38,7 +38,7 @@ impl Pair {
             let mac = [2, 0, 0, 0, 0, host as u8 + 1];
             let mut random = fastrand::Rng::with_seed(host as u64);
             let (local, link) = (address(host), link_config());
-            let config = Config { local, mac, link, max_peers: 10, max_exports: 10, max_imports: 10 };
+            let config = Config { local, mac, vlan: None, link, max_peers: 10, max_exports: 10, max_imports: 10 };
             let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
             let region = Arena::new(LENGTH).unwrap().alloc(LENGTH).unwrap();
             let name = "inbox".into();
@@ -85,7 +85,7 @@ impl Pair {
     fn import(&mut self, from: usize) -> u32 {
         let (now, to) = (self.now(), 1 - from);
         let mac = [2, 0, 0, 0, 0, to as u8 + 1];
-        self.hosts[from].engine.connect(now, address(to), mac, None).unwrap();
+        self.hosts[from].engine.connect(now, address(to), mac).unwrap();
         let import = self.hosts[from].engine.import(address(to), "inbox", key()).unwrap();
         self.until(|p| p.hosts[from].engine.imported(import).unwrap());
         import
