@@ -13,7 +13,7 @@ use crate::output::say;
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Node options")]
 pub(crate) struct NodeArgs {
-    /// The network interface.
+    /// The network interface: an Ethernet port, or a VLAN on one, such as eth0.5.
     #[arg(long, value_name = "IF")]
     pub(crate) interface: String,
     /// The node's address [default: the interface's first, of the peer's family].
