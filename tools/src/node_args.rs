@@ -3,15 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use vmmc::port::fault::Faults;
+use vmmc::port::fault::{FaultCounters, Faults, Way};
 use vmmc::route::Routes;
 use vmmc::{Builder, DEFAULT_PORT, Node, Progress};
+
+use crate::output::say;
 
 /// Where and how to open a node.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Node options")]
 pub(crate) struct NodeArgs {
-    /// The network interface.
+    /// The network interface: an Ethernet port, or a VLAN on one, such as eth0.5.
     #[arg(long, value_name = "IF")]
     pub(crate) interface: String,
     /// The node's address [default: the interface's first, of the peer's family].
@@ -39,6 +41,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     peer_timeout: Option<Duration>,
     /// Make faults in what is sent, to see what comes of it: any of drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,seed=42.
+    /// With on=receive in what is received, with on=both both ways. At the end it says how many.
     #[arg(long, value_name = "FAULTS")]
     fault: Option<Faults>,
 }
@@ -83,6 +86,25 @@ impl NodeArgs {
             builder = builder.address(address);
         }
         Ok(builder.open()?)
+    }
+
+    /// Says which faults have been made, if any were asked for.
+    pub(crate) fn say_faults(&self, node: &Node) -> Result<(), vmmc::Error> {
+        let Some(faults) = self.fault else { return Ok(()) };
+        let port = node.stats()?.port;
+        let (sent, received) = (("sent", port.tx_faults), ("received", port.rx_faults));
+        let ways = match faults.on {
+            Way::Send => vec![sent],
+            Way::Receive => vec![received],
+            Way::Both => vec![sent, received],
+        };
+        for (what, FaultCounters { dropped, duplicated, delayed, corrupted, spared }) in ways {
+            say(format_args!(
+                "faults in what was {what}: {dropped} dropped, {duplicated} duplicated, {delayed} delayed, \
+                 {corrupted} corrupted, {spared} spared"
+            ));
+        }
+        Ok(())
     }
 
     /// The node's address, where it isn't the interface's default.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vmmc::Key;
+use vmmc::{Key, Node};
 
 use crate::call::{Call, CallError};
 use crate::histogram::Durations;
@@ -72,11 +72,17 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     interrupt::catch(|| {})?;
     let spin = if args.interval.is_zero() { Duration::MAX } else { Duration::from_millis(1) };
     let node = args.node.open(Some(args.peer), Driver::Caller, 1 << 20, spin)?;
-    let call = Call::open(&node, args.peer, PING_EXPORT, Key::PUBLIC, MAX_PING)?;
+    let result = ping(&args, &node, hgrm);
+    args.node.say_faults(&node)?;
+    result.map(|()| ExitCode::SUCCESS)
+}
 
+/// Makes the round trips, and shows what was measured.
+fn ping(args: &Args, node: &Node, hgrm: Option<File>) -> Result<(), Box<dyn Error>> {
+    let call = Call::open(node, args.peer, PING_EXPORT, Key::PUBLIC, MAX_PING)?;
     let mut times = Durations::new();
     let begin = Instant::now();
-    let result = round_trips(&args, &call, &mut times);
+    let result = round_trips(args, &call, &mut times);
     let took = begin.elapsed();
     // In any case what was measured is shown.
     let (peer, size) = (args.peer, args.size);
@@ -84,10 +90,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if times.count() > 0 {
         say(times.table());
     }
-    if let (Some(mut file), Some(path)) = (hgrm, args.hgrm) {
+    if let (Some(mut file), Some(path)) = (hgrm, args.hgrm.clone()) {
         file.write_all(times.hgrm().as_bytes()).map_err(|source| PingError::Write { path, source })?;
     }
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }
 
 fn create(path: &PathBuf) -> Result<File, PingError> {

@@ -68,16 +68,29 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     interrupt::catch(|| {})?;
     let key = args.key.unwrap_or(Key::PUBLIC);
     let node = args.node.open(Some(args.peer), Driver::Caller, 1 << 20, Duration::from_micros(200))?;
-    let remote = node.import(args.peer, &args.name, key)?;
-    let (peer, name, path) = (args.peer, args.name, args.file);
+    let result = put(args.peer, &args.name, args.file, key, &node, &source);
+    args.node.say_faults(&node)?;
+    result
+}
+
+/// Has the file written and checked.
+fn put(
+    peer: SocketAddr,
+    name: &str,
+    path: PathBuf,
+    key: Key,
+    node: &Node,
+    source: &Source,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let remote = node.import(peer, name, key)?;
     if source.length() > remote.len() {
         let (file, export) = (Size(source.length()), Size(remote.len()));
-        return Err(PutError::TooLarge { path, file, name, peer, export }.into());
+        return Err(PutError::TooLarge { path, file, name: name.to_owned(), peer, export }.into());
     }
     // Before the transfer, not beside it: with two cores for everything that costs a fifth of the rate.
-    let ours = wait_for(&node, &source.hash())?;
-    let call = Call::open(&node, peer, &put_export(&name), key, 0)?;
-    let took = transfer(&node, &remote, &call, &source)?;
+    let ours = wait_for(node, &source.hash())?;
+    let call = Call::open(node, peer, &put_export(name), key, 0)?;
+    let took = transfer(node, &remote, &call, source)?;
 
     let size = Size(source.length());
     let mut line = format!("{}: {size} into {name:?} of {peer} in {:.3} s", path.display(), took.as_secs_f64());
@@ -99,7 +112,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
                 true => ": it was written to while it was sent",
                 false => ": somebody else has written into the buffer, or this is a bug",
             };
-            Err(PutError::Damaged { peer, name, path, theirs, ours, hint }.into())
+            Err(PutError::Damaged { peer, name: name.to_owned(), path, theirs, ours, hint }.into())
         }
         Some(Answer::Failed { why }) => Err(PutError::Failed { peer, why }.into()),
         _ => Err(CallError::Nonsense { peer }.into()),

@@ -157,6 +157,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         result
     });
     farewell(shared)?;
+    args.node.say_faults(&shared.node)?;
     result
 }
 

@@ -45,6 +45,12 @@ pub enum SteeringError {
         /// The port asked for.
         port: u16,
     },
+    /// Nothing is sent in that VLAN.
+    #[error("there is no VLAN {id}: identifiers are 1 to 4094")]
+    Vlan {
+        /// The identifier asked for.
+        id: u16,
+    },
     /// Another VMMC node has the interface.
     #[error(
         "interface {} already belongs to another VMMC node ({}): {}, or use another interface",

@@ -6,9 +6,9 @@
 //! interface keep working. It never drops and never changes a frame.
 //!
 //! ```text
-//! frame ─► Ethernet ─► at most one VLAN tag ─► IPv4 with options, or IPv6
-//!                                   │ another EtherType: not_ip
-//!                                   ▼
+//! frame ─► Ethernet ─► the node's VLAN tag, or none ─► IPv4 with options, or IPv6
+//!                        │ another: other_vlan           │ another EtherType: not_ip
+//!                                                        ▼
 //!          to the node's address? ── no: other_address ───────────────┐
 //!            │ yes                                                    │
 //!          a whole packet? ───────── no: fragment ────────────────────┤
@@ -51,6 +51,7 @@
 //!         ifindex: 2,
 //!         address: [10, 77, 0, 1].into(),
 //!         port: 7000,
+//!         vlan: None,
 //!     };
 //!     let steering = Steering::attach(&target)?;
 //!     println!("{} mode", steering.mode());

@@ -50,14 +50,14 @@ pub struct Program<'storage> {
 }
 
 impl<'storage> Program<'storage> {
-    /// Loads the program for the node at `address` and `port`. Blocks while the kernel verifies it (a
+    /// Loads the program for the node at `address` and `port`, in the VLAN with that identifier (1 to 4094) or in none. Blocks while the kernel verifies it (a
     /// few milliseconds).
     ///
     /// ```no_run
     /// use xdp_prog::{Action, Program, Storage};
     ///
     /// let mut storage = Storage::new();
-    /// let program = Program::load(&mut storage, [10, 77, 0, 1].into(), 7000)?;
+    /// let program = Program::load(&mut storage, [10, 77, 0, 1].into(), 7000, None)?;
     /// let arp = [&[0xff; 6][..], &[2; 6], &[0x08, 0x06], &[0; 28]].concat();
     /// assert_eq!(program.run(&arp)?, Action::Pass);
     /// assert_eq!(program.maps().counters()?.not_ip, 1);
@@ -66,21 +66,35 @@ impl<'storage> Program<'storage> {
     ///
     /// # Errors
     ///
-    /// [`SteeringError::Address`] if no packet can be for that address and port,
-    /// [`SteeringError::Privilege`], [`SteeringError::Kernel`] if it is too old, or
+    /// [`SteeringError::Address`] if no packet can be for that address and port, [`SteeringError::Vlan`] if there is no such
+    /// VLAN, [`SteeringError::Privilege`], [`SteeringError::Kernel`] if it is too old, or
     /// [`SteeringError::Load`].
-    pub fn load(storage: &'storage mut Storage, address: IpAddr, port: u16) -> Result<Self, SteeringError> {
+    pub fn load(
+        storage: &'storage mut Storage,
+        address: IpAddr,
+        port: u16,
+        vlan: Option<u16>,
+    ) -> Result<Self, SteeringError> {
         if address.is_unspecified() || address.is_multicast() || port == 0 {
             return Err(SteeringError::Address { address, port });
         }
+        if let Some(id) = vlan.filter(|id| !(1..=4094).contains(id)) {
+            return Err(SteeringError::Vlan { id });
+        }
         log::redirect();
-        Self::load_object(storage, address.to_canonical(), port).map_err(|error| SteeringError::loading(&error))
+        Self::load_object(storage, address.to_canonical(), port, vlan).map_err(|error| SteeringError::loading(&error))
     }
 
-    fn load_object(storage: &'storage mut Storage, address: IpAddr, port: u16) -> Result<Self, libbpf_rs::Error> {
+    fn load_object(
+        storage: &'storage mut Storage,
+        address: IpAddr,
+        port: u16,
+        vlan: Option<u16>,
+    ) -> Result<Self, libbpf_rs::Error> {
         let mut open = SteerSkelBuilder::default().open(&mut storage.0)?;
         let node = open.maps.rodata_data.as_deref_mut().expect("the skeleton maps its constants");
         node.node_port = port.to_be();
+        node.node_vlan = vlan.unwrap_or(0);
         (node.node_version, node.node_address) = match address {
             IpAddr::V4(v4) => (4, [u32::from_ne_bytes(v4.octets()), 0, 0, 0]),
             IpAddr::V6(v6) => {

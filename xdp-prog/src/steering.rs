@@ -26,6 +26,8 @@ pub struct Target {
     pub address: IpAddr,
     /// The node's UDP port.
     pub port: u16,
+    /// The node's VLAN, if it is in one: the tag that its frames have on the interface.
+    pub vlan: Option<u16>,
 }
 
 /// Where on an interface the program runs.
@@ -78,7 +80,7 @@ impl Steering {
     pub fn attach(target: &Target) -> Result<Self, SteeringError> {
         check_interface(target)?;
         let mut storage = Storage::new();
-        Program::load(&mut storage, target.address, target.port)?.attach(target)
+        Program::load(&mut storage, target.address, target.port, target.vlan)?.attach(target)
     }
 
     pub(crate) fn attach_program(program: Program<'_>, target: &Target) -> Result<Self, SteeringError> {
@@ -199,7 +201,8 @@ mod tests {
         chosen: Option<Errno>,
         generic: Option<Errno>,
     ) -> (Result<Option<io::Error>, SteeringError>, Vec<Placement>) {
-        let target = Target { interface: "eth0".into(), ifindex: 2, address: [10, 77, 0, 1].into(), port: 7000 };
+        let target =
+            Target { interface: "eth0".into(), ifindex: 2, address: [10, 77, 0, 1].into(), port: 7000, vlan: None };
         let tried = RefCell::new(Vec::new());
         let attach = |placement| {
             tried.borrow_mut().push(placement);

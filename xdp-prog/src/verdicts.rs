@@ -38,9 +38,11 @@ verdicts! {
     other_port,
     /// IP to an address that is not the node's.
     other_address,
+    /// In another VLAN than the node's, or in one where the node is in none, or the other way round.
+    other_vlan,
     /// To the node's address, but not UDP: TCP, ICMP ...
     not_udp,
-    /// Neither IPv4 nor IPv6 (ARP, LLDP ...), or behind more than one VLAN tag.
+    /// Neither IPv4 nor IPv6 (ARP, LLDP ...), or behind more than one VLAN tag or a provider's (802.1ad).
     not_ip,
     /// To the node's address, but a fragment: a peer sends more than the path's MTU.
     fragment,
@@ -72,9 +74,9 @@ mod tests {
     fn names_and_counts_keep_the_order_of_the_program() {
         let verdicts = Verdicts::from_counts(std::array::from_fn(|i| i as u64 + 1));
         assert_eq!(verdicts.redirected, 1);
-        assert_eq!(verdicts.malformed, 10);
+        assert_eq!(verdicts.malformed, 11);
         assert_eq!(verdicts.iter().next(), Some(("redirected", 1)));
-        assert_eq!(verdicts.iter().last(), Some(("malformed", 10)));
-        assert_eq!(verdicts.total(), 55);
+        assert_eq!(verdicts.iter().last(), Some(("malformed", 11)));
+        assert_eq!(verdicts.total(), 66);
     }
 }

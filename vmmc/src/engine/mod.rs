@@ -53,6 +53,8 @@ pub struct Config {
     pub local: SocketAddr,
     /// Its interface's Ethernet address.
     pub mac: Mac,
+    /// The VLAN it is in: its frames carry that tag, and those that carry another are refused.
+    pub vlan: Option<u16>,
     /// Of each link.
     pub link: link::Config,
     /// The most peers: 1 to 32768.
@@ -80,6 +82,8 @@ pub struct EngineCounters {
     pub rx_malformed: u64,
     /// Packets to another address or port.
     pub rx_foreign: u64,
+    /// Packets of another VLAN than the node's, or of one where it is in none, or the other way round.
+    pub rx_other_vlan: u64,
     /// Packets with a wrong checksum, or without one where it was agreed on.
     pub rx_damaged: u64,
     /// Packets with a token that no link has, or from another address than the link's peer.
@@ -269,19 +273,14 @@ impl Engine {
     ///
     /// # Errors
     /// When there are too many peers, or the peer's address is of another family.
-    pub fn connect(
-        &mut self,
-        now: Time,
-        peer: SocketAddr,
-        next_hop: Mac,
-        vlan: Option<u16>,
-    ) -> Result<(), EngineError> {
+    pub fn connect(&mut self, now: Time, peer: SocketAddr, next_hop: Mac) -> Result<(), EngineError> {
         if self.has_link(peer) {
             return Ok(());
         }
         let token = self.new_token();
         let token = token.ok_or(EngineError::TooManyPeers { most: self.config.max_peers })?;
-        let path = Path { local: self.config.local, remote: peer, local_mac: self.config.mac, next_hop, vlan };
+        let Config { local, mac, vlan, .. } = self.config;
+        let path = Path { local, remote: peer, local_mac: mac, next_hop, vlan };
         let link = Link::open(self.config.link, path, self.incarnation, token, now)
             .map_err(|_| EngineError::Family { local: self.config.local, peer })?;
         self.by_address.insert(peer, token);
@@ -445,6 +444,10 @@ impl Engine {
         if datagram.destination != self.config.local {
             self.counters.rx_foreign += 1;
             return Err(WireError::Inconsistent("destination"));
+        }
+        if datagram.vlan != self.config.vlan {
+            self.counters.rx_other_vlan += 1;
+            return Err(WireError::Inconsistent("VLAN"));
         }
         let what = match header.kind {
             Kind::Hello | Kind::Welcome => {

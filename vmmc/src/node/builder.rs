@@ -12,7 +12,7 @@ use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
 use crate::memory::Arena;
-use crate::port::fault::{FaultPort, Faults};
+use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
 
@@ -72,7 +72,7 @@ impl Builder {
         }
     }
 
-    /// The network interface, by name. Required.
+    /// The network interface, by name: an Ethernet port, or a VLAN (802.1Q) on one, such as `eth0.5`. Required.
     pub fn interface(mut self, name: &str) -> Builder {
         self.interface = Some(name.to_owned());
         self
@@ -159,7 +159,7 @@ impl Builder {
         self
     }
 
-    /// Makes faults in what the node sends: to see how a program does on a bad network. Default: none.
+    /// Makes faults in what the node sends, receives, or both: to see how a program does on a bad network. Default: none.
     pub fn faults(mut self, faults: Faults) -> Builder {
         self.faults = Some(faults);
         self
@@ -190,6 +190,7 @@ impl Builder {
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),
             mac: lane.mac,
+            vlan: lane.vlan,
             link: link::Config {
                 mtu: lane.mtu,
                 window: self.window,
@@ -209,7 +210,12 @@ impl Builder {
         let port = match self.faults {
             None => lane.port,
             Some(faults) => {
-                warn!(target: "vmmc::node", "faults are on, as was asked for: of what this node sends, {faults}");
+                let what = match faults.on {
+                    Way::Send => "sends",
+                    Way::Receive => "receives",
+                    Way::Both => "sends and receives",
+                };
+                warn!(target: "vmmc::node", "faults are on, as was asked for: of what this node {what}, {faults}");
                 let doing = "creating a timer for delayed packets";
                 Box::new(FaultPort::new(lane.port, faults).map_err(|source| Error::System { doing, source })?)
             }

@@ -45,7 +45,7 @@ impl Import {
             let mut core = shared.enter();
             let now = core.now();
             if let Some(mac) = next_hop {
-                core.engine.connect(now, peer, mac, None)?;
+                core.engine.connect(now, peer, mac)?;
             }
             let id = core.engine.import(peer, name, key)?;
             shared.leave(&mut core);

@@ -32,6 +32,8 @@ pub struct Lane {
     pub udp_port: u16,
     /// The interface's Ethernet address.
     pub mac: Mac,
+    /// The VLAN it is in, if its frames carry a tag.
+    pub vlan: Option<u16>,
     /// The largest IP packet, bytes.
     pub mtu: usize,
     /// Finds the way to peers.
@@ -60,6 +62,9 @@ impl Lane {
     /// `udp_port` into them. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. `address` defaults to the interface's first; `mtu`, in bytes of
     /// IP packet, to the interface's.
     ///
+    /// Where `interface` is a VLAN (`eth0.5`), sockets and program are on the port that carries it (`eth0`), and frames carry its tag. A
+    /// port still has one node.
+    ///
     /// # Errors
     /// When the interface is absent, down, has no such address or queue, is held by another program, or the privilege is
     /// missing.
@@ -75,6 +80,11 @@ impl Lane {
         if !found.up {
             return Err(RouteError::InterfaceDown { name: interface.to_owned() }.into());
         }
+        let parent = routes.parent(&found)?;
+        let port = parent.as_ref().unwrap_or(&found);
+        if !port.up {
+            return Err(RouteError::InterfaceDown { name: port.name.clone() }.into());
+        }
         let address = match address {
             None => found.default_address()?,
             Some(address) if found.addresses.iter().any(|(a, _)| *a == address) => address,
@@ -83,7 +93,8 @@ impl Lane {
                 return Err(Error::NoSuchAddress { interface: interface.to_owned(), address, existing });
             }
         };
-        let limit = found.mtu as usize;
+        // A port carries frames that are longer by a tag than its MTU says, and the kernel lets no VLAN have a larger one.
+        let limit = found.mtu.min(port.mtu) as usize;
         let mtu = match mtu {
             None => limit.min(crate::wire::MAX_MTU),
             Some(mtu) if (MIN_MTU..=limit).contains(&mtu) => mtu,
@@ -99,17 +110,28 @@ impl Lane {
             )));
         }
         // The program first: who holds the interface is the more telling error.
-        let target = Target { interface: interface.to_owned(), ifindex: found.index, address, port: udp_port };
+        let (name, ifindex, vlan) = (port.name.clone(), port.index, found.vlan.map(|vlan| vlan.id));
+        let target = Target { interface: name, ifindex, address, port: udp_port, vlan };
         let steering = Steering::attach(&target)?;
-        let queues: Vec<u32> = queue.map_or_else(|| (0..found.rx_queues.max(1)).collect(), |queue| vec![queue]);
-        let port = EagerPort::open(interface, &queues, mtu)?;
+        let queues: Vec<u32> = queue.map_or_else(|| (0..port.rx_queues.max(1)).collect(), |queue| vec![queue]);
+        let port = EagerPort::open(&port.name, &queues, mtu)?;
         for (queue, socket) in port.sockets() {
             steering.register(queue, socket)?;
         }
-        info!(target: "vmmc::node", interface, %address, udp_port, mtu, mode = %steering.mode(), "interface open");
+        info!(target: "vmmc::node", interface, ?vlan, %address, udp_port, mtu, mode = %steering.mode(), "interface open");
         let binding = Some(port.binding());
         let mac = found.mac;
         let resolver = Box::new(KernelResolver { routes, interface: found, source: address });
-        Ok(Lane { port: Box::new(port), address, udp_port, mac, mtu, resolver, steering: Some(steering), binding })
+        Ok(Lane {
+            port: Box::new(port),
+            address,
+            udp_port,
+            mac,
+            vlan,
+            mtu,
+            resolver,
+            steering: Some(steering),
+            binding,
+        })
     }
 }

@@ -98,8 +98,11 @@ pub struct PortCounters {
     pub rx_ring_full: u64,
     /// Times no packet could be allocated.
     pub tx_exhausted: u64,
-    /// Faults made on demand: none unless the port is a [`fault::FaultPort`]. Packets these have dropped aren't in `tx_packets`.
-    pub faults: fault::FaultCounters,
+    /// Faults made on demand in what was sent: none unless the port is a [`fault::FaultPort`]. Packets these have dropped aren't
+    /// in `tx_packets`.
+    pub tx_faults: fault::FaultCounters,
+    /// Faults made on demand in what was received. Packets these have dropped are in `rx_packets`.
+    pub rx_faults: fault::FaultCounters,
 }
 
 /// Sends and receives Ethernet frames.

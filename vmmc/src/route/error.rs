@@ -57,6 +57,52 @@ pub enum RouteError {
         name: String,
     },
 
+    /// A VLAN whose frames carry a provider's tag.
+    #[error(
+        "{name} is a VLAN with provider's tags (802.1ad), which a node can't send: use one of 802.1Q, \
+         ip link add link PORT name NAME type vlan id {id}"
+    )]
+    ProviderVlan {
+        /// The interface.
+        name: String,
+        /// Its VLAN identifier.
+        id: u16,
+    },
+
+    /// A VLAN in a VLAN.
+    #[error(
+        "{name} is a VLAN on {parent}, which is a VLAN itself, and a node can't send frames with two tags (QinQ): use a \
+         VLAN on an Ethernet port"
+    )]
+    NestedVlan {
+        /// The interface.
+        name: String,
+        /// The interface under it.
+        parent: String,
+    },
+
+    /// A VLAN that has been moved away from the interface that carries it.
+    #[error(
+        "{name} is a VLAN on an interface of another network namespace, and a node's sockets belong on that: open the \
+         node in a namespace that has both"
+    )]
+    ParentElsewhere {
+        /// The interface.
+        name: String,
+    },
+
+    /// The NIC moves VLAN tags from the frame to where XDP doesn't see them.
+    #[error(
+        "{parent} takes VLAN tags off the frames that arrive (rx-vlan-offload), so that a node on {name} would \
+         hear nobody: ethtool -K {parent} rxvlan off"
+    )]
+    TagsTakenOff {
+        /// The VLAN interface.
+        name: String,
+        /// The interface under it.
+        parent: String,
+    },
+
     /// Source and peer are of different families.
     #[error(
         "{interface} sends from {source_address}, which cannot reach {peer}: \

@@ -10,8 +10,8 @@ use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, Addres
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp};
 use rustix::io::Errno;
 
-use super::channels::{Channels, channels};
-use super::{RouteError, Routes};
+use super::ethtool::{Channels, channels};
+use super::{RouteError, Routes, Vlan, vlan};
 
 /// Interface names are shorter than this (the kernel's `IFNAMSIZ`).
 const NAME_SIZE: usize = 16;
@@ -40,6 +40,8 @@ pub struct Interface {
     /// deprecated and tentative ones come last, and those that failed duplicate detection are left
     /// out.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// What makes it a VLAN, if it is one.
+    pub vlan: Option<Vlan>,
     /// The id of the XDP program attached to it, if any (`bpftool prog show id ...`).
     pub xdp_program: Option<u32>,
 }
@@ -147,7 +149,7 @@ impl Routes {
         self.link(question)
     }
 
-    fn link_by_index(&mut self, index: u32) -> io::Result<LinkMessage> {
+    pub(super) fn link_by_index(&mut self, index: u32) -> io::Result<LinkMessage> {
         let mut question = LinkMessage::default();
         question.header.index = index;
         self.link(question)
@@ -200,7 +202,7 @@ impl Routes {
     }
 }
 
-fn name_of(link: &LinkMessage) -> Option<&str> {
+pub(super) fn name_of(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.as_str()),
         _ => None,
@@ -219,6 +221,7 @@ fn describe(link: &LinkMessage) -> Result<Interface, RouteError> {
         rx_queues: 1,
         tx_queues: 1,
         addresses: Vec::new(),
+        vlan: vlan::describe(link),
         xdp_program: None,
     };
     let mut mac = None;

@@ -24,24 +24,27 @@
 //! | file | asks the kernel for |
 //! |---|---|
 //! | `interface.rs` | an interface, its addresses (`RTM_GETLINK`, `RTM_GETADDR`) |
-//! | `channels.rs`  | the number of queues in use (ethtool's generic netlink family) |
+//! | `vlan.rs`      | what carries a VLAN interface's frames |
+//! | `ethtool.rs`   | the number of queues in use, and of the features one (ethtool's generic netlink family) |
 //! | `next_hop.rs`  | the way to a peer (`RTM_GETROUTE`) |
 //! | `neighbour.rs` | a MAC address (`RTM_GETNEIGH`), resolving it (`RTM_NEWNEIGH` with `NTF_USE`) |
 //! | `netlink.rs`   | carries a request there and the replies back |
 //! | `error.rs`     | what can go wrong, in words |
 
-mod channels;
 mod error;
+mod ethtool;
 mod interface;
 mod neighbour;
 mod netlink;
 mod next_hop;
 #[cfg(test)]
 mod tests;
+mod vlan;
 
 pub use error::RouteError;
 pub use interface::Interface;
 pub use next_hop::NextHop;
+pub use vlan::Vlan;
 
 use netlink::Netlink;
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};

@@ -69,6 +69,53 @@ fn queues_are_those_in_use_not_those_allocated() {
 }
 
 #[test]
+#[ignore = "needs a kernel with CONFIG_VLAN_8021Q"]
+fn a_vlan_is_described_and_what_carries_it_is_found() {
+    let (one, two) = Host::pair();
+    one.ip("link add link vh1 name vh1.5 type vlan id 5");
+    one.address("vh1.5", &["10.78.0.1/24"]);
+    let (port, vlan) = (one.interface("vh1"), one.interface("vh1.5"));
+    let found = vlan.vlan.unwrap();
+    assert_eq!((found.id, found.provider, found.parent), (5, false, Some(port.index)));
+    assert_eq!(vlan.default_address().unwrap(), address("10.78.0.1"));
+    assert_eq!(vlan.mtu, port.mtu);
+    let mut routes = one.routes();
+    assert_eq!(routes.parent(&vlan).unwrap(), Some(port.clone()));
+    assert_eq!(routes.parent(&port).unwrap(), None);
+
+    one.ip("link add link vh1.5 name nested type vlan id 6");
+    let nested = one.interface("nested");
+    assert_says(routes.parent(&nested), &["nested", "a VLAN on vh1.5", "QinQ"]);
+    one.ip("link add link vh1 name provided type vlan protocol 802.1ad id 7");
+    let provided = one.interface("provided");
+    assert_says(routes.parent(&provided), &["provided", "802.1ad", "type vlan id 7"]);
+    one.ip(&format!("link set vh1.5 netns {} name away", two.0));
+    let away = two.interface("away");
+    assert_eq!(away.vlan.unwrap().parent, None, "its index is of another namespace");
+    assert_says(two.routes().parent(&away), &["away", "another network namespace"]);
+    // What was found is gone.
+    let gone = super::Interface { vlan: Some(super::Vlan { parent: Some(9999), ..found }), ..port };
+    assert_says(routes.parent(&gone), &["removed"]);
+}
+
+#[test]
+fn an_interface_that_takes_tags_off_is_known() {
+    let (one, _two) = Host::pair();
+    let mut routes = one.routes();
+    let index = one.interface("vh1").index;
+    // A veth pair says so by default, though it isn't true of what its other end has sent by AF_XDP.
+    for (state, expected) in [("on", true), ("off", false)] {
+        let ethtool = ["netns", "exec", &one.0, "ethtool", "-K", "vh1", "rxvlan", state];
+        assert!(Command::new("ip").args(ethtool).status().unwrap().success(), "ethtool is needed");
+        assert_eq!(super::ethtool::takes_tags_off(&mut routes.generic, index).unwrap(), expected);
+    }
+    let absent = super::ethtool::takes_tags_off(&mut routes.generic, 9999);
+    assert!(absent.is_err(), "{absent:?}");
+    let error = RouteError::TagsTakenOff { name: "eth0.5".into(), parent: "eth0".into() };
+    assert!(error.to_string().contains("ethtool -K eth0 rxvlan off"), "{error}");
+}
+
+#[test]
 fn an_absent_interface_is_an_error_that_lists_those_there_are() {
     let (one, _two) = Host::pair();
     let mut routes = one.routes();

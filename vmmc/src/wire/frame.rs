@@ -20,6 +20,8 @@ pub const VLAN_LEN: usize = 4;
 /// The most bytes that stand before a packet: Ethernet, VLAN, IPv6, UDP.
 pub const MAX_ENCAP_LEN: usize = ETHERNET_LEN + VLAN_LEN + 40 + UDP_LEN;
 
+/// The EtherType of a customer's tag (802.1Q). A provider's (802.1ad) is none of ours.
+const VLAN_TAG: u16 = 0x8100;
 const UDP_LEN: usize = 8;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
@@ -42,7 +44,7 @@ pub struct Path {
     pub local_mac: Mac,
     /// That of the next hop.
     pub next_hop: Mac,
-    /// VLAN identifier, when frames are to carry a tag.
+    /// VLAN identifier, when frames are to carry a tag. Their priority is 0.
     pub vlan: Option<u16>,
 }
 
@@ -67,7 +69,7 @@ impl Path {
         out[6..12].copy_from_slice(&self.local_mac);
         let mut at = 12;
         if let Some(vlan) = self.vlan {
-            out[12..14].copy_from_slice(&0x8100u16.to_be_bytes());
+            out[12..14].copy_from_slice(&VLAN_TAG.to_be_bytes());
             out[14..16].copy_from_slice(&(vlan & 0x0fff).to_be_bytes());
             at = 16;
         }
@@ -168,7 +170,7 @@ pub struct Datagram {
     pub destination: SocketAddr,
     /// The last hop's Ethernet address: an answer may go back through it.
     pub source_mac: Mac,
-    /// The VLAN tag it carried.
+    /// The VLAN whose tag it carried. A tag that says no more than a priority (VLAN 0) is as good as none.
     pub vlan: Option<u16>,
     /// Whether it carries the ECN mark "congestion experienced" (RFC 3168).
     pub congestion: bool,
@@ -188,8 +190,8 @@ impl Datagram {
         let word = |at: usize| field(at, 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
         let source_mac: Mac = field(6, 6)?.try_into().map_err(|_| WireError::Truncated("Ethernet header"))?;
         let (mut vlan, mut ip_at) = (None, ETHERNET_LEN);
-        if matches!(word(12)?, 0x8100 | 0x88a8) {
-            vlan = Some(word(14)? & 0x0fff);
+        if word(12)? == VLAN_TAG {
+            vlan = Some(word(14)? & 0x0fff).filter(|&id| id != 0);
             ip_at += VLAN_LEN;
         }
         let (source, destination, ecn, udp_at, ip_len) = match word(ip_at - 2)? {
@@ -287,6 +289,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_tag_without_vlan_is_none_and_a_provider_s_is_not_ours() {
+        let mut bytes = frame(&path(false, Some(10)), &[7; 10]);
+        assert_eq!(bytes[12..16], [0x81, 0, 0, 10], "priority 0");
+        bytes[14..16].copy_from_slice(&[0xe0, 0]);
+        assert_eq!(Datagram::parse(&bytes, bytes.len()).unwrap().vlan, None);
+        bytes[14..16].copy_from_slice(&[0xff, 0xff]);
+        assert_eq!(Datagram::parse(&bytes, bytes.len()).unwrap().vlan, Some(4095));
+        bytes[12..14].copy_from_slice(&[0x88, 0xa8]);
+        assert!(Datagram::parse(&bytes, bytes.len()).is_err());
     }
 
     #[test]

@@ -78,6 +78,7 @@ fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
         address: IpAddr::from([10, 0, 0, n]),
         udp_port: 7000,
         mac: mac(n),
+        vlan: None,
         mtu: 1500,
         resolver: Box::new(Fixed(mac(3 - n))),
         steering: None,

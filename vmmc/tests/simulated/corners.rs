@@ -168,6 +168,7 @@ fn forged_hellos_shut_nobody_out() {
     let config = Config {
         local: address(0),
         mac: [2, 0, 0, 0, 0, 1],
+        vlan: None,
         link: link_config(),
         max_peers: 16,
         max_exports: 1,
@@ -188,7 +189,7 @@ fn forged_hellos_shut_nobody_out() {
     for p in batch {
         e.receive(now, &mut port, p);
     }
-    assert_eq!(e.connect(now, address(1), [2; 6], None), Ok(()));
+    assert_eq!(e.connect(now, address(1), [2; 6]), Ok(()));
 }
 
 /// an off-path forger turns checksums on for one side only while the link is being opened.

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vmmc::port::sim::Conditions;
+use vmmc::engine::{Config, Engine};
+use vmmc::port::Port;
+use vmmc::port::sim::{Conditions, Network};
+use vmmc::time::Time;
+use vmmc::wire::frame::Datagram;
 use vmmc::wire::record::Record;
 use vmmc::wire::{Header, Hello, Kind};
 
-use crate::world::{World, contents, forge, seed};
+use crate::world::{World, address, contents, forge, link_config, seed};
 
 /// A frame to host 1 that claims to be from `source`. Answers to it reach nobody.
 fn frame(source: &str, header: Header, body: &[u8]) -> Vec<u8> {
@@ -49,6 +53,39 @@ fn a_forged_hello_doesn_t_end_a_link() {
     world.run(Duration::from_secs(10));
     let ticket = world.send(0, import, b"hello", 0, None).unwrap();
     world.delivered(0, ticket).unwrap();
+}
+
+#[test]
+fn frames_of_another_vlan_are_refused() {
+    let tagged =
+        |id: u16, frame: &[u8]| [&frame[..12], &[0x81, 0], &(0xe000 | id).to_be_bytes(), &frame[12..]].concat();
+    for (vlan, ours) in [(None, 0), (Some(5), 5)] {
+        let network = Network::new(1, Conditions { max_frame: 1522, ..Conditions::default() });
+        let mut port = network.attach([2, 0, 0, 0, 0, 2]);
+        let answers = network.tap();
+        let (local, mac, link) = (address(1), [2, 0, 0, 0, 0, 2], link_config());
+        let config = Config { local, mac, vlan, link, max_peers: 16, max_exports: 1, max_imports: 1 };
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
+        let bare = hello("10.0.0.1:7000", 5, 1500);
+        // With a priority alone a frame is of no VLAN.
+        let frames = [bare.clone(), tagged(0, &bare), tagged(5, &bare), tagged(6, &bare)];
+        let (mut refused, now) = (0, Time::from_nanos(1_000_000));
+        for (frame, of) in frames.iter().zip([0, 0, 5, 6]) {
+            network.inject(frame);
+            network.advance(network.now() + Duration::from_millis(1));
+            let mut batch = Vec::new();
+            port.receive(&mut batch).unwrap();
+            batch.into_iter().for_each(|packet| engine.receive(now, &mut port, packet));
+            engine.tick(now, &mut port);
+            refused += u64::from(of != ours);
+            assert_eq!(engine.counters().rx_other_vlan, refused);
+            let tag = |answer: Vec<u8>| Datagram::parse(&answer, answer.len()).unwrap().vlan;
+            let answered: Vec<_> = answers.try_iter().map(tag).collect();
+            assert_eq!(answered, if of == ours { vec![vlan] } else { vec![] }, "of VLAN {of}");
+        }
+        assert_eq!(engine.peers().count(), 1);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod corners;
 mod delivery;
 mod hostile;
 mod incast;
+mod injected;
 mod lives;
 mod parse;
 mod siege;

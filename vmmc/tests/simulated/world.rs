@@ -58,7 +58,8 @@ impl World {
         let mac = [2, 0, 0, 0, 0, number as u8 + 1];
         self.lives += 1;
         let mut random = fastrand::Rng::with_seed(self.seed ^ self.lives << 32);
-        let config = Config { local: address(number), mac, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
+        let local = address(number);
+        let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
         Host {
             engine: Engine::new(config, Box::new(move || random.u64(..))),
             port: self.network.attach(mac),
@@ -131,7 +132,7 @@ impl World {
         let mac = self.hosts[to].mac;
         let engine = &mut self.hosts[from].engine;
         if from != to {
-            engine.connect(now, target, mac, None)?;
+            engine.connect(now, target, mac)?;
         }
         engine.import(target, name, key)
     }

@@ -91,22 +91,23 @@ fn damage_that_can_t_be_done_is_explained() {
 #[test]
 fn data_survives_faults_on_demand() {
     let lab = lab(2, 1500);
-    let faults: Faults = "drop=1%,dup=1%,reorder=2%,corrupt=0.5%".parse().unwrap();
+    let faults: Faults = "drop=1%,dup=1%,reorder=2%,corrupt=0.5%,on=both".parse().unwrap();
     let thread = Progress::Thread { core: None };
     let open = |host, seed| open_with(&lab, host, |b| b.progress(thread).faults(Faults { seed, ..faults })).unwrap();
     let (a, b) = (open(1, 1), open(2, 2));
     put(&lab, &a, &b);
     let stats = a.stats().unwrap();
-    let made = stats.port.faults;
-    assert!(made.dropped > 0 && made.duplicated > 0 && made.delayed > 0 && made.corrupted > 0, "{stats:?}");
+    for made in [stats.port.tx_faults, b.stats().unwrap().port.rx_faults] {
+        assert!(made.dropped > 0 && made.duplicated > 0 && made.delayed > 0 && made.corrupted > 0, "{made:?}");
+    }
     assert!(stats.peers[0].counters.tx_retransmitted > 0, "{stats:?}");
 }
 
 #[test]
 fn what_is_held_back_leaves_while_the_node_sleeps() {
     let lab = lab(2, 1500);
-    // Every packet is held, of the handshake too, and meanwhile both nodes sleep.
-    let faults: Faults = "reorder=100%,delay=20ms".parse().unwrap();
+    // Every packet is held, at both ends, of the handshake too, and meanwhile both nodes sleep.
+    let faults: Faults = "reorder=100%,delay=10ms,on=both".parse().unwrap();
     let settings = |b: vmmc::Builder| b.progress(Progress::Thread { core: None }).faults(faults);
     let (a, b) = (open_with(&lab, 1, settings).unwrap(), open_with(&lab, 2, settings).unwrap());
     let _inbox = b.export("inbox").len(100).key(KEY).create().unwrap();
@@ -114,5 +115,6 @@ fn what_is_held_back_leaves_while_the_node_sleeps() {
     for _ in 0..10 {
         remote.send(b"hello", 0).wait().unwrap();
     }
-    assert!(a.stats().unwrap().port.faults.delayed > 10);
+    let port = a.stats().unwrap().port;
+    assert!(port.tx_faults.delayed > 10 && port.rx_faults.delayed > 10, "{port:?}");
 }

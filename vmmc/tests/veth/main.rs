@@ -5,3 +5,4 @@ mod errors;
 mod hosts;
 mod noise;
 mod transfer;
+mod vlan;

@@ -2,8 +2,8 @@
 /*
  * The steering program: which frames of an interface belong to the node.
  *
- * It runs on every received frame. UDP to the node's address and port goes to the AF_XDP socket of
- * the queue the frame arrived on; everything else, and everything in doubt, goes on to the kernel as
+ * It runs on every received frame. UDP to the node's address and port, in the node's VLAN, goes to the AF_XDP
+ * socket of the queue the frame arrived on; everything else, and everything in doubt, goes on to the kernel as
  * if this program were not there. Nothing is ever dropped or changed. Each frame counts one verdict.
  *
  * It reads the headers it needs to decide and no more: lengths and checksums are for whoever
@@ -26,6 +26,7 @@ enum verdict {
 	NO_SOCKET,
 	OTHER_PORT,
 	OTHER_ADDRESS,
+	OTHER_VLAN,
 	NOT_UDP,
 	NOT_IP,
 	FRAGMENT,
@@ -41,6 +42,8 @@ enum verdict {
 const volatile __u8 node_version;
 const volatile __be32 node_address[4];
 const volatile __be16 node_port;
+/* Its VLAN; 0 stands for frames without a tag, and with one that says no more than their priority. */
+const volatile __u16 node_vlan;
 
 /* The AF_XDP socket of each queue. More queues than any NIC has: the program need not know how many
  * there are, and a queue beyond them is one without a socket. */
@@ -63,6 +66,9 @@ struct vlan_header {
 	__be16 tag;
 	__be16 protocol;
 };
+
+/* The rest of a tag is priority and drop eligibility. */
+#define VLAN_ID 0x0fff
 
 /* More-fragments flag and fragment offset: all zero in a packet that is whole. */
 #define IPV4_FRAGMENT 0x3fff
@@ -148,18 +154,22 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 		.end = (void *)(long)ctx->data_end,
 	};
 	struct ethhdr *ethernet = take(&frame, sizeof(*ethernet));
+	__u16 id = 0;
 	__be16 protocol;
 
 	if (!ethernet)
 		return TRUNCATED;
 	protocol = ethernet->h_proto;
-	if (protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD)) {
+	if (protocol == bpf_htons(ETH_P_8021Q)) {
 		struct vlan_header *vlan = take(&frame, sizeof(*vlan));
 
 		if (!vlan)
 			return TRUNCATED;
 		protocol = vlan->protocol;
+		id = bpf_ntohs(vlan->tag) & VLAN_ID;
 	}
+	if (id != node_vlan)
+		return OTHER_VLAN;
 	switch (protocol) {
 	case bpf_htons(ETH_P_IP):
 		return classify_ipv4(&frame);

@@ -7,38 +7,67 @@ use xdp_prog::{Program, SteeringError, Storage};
 
 use crate::{
     oracle,
-    packet::{PAYLOAD, PORT, arp, ethernet, extension, ip, ip_with, node_v4, node_v6, tagged, tcp_to, udp, udp_to},
+    packet::{
+        Node, PAYLOAD, PORT, VLAN, arp, ethernet, extension, ip, ip_with, node_v4, node_v6, nodes, tagged, tcp_to, udp,
+        udp_to,
+    },
     trial::{eventually, verdict, xdp_socket},
 };
 
-const VLAN: EtherType = EtherType::VLAN_TAGGED_FRAME;
+const TAG: EtherType = EtherType::VLAN_TAGGED_FRAME;
 const PROVIDER: EtherType = EtherType::PROVIDER_BRIDGING;
 
 type Fixture = (&'static str, Vec<u8>, &'static str);
 
+/// A frame as it is in the node's VLAN.
+fn at_home(node: Node, frame: Vec<u8>) -> Vec<u8> {
+    node.vlan.map_or(frame.clone(), |vlan| tagged(TAG, vlan, &frame))
+}
+
 /// The node's own frames, in every shape in which it accepts them.
-pub(crate) fn ours(node: IpAddr) -> Vec<Fixture> {
-    let plain = udp_to(node, PORT);
-    let mut fixtures = vec![
-        ("plain", plain.clone(), "redirected"),
-        ("802.1Q tag", tagged(VLAN, &plain), "redirected"),
-        ("802.1ad tag", tagged(PROVIDER, &plain), "redirected"),
-    ];
-    if node.is_ipv4() {
+pub(crate) fn ours(node: Node) -> Vec<Fixture> {
+    let to = node.address;
+    let mut frames = vec![("plain", udp_to(to, PORT))];
+    if to.is_ipv4() {
         for length in [4, 40] {
             let options = Ipv4Options::try_from(&[1; 40][..length]).unwrap();
-            let frame = ip_with(node, IpNumber::UDP, &udp(PORT), |ip| ip.options = options);
-            fixtures.push(("options and a tag", tagged(VLAN, &frame), "redirected"));
-            fixtures.push(("options", frame, "redirected"));
+            frames.push(("options", ip_with(to, IpNumber::UDP, &udp(PORT), |ip| ip.options = options)));
         }
-        let frame = ip_with(node, IpNumber::UDP, &udp(PORT), |ip| ip.dont_fragment = true);
-        fixtures.push(("don't fragment", frame, "redirected"));
+        frames.push(("don't fragment", ip_with(to, IpNumber::UDP, &udp(PORT), |ip| ip.dont_fragment = true)));
     }
-    fixtures
+    if node.vlan.is_none() {
+        frames.push(("a tag with a priority and no VLAN", tagged(TAG, 0, &udp_to(to, PORT))));
+    }
+    frames.into_iter().map(|(name, frame)| (name, at_home(node, frame), "redirected")).collect()
 }
 
 /// What isn't the node's.
-pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
+pub(crate) fn others(node: Node) -> Vec<Fixture> {
+    let plain = udp_to(node.address, PORT);
+    let at_home = |(name, frame, verdict)| (name, at_home(node, frame), verdict);
+    let mut fixtures: Vec<Fixture> = others_at_home(node.address).into_iter().map(at_home).collect();
+    let twice = tagged(TAG, VLAN, &tagged(TAG, VLAN, &plain));
+    // A provider's tag is none of ours, and whatever lies behind it isn't looked at.
+    let provided = if node.vlan.is_some() { "other_vlan" } else { "not_ip" };
+    fixtures.extend(match node.vlan {
+        None => vec![("a tag", tagged(TAG, VLAN, &plain), "other_vlan")],
+        Some(_) => {
+            vec![("no tag", plain.clone(), "other_vlan"), ("a tag without VLAN", tagged(TAG, 0, &plain), "other_vlan")]
+        }
+    });
+    fixtures.extend([
+        ("the tag of another VLAN", tagged(TAG, VLAN + 1, &plain), "other_vlan"),
+        ("of another VLAN, in the high bits", tagged(TAG, VLAN + 0x800, &plain), "other_vlan"),
+        ("ARP in another VLAN", tagged(TAG, VLAN + 1, &arp()), "other_vlan"),
+        ("a provider's tag", tagged(PROVIDER, VLAN, &plain), provided),
+        ("two tags", tagged(PROVIDER, VLAN, &tagged(TAG, VLAN, &plain)), provided),
+        ("the same tag twice", twice, if node.vlan.is_some() { "not_ip" } else { "other_vlan" }),
+    ]);
+    fixtures
+}
+
+/// Of those, the ones that are in the node's VLAN.
+fn others_at_home(node: IpAddr) -> Vec<Fixture> {
     let plain = udp_to(node, PORT);
     // The last one begins with the same four bytes as the node's own.
     let (neighbour, other_family, lookalike): (IpAddr, IpAddr, IpAddr) = match node {
@@ -53,7 +82,6 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
     let mut fixtures = vec![
         ("another port", udp_to(node, PORT + 1), "other_port"),
         ("port in the wrong byte order", udp_to(node, PORT.swap_bytes()), "other_port"),
-        ("another port, tagged", tagged(VLAN, &udp_to(node, 53)), "other_port"),
         ("another address", udp_to(neighbour, PORT), "other_address"),
         ("the other family", udp_to(other_family, PORT), "other_address"),
         ("the other family, same bytes", udp_to(lookalike, PORT), "other_address"),
@@ -61,8 +89,6 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
         ("ICMP", ip(node, IpNumber::ICMP, &[8, 0, 0, 0, 0, 0, 0, 0]), "not_udp"),
         ("UDP-Lite", ip(node, IpNumber(136), &udp(PORT)), "not_udp"),
         ("ARP", arp(), "not_ip"),
-        ("ARP, tagged", tagged(VLAN, &arp()), "not_ip"),
-        ("two tags", tagged(PROVIDER, &tagged(VLAN, &plain)), "not_ip"),
         ("LLDP", ethernet(EtherType(0x88cc), [0; 46]), "not_ip"),
         ("an 802.3 length", ethernet(EtherType(46), [0; 46]), "not_ip"),
         ("an Ethernet header and no more", ethernet(EtherType::IPV4, []), "truncated"),
@@ -113,9 +139,9 @@ pub(crate) fn others(node: IpAddr) -> Vec<Fixture> {
 }
 
 /// Loads the program for `node`, with a socket on queue 0 or without.
-fn with_program(node: IpAddr, socket: bool, test: impl FnOnce(&Program<'_>)) {
+fn with_program(node: Node, socket: bool, test: impl FnOnce(&Program<'_>)) {
     let mut storage = Storage::new();
-    let program = Program::load(&mut storage, node, PORT).expect("these tests need root");
+    let program = Program::load(&mut storage, node.address, PORT, node.vlan).expect("these tests need root");
     let xsk = socket.then(xdp_socket);
     if let Some(xsk) = &xsk {
         program.maps().register(0, xsk.as_fd()).unwrap();
@@ -125,10 +151,10 @@ fn with_program(node: IpAddr, socket: bool, test: impl FnOnce(&Program<'_>)) {
 
 #[test]
 fn every_fixture_gets_its_verdict() {
-    for node in [node_v4(), node_v6()] {
+    for node in nodes() {
         with_program(node, true, |program| {
             for (name, frame, expected) in ours(node).into_iter().chain(others(node)) {
-                assert_eq!(verdict(program, &frame), expected, "{name}, node {node}");
+                assert_eq!(verdict(program, &frame), expected, "{name}, {node:?}");
             }
         });
     }
@@ -136,13 +162,13 @@ fn every_fixture_gets_its_verdict() {
 
 #[test]
 fn without_a_socket_everything_goes_to_the_kernel() {
-    for node in [node_v4(), node_v6()] {
+    for node in nodes() {
         with_program(node, false, |program| {
             for (name, frame, _) in ours(node) {
-                assert_eq!(verdict(program, &frame), "no_socket", "{name}, node {node}");
+                assert_eq!(verdict(program, &frame), "no_socket", "{name}, {node:?}");
             }
             for (name, frame, expected) in others(node) {
-                assert_eq!(verdict(program, &frame), expected, "{name}, node {node}");
+                assert_eq!(verdict(program, &frame), expected, "{name}, {node:?}");
             }
         });
     }
@@ -150,7 +176,7 @@ fn without_a_socket_everything_goes_to_the_kernel() {
 
 #[test]
 fn only_the_queue_of_the_frame_counts_and_a_closed_socket_is_none() {
-    with_program(node_v4(), false, |program| {
+    with_program(nodes()[0], false, |program| {
         let frame = udp_to(node_v4(), PORT);
         let xsk = xdp_socket();
         program.maps().register(1, xsk.as_fd()).unwrap();
@@ -165,7 +191,7 @@ fn only_the_queue_of_the_frame_counts_and_a_closed_socket_is_none() {
 
 #[test]
 fn our_frames_cut_anywhere_are_truncated_until_the_headers_are_whole() {
-    for node in [node_v4(), node_v6()] {
+    for node in nodes() {
         with_program(node, true, |program| {
             for (name, frame, _) in ours(node) {
                 // 14: what the kernel wants at least of a frame that it runs a program on.
@@ -173,7 +199,7 @@ fn our_frames_cut_anywhere_are_truncated_until_the_headers_are_whole() {
                     let whole = length >= frame.len() - PAYLOAD;
                     let expected = if whole { "redirected" } else { "truncated" };
                     let found = verdict(program, &frame[..length]);
-                    assert_eq!(found, expected, "{length} bytes of {name}, node {node}");
+                    assert_eq!(found, expected, "{length} bytes of {name}, {node:?}");
                 }
             }
         });
@@ -182,13 +208,13 @@ fn our_frames_cut_anywhere_are_truncated_until_the_headers_are_whole() {
 
 #[test]
 fn other_frames_cut_anywhere_are_what_is_left_of_them() {
-    for node in [node_v4(), node_v6()] {
+    for node in nodes() {
         with_program(node, true, |program| {
             for (name, frame, _) in others(node) {
                 for length in 14..=frame.len() {
                     let cut = &frame[..length];
                     let expected = oracle::verdict(node, PORT, cut);
-                    assert_eq!(verdict(program, cut), expected, "{length} bytes of {name}, {node}");
+                    assert_eq!(verdict(program, cut), expected, "{length} bytes of {name}, {node:?}");
                 }
             }
         });
@@ -197,7 +223,7 @@ fn other_frames_cut_anywhere_are_what_is_left_of_them() {
 
 #[test]
 fn frames_of_several_buffers_are_steered_too() {
-    with_program(node_v4(), true, |program| {
+    with_program(nodes()[0], true, |program| {
         for length in [4096, 9000, 65535] {
             let mut frame = udp_to(node_v4(), PORT);
             frame.resize(length, 0);
@@ -208,14 +234,15 @@ fn frames_of_several_buffers_are_steered_too() {
 
 #[test]
 fn an_ipv4_address_in_ipv6_clothes_is_an_ipv4_address() {
-    with_program("::ffff:10.77.0.1".parse().unwrap(), true, |program| {
+    let address = "::ffff:10.77.0.1".parse().unwrap();
+    with_program(Node { address, vlan: None }, true, |program| {
         assert_eq!(verdict(program, &udp_to(node_v4(), PORT)), "redirected");
     });
 }
 
 #[test]
 fn less_than_an_ethernet_header_is_an_error_not_a_verdict() {
-    with_program(node_v4(), true, |program| {
+    with_program(nodes()[0], true, |program| {
         let error = program.run(&[0; 13]).unwrap_err();
         assert!(matches!(error, SteeringError::Run { length: 13, .. }), "{error}");
         assert_eq!(program.maps().counters().unwrap().total(), 0);

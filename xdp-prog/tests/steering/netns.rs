@@ -98,5 +98,5 @@ impl Drop for Namespace {
 pub(crate) fn target(interface: &str, address: IpAddr, port: u16) -> Target {
     let any = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     let ifindex = name_to_index(any.unwrap(), interface).unwrap();
-    Target { interface: interface.to_owned(), ifindex, address, port }
+    Target { interface: interface.to_owned(), ifindex, address, port, vlan: None }
 }

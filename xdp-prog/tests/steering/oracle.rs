@@ -3,22 +3,29 @@
 
 use std::net::IpAddr;
 
+use crate::packet::Node;
+
 /// The verdict for `frame` at a node whose queue has a socket.
-pub(crate) fn verdict(address: IpAddr, port: u16, frame: &[u8]) -> &'static str {
-    ethernet(address, port, frame).unwrap_or("truncated")
+pub(crate) fn verdict(node: Node, port: u16, frame: &[u8]) -> &'static str {
+    ethernet(node, port, frame).unwrap_or("truncated")
 }
 
 /// `None`, here and below, is a frame that ends too early.
-fn ethernet(address: IpAddr, port: u16, frame: &[u8]) -> Option<&'static str> {
+fn ethernet(node: Node, port: u16, frame: &[u8]) -> Option<&'static str> {
     let mut ether_type = u16_at(frame, 12)?;
     let mut rest = &frame[14..];
-    if matches!(ether_type, 0x8100 | 0x88a8) {
+    let mut vlan = None;
+    if ether_type == 0x8100 {
         ether_type = u16_at(rest, 2)?;
+        vlan = Some(u16_at(rest, 0)? % 4096).filter(|&id| id != 0);
         rest = &rest[4..];
     }
+    if vlan != node.vlan {
+        return Some("other_vlan");
+    }
     match ether_type {
-        0x0800 => ipv4(address, port, rest),
-        0x86dd => ipv6(address, port, rest),
+        0x0800 => ipv4(node.address, port, rest),
+        0x86dd => ipv6(node.address, port, rest),
         _ => Some("not_ip"),
     }
 }

@@ -12,6 +12,22 @@ pub(crate) const PORT: u16 = 7000;
 /// What the UDP packets carry, in bytes.
 pub(crate) const PAYLOAD: usize = 18;
 
+/// A node for which the program is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) address: IpAddr,
+    pub(crate) vlan: Option<u16>,
+}
+
+/// The VLAN of the node, when it is in one.
+pub(crate) const VLAN: u16 = 42;
+
+/// Nodes of every kind.
+pub(crate) fn nodes() -> [Node; 4] {
+    let node = |address, vlan| Node { address, vlan };
+    [node(node_v4(), None), node(node_v6(), None), node(node_v4(), Some(VLAN)), node(node_v6(), Some(VLAN))]
+}
+
 /// The address of the node, when it has an IPv4 one.
 pub(crate) fn node_v4() -> IpAddr {
     [10, 77, 0, 1].into()
@@ -27,13 +43,13 @@ pub(crate) fn ethernet(ether_type: EtherType, payload: impl AsRef<[u8]>) -> Vec<
     [&header.to_bytes()[..], payload.as_ref()].concat()
 }
 
-/// Puts a tag of the given kind into an Ethernet frame, outside of any that it has.
-pub(crate) fn tagged(kind: EtherType, frame: &[u8]) -> Vec<u8> {
+/// Puts a tag of the given kind and VLAN into an Ethernet frame, outside of any that it has.
+pub(crate) fn tagged(kind: EtherType, vlan: u16, frame: &[u8]) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let inner = EtherType(u16::from_be_bytes([rest[0], rest[1]]));
     let tag = SingleVlanHeader {
         pcp: 3.try_into().unwrap(),
-        vlan_id: 42.try_into().unwrap(),
+        vlan_id: vlan.try_into().unwrap(),
         ether_type: inner,
         ..Default::default()
     };

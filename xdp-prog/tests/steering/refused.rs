@@ -44,9 +44,18 @@ fn an_interface_that_is_not_there() {
 fn an_address_nothing_is_sent_to() {
     for (address, port) in [("0.0.0.0", 1), ("::", 1), ("224.0.0.1", 1), ("ff02::1", 1), ("10.77.0.1", 0)] {
         let mut storage = Storage::new();
-        let error = Program::load(&mut storage, address.parse().unwrap(), port).unwrap_err();
+        let error = Program::load(&mut storage, address.parse().unwrap(), port, None).unwrap_err();
         assert!(matches!(error, SteeringError::Address { .. }), "{error}");
         assert_says(&error, &[address, &port.to_string()]);
+    }
+}
+
+#[test]
+fn a_vlan_nothing_is_sent_in() {
+    for id in [0, 4095, u16::MAX] {
+        let error = Program::load(&mut Storage::new(), node_v4(), PORT, Some(id)).unwrap_err();
+        assert!(matches!(error, SteeringError::Vlan { .. }), "{error}");
+        assert_says(&error, &[&id.to_string(), "1 to 4094"]);
     }
 }
 

@@ -85,6 +85,7 @@ impl Port {
             ifindex: ifindex(interface)?,
             address: local.address.into(),
             port: PORT,
+            vlan: None,
         })?;
         let config = UmemConfig::builder()
             .frame_size(FrameSize::new(FRAME)?)

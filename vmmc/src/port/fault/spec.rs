@@ -1,17 +1,20 @@
-//! Which faults, how many of them, and how that is written: `drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,seed=42`.
+//! Which faults, how many of them, and how that is written:
+//! `drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,on=both,seed=42`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Which faults a [`FaultPort`](super::FaultPort) makes. Shares are of the packets sent, 0 to 1.
+/// Which faults a [`FaultPort`](super::FaultPort) makes. Shares are of the packets sent, of those received, or of each, 0 to 1.
 ///
 /// ```
-/// use vmmc::port::fault::Faults;
+/// use vmmc::port::fault::{Faults, Way};
 ///
 /// let faults: Faults = "drop=1%,reorder=2%,delay=100us,seed=42".parse().unwrap();
 /// assert_eq!(faults.drop, 0.01);
 /// assert_eq!(faults.to_string(), "drop=1%,reorder=2%,delay=100us,seed=42");
+/// let both: Faults = "drop=1%,on=both".parse().unwrap();
+/// assert_eq!((faults.on, both.on), (Way::Send, Way::Both));
 /// let error = "drop=2".parse::<Faults>().unwrap_err();
 /// assert_eq!(error.to_string(), "drop=2: how many packets is a percentage from 0% to 100%, such as drop=1%");
 /// ```
@@ -19,7 +22,7 @@ use std::time::Duration;
 pub struct Faults {
     /// Share of packets that are lost.
     pub drop: f64,
-    /// Share of packets that are sent twice.
+    /// Share of packets that are sent, or arrive, twice.
     pub duplicate: f64,
     /// Share of packets that are held back for `delay`, so that later ones overtake them. When it is 1 all are, none overtakes
     /// another, and the path has merely become longer.
@@ -28,14 +31,38 @@ pub struct Faults {
     pub delay: Duration,
     /// Share of packets of which one bit is turned over, anywhere behind the Ethernet header.
     pub corrupt: f64,
+    /// Whether packets meet with faults as they are sent, as they are received, or both. Default: sent.
+    pub on: Way,
     /// Chooses the packets: the same seed makes the same decisions about the first, the second, the third packet. Default: 1.
     pub seed: u64,
+}
+
+/// Which packets of a port meet with faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Those that are sent.
+    #[default]
+    Send,
+    /// Those that are received.
+    Receive,
+    /// All. The same shares hold for each way, and which packets are chosen differs.
+    Both,
+}
+
+impl Way {
+    const ALL: [(&'static str, Way); 3] = [("send", Way::Send), ("receive", Way::Receive), ("both", Way::Both)];
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(Way::ALL.iter().find(|(_, way)| way == self).map_or("", |(name, _)| name))
+    }
 }
 
 impl Default for Faults {
     /// None.
     fn default() -> Faults {
-        Faults { drop: 0.0, duplicate: 0.0, reorder: 0.0, delay: DEFAULT_DELAY, corrupt: 0.0, seed: 1 }
+        Faults { drop: 0.0, duplicate: 0.0, reorder: 0.0, delay: DEFAULT_DELAY, corrupt: 0.0, on: Way::Send, seed: 1 }
     }
 }
 
@@ -50,7 +77,7 @@ pub enum FaultsError {
     #[error("{0:?} is no fault: write NAME=VALUE, separated by commas, such as drop=1%,reorder=2%,delay=100us,seed=42")]
     Form(String),
     /// There is no fault of that name.
-    #[error("there is no fault {0:?}: there are drop, dup, reorder, delay, corrupt and seed")]
+    #[error("there is no fault {0:?}: there are drop, dup, reorder, delay, corrupt, on and seed")]
     Unknown(String),
     /// One of them is given more than once.
     #[error("{0} is given twice")]
@@ -66,6 +93,9 @@ pub enum FaultsError {
     /// Not a delay.
     #[error("delay={0}: a delay is a whole number of us, ms or s, up to 10s, such as delay=100us")]
     Delay(String),
+    /// Neither sending nor receiving.
+    #[error("on={0}: faults are made on=send, on=receive or on=both")]
+    Way(String),
     /// Not a seed.
     #[error("seed={0}: a seed is a whole number from 0 to 18446744073709551615, such as seed=42")]
     Seed(String),
@@ -91,6 +121,20 @@ impl Faults {
         Ok(())
     }
 
+    /// Those that packets meet with as they are sent: none, if that is not the way.
+    pub(super) fn on_sending(&self) -> Faults {
+        self.unless(Way::Receive)
+    }
+
+    /// Those that packets meet with as they are received.
+    pub(super) fn on_receiving(&self) -> Faults {
+        self.unless(Way::Send)
+    }
+
+    fn unless(&self, other: Way) -> Faults {
+        if self.on == other { Faults { seed: self.seed, ..Faults::default() } } else { *self }
+    }
+
     fn shares(&self) -> [(&'static str, f64); 4] {
         [("drop", self.drop), ("dup", self.duplicate), ("reorder", self.reorder), ("corrupt", self.corrupt)]
     }
@@ -100,7 +144,7 @@ impl FromStr for Faults {
     type Err = FaultsError;
 
     fn from_str(text: &str) -> Result<Faults, FaultsError> {
-        const NAMES: [&str; 6] = ["drop", "dup", "reorder", "delay", "corrupt", "seed"];
+        const NAMES: [&str; 7] = ["drop", "dup", "reorder", "delay", "corrupt", "on", "seed"];
         let mut faults = Faults::default();
         let mut seen = Vec::new();
         for item in text.split(',') {
@@ -120,6 +164,10 @@ impl FromStr for Faults {
                 "reorder" => faults.reorder = parse_share(name, value)?,
                 "corrupt" => faults.corrupt = parse_share(name, value)?,
                 "delay" => faults.delay = parse_delay(value).ok_or_else(|| FaultsError::Delay(value.to_owned()))?,
+                "on" => {
+                    let way = Way::ALL.iter().find(|(name, _)| *name == value);
+                    faults.on = way.map(|(_, way)| *way).ok_or_else(|| FaultsError::Way(value.to_owned()))?;
+                }
                 _ => faults.seed = value.parse().map_err(|_| FaultsError::Seed(value.to_owned()))?,
             }
         }
@@ -142,6 +190,9 @@ impl fmt::Display for Faults {
                     _ => write!(f, "delay={micros}us,")?,
                 }
             }
+        }
+        if self.on != Way::default() {
+            write!(f, "on={},", self.on)?;
         }
         write!(f, "seed={}", self.seed)
     }
@@ -180,12 +231,15 @@ mod tests {
             "drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,seed=42",
             "drop=0.000001%,dup=99.99%,reorder=100%,delay=10s,corrupt=7%,seed=18446744073709551615",
             "reorder=33.3%,delay=5ms,seed=0",
+            "drop=1%,on=receive,seed=3",
+            "dup=1%,on=both,seed=3",
             "seed=1",
         ] {
             assert_eq!(text.parse::<Faults>().unwrap().to_string(), text);
         }
         let loose: Faults = "corrupt=0.10%, drop=2%".parse().unwrap();
         assert_eq!(loose, Faults { drop: 0.02, corrupt: 0.001, ..Faults::default() });
+        assert_eq!("on=send,drop=2%".parse::<Faults>().unwrap().to_string(), "drop=2%,seed=1", "as it is by default");
     }
 
     #[test]
@@ -194,7 +248,7 @@ mod tests {
             ("", "NAME=VALUE"),
             ("drop", "NAME=VALUE"),
             ("drop=1%,", "NAME=VALUE"),
-            ("loss=1%", "there are drop, dup, reorder, delay, corrupt and seed"),
+            ("loss=1%", "there are drop, dup, reorder, delay, corrupt, on and seed"),
             ("drop=1%,drop=2%", "drop is given twice"),
             ("drop=1", "0% to 100%"),
             ("dup=101%", "such as dup=1%"),
@@ -205,6 +259,9 @@ mod tests {
             ("reorder=1%,delay=us", "us, ms or s"),
             ("reorder=1%,delay=11s", "up to 10s"),
             ("reorder=1%,delay=18446744073709551615s", "up to 10s"),
+            ("drop=1%,on=", "on=receive"),
+            ("drop=1%,on=arrival", "on=arrival: faults are made on=send, on=receive or on=both"),
+            ("on=send,on=receive", "on is given twice"),
             ("seed=-1", "whole number"),
             ("delay=1ms", "reorder=100%"),
         ] {

@@ -1,14 +1,14 @@
-//! How many queues an interface uses, from ethtool's generic netlink family.
+//! What ethtool's generic netlink family knows of an interface: how many queues it uses, and whether it takes VLAN tags off.
 //!
-//! `RTM_GETLINK` reports the queues a driver has *allocated*: as many as it could ever use. What is
+//! Of the queues, `RTM_GETLINK` reports the queues a driver has *allocated*: as many as it could ever use. What is
 //! in use, and so what an AF_XDP socket can bind to, is what `ethtool -L` sets and `ethtool -l`
 //! shows.
 
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, Emitable, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Nla, NlasIterator,
-    parse_u16, parse_u32,
+    DecodeError, Emitable, NLA_F_NESTED, NLA_HEADER_SIZE, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable,
+    Nla, NlaBuffer, NlasIterator, parse_u16, parse_u32,
 };
 
 use super::netlink::Netlink;
@@ -20,8 +20,13 @@ const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 // linux/ethtool_netlink.h
+const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
+const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
+const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
+const ETHTOOL_A_BITSET_BITS: u16 = 3;
+const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
 const ETHTOOL_A_CHANNELS_HEADER: u16 = 1;
 const ETHTOOL_A_CHANNELS_RX_COUNT: u16 = 6;
 const ETHTOOL_A_CHANNELS_TX_COUNT: u16 = 7;
@@ -37,17 +42,8 @@ pub(super) struct Channels {
 /// Asks for the queues in use. `None` when the driver has no notion of a changeable number of them,
 /// or the kernel (before 5.6, or built without) has no ethtool over netlink.
 pub(super) fn channels(generic: &mut Netlink, interface: u32) -> io::Result<Option<Channels>> {
-    let asked = ethtool_family(generic).and_then(|family| {
-        let index = Attribute { kind: ETHTOOL_A_HEADER_DEV_INDEX, value: interface.to_ne_bytes().into() };
-        let mut header = vec![0; index.buffer_len()];
-        index.emit(&mut header);
-        let kind = ETHTOOL_A_CHANNELS_HEADER | NLA_F_NESTED;
-        generic.request(Message::new(family, ETHTOOL_MSG_CHANNELS_GET, kind, header), 0)
-    });
-    let answer = match asked {
-        Ok(answer) => answer,
-        Err(error) if unsupported(&error) => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(answer) = ask(generic, interface, ETHTOOL_MSG_CHANNELS_GET, ETHTOOL_A_CHANNELS_HEADER)? else {
+        return Ok(None);
     };
     let count = |kind| {
         let value = answer.iter().find_map(|message| message.attribute(kind));
@@ -58,6 +54,51 @@ pub(super) fn channels(generic: &mut Netlink, interface: u32) -> io::Result<Opti
         rx: combined.saturating_add(count(ETHTOOL_A_CHANNELS_RX_COUNT)?),
         tx: combined.saturating_add(count(ETHTOOL_A_CHANNELS_TX_COUNT)?),
     }))
+}
+
+/// Whether the NIC takes the tag off frames of a VLAN that arrive (`rx-vlan-offload`): the kernel is told it beside the frame,
+/// an XDP program isn't. False when the kernel can't tell.
+pub(super) fn takes_tags_off(generic: &mut Netlink, interface: u32) -> io::Result<bool> {
+    let answer = ask(generic, interface, ETHTOOL_MSG_FEATURES_GET, ETHTOOL_A_FEATURES_HEADER)?.unwrap_or_default();
+    // A list of those that are on: each has a number and, what doesn't change from one kernel to the next, a name.
+    let active = answer.iter().find_map(|message| message.attribute(ETHTOOL_A_FEATURES_ACTIVE)).unwrap_or_default();
+    for bit in children(child(active, ETHTOOL_A_BITSET_BITS)?.unwrap_or_default()) {
+        if child(bit?.value(), ETHTOOL_A_BITSET_BIT_NAME)? == Some(b"rx-vlan-hw-parse\0") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The attributes within one.
+fn children(nest: &[u8]) -> impl Iterator<Item = io::Result<NlaBuffer<&[u8]>>> {
+    NlasIterator::new(nest).map(|nla| nla.map_err(io::Error::other))
+}
+
+fn child(nest: &[u8], kind: u16) -> io::Result<Option<&[u8]>> {
+    for nla in children(nest) {
+        let nla = nla?;
+        if nla.kind() == kind {
+            let end = NLA_HEADER_SIZE + nla.value_length();
+            return Ok(nla.into_inner().get(NLA_HEADER_SIZE..end));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks about an interface. `None` when driver or kernel don't know what is asked.
+fn ask(generic: &mut Netlink, interface: u32, command: u8, header_kind: u16) -> io::Result<Option<Vec<Message>>> {
+    let asked = ethtool_family(generic).and_then(|family| {
+        let index = Attribute { kind: ETHTOOL_A_HEADER_DEV_INDEX, value: interface.to_ne_bytes().into() };
+        let mut header = vec![0; index.buffer_len()];
+        index.emit(&mut header);
+        generic.request(Message::new(family, command, header_kind | NLA_F_NESTED, header), 0)
+    });
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if unsupported(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Generic netlink families are numbered when the kernel boots.
