@@ -15,6 +15,9 @@ impl Time {
     /// The origin.
     pub const ZERO: Time = Time(0);
 
+    /// Later than anything that happens.
+    pub const FAR: Time = Time(u64::MAX);
+
     /// The point `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Time {
         Time(nanos)

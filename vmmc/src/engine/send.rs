@@ -110,7 +110,6 @@ impl Engine {
         {
             peer.release(grant);
             self.list(place_of(import.link));
-            self.deadline = Time::ZERO;
         }
     }
 
@@ -215,10 +214,9 @@ impl Engine {
                 break;
             }
         }
-        self.deadline = self.deadline.min(peer.link.deadline());
+        self.timers.set(place, peer.link.deadline());
         if peer.open.is_some() {
             // It goes out with the engine's next turn, unless something else sends it before.
-            self.deadline = Time::ZERO;
             self.list(place);
         }
         Ok(())
@@ -234,7 +232,7 @@ impl Engine {
         target.region.write(send.offset, send.data).map_err(|_| EngineError::Dropped)?;
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;
-            self.deadline = Time::ZERO;
+            self.awake = true;
             target.queue.push_back(Notification { offset: send.offset, length, tag, peer });
         }
         send.done = send.data.len();

@@ -164,7 +164,7 @@ impl Drop for Export {
         let mut core = shared.enter();
         let now = core.now();
         let (engine, port) = core.parts();
-        engine.unexport(now, self.id);
+        engine.unexport(self.id);
         engine.tick(now, port);
         // Whoever isn't told now learns it from the refusal of the next send.
         let _ = port.flush();

@@ -380,7 +380,7 @@ impl Shared {
             core.look_next();
             return (core, Ok(()));
         }
-        let until = core.engine.deadline().min(give_up.unwrap_or(Time::from_nanos(u64::MAX)));
+        let until = core.engine.deadline().min(give_up.unwrap_or(Time::FAR));
         core.led = true;
         core.asleep_until = Some(until);
         drop(core);

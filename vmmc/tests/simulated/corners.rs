@@ -22,7 +22,7 @@ fn a_repetition_doesn_t_complete_a_refused_send() {
     w.network.set_conditions(loss(1.0));
     w.send(1, b, b"x", 0, None).unwrap(); // s, lost
     let now = w.now();
-    w.hosts[1].engine.unexport(now, export);
+    w.hosts[1].engine.unexport(export);
     {
         let h = &mut w.hosts[1];
         h.engine.tick(now, &mut h.port);
@@ -53,8 +53,7 @@ fn an_acknowledgement_doesn_t_overtake_a_refusal() {
         w.send(1, b, b"x", 0, None).unwrap();
     }
     w.network.set_conditions(loss(0.0));
-    let now = w.now();
-    w.hosts[1].engine.unexport(now, export);
+    w.hosts[1].engine.unexport(export);
     let ticket = w.send(0, a, b"PUT", 0, None).unwrap();
     let r = w.delivered(0, ticket);
     assert_eq!(&contents(&region)[..3], &[0, 0, 0]);

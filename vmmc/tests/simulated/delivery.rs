@@ -70,7 +70,7 @@ fn a_node_imports_its_own_export() {
     assert_eq!(host.engine.take_notification(export).unwrap().tag, 1);
     assert!(host.engine.send(now, &mut host.port, import, &mut second).unwrap().is_some());
     assert_eq!(host.engine.take_notification(export).unwrap().tag, 2);
-    host.engine.unexport(now, export);
+    host.engine.unexport(export);
     let revoked = host.engine.send(now, &mut host.port, import, &mut vmmc::engine::Send::new(b"x", 0));
     assert!(matches!(revoked, Err(EngineError::Revoked { .. })), "{revoked:?}");
 }
@@ -139,8 +139,7 @@ fn a_revoked_export_is_left_alone_and_the_sender_is_told() {
     world.delivered(0, early).unwrap();
     // These two are under way when the export goes.
     let late = world.send(0, import, &[2; 10], 20, None).unwrap();
-    let now = world.now();
-    world.hosts[1].engine.unexport(now, export);
+    world.hosts[1].engine.unexport(export);
     let told = world.delivered(0, late);
     assert!(matches!(told, Err(EngineError::Revoked { .. })), "{told:?}");
     assert_eq!(world.hosts[0].engine.is_delivered(&early), Ok(true), "what arrived before stays delivered");

@@ -84,7 +84,7 @@ impl World {
         let now = self.now();
         let deadlines = self.hosts.iter().filter(|h| h.on).map(|h| h.engine.deadline());
         let next = deadlines.chain(self.network.next_arrival()).min().unwrap_or(now);
-        let now = next.max(now + Duration::from_micros(1));
+        let now = next.clamp(now + Duration::from_micros(1), now + Duration::from_secs(3600));
         self.network.advance(now);
         for host in self.hosts.iter_mut().filter(|h| h.on) {
             loop {
