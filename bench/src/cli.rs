@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use vmmc::port::fault::Faults;
 
 use crate::error::BenchError;
 use crate::peers::{self, PEERS, Peer};
 use crate::rounds::Plan;
+use crate::soak;
 use crate::spec::{Bench, Spec};
 use crate::worker::WorkerArgs;
 
@@ -33,6 +35,13 @@ pub(crate) enum Command {
     Bw(Bw),
     /// Messages per second of a one-way stream.
     Rate(Rate),
+    /// Sends gigabytes over a bad network, and checks every byte.
+    ///
+    /// A bridge joins two hosts. An XDP program on its ports loses and damages packets, in both directions; the nodes' own
+    /// ports reorder and repeat some. Puts with notification, of 1 byte to 1 MiB, each with other content, arrive in a buffer
+    /// whose owner knows what must come, and where. A byte or a notification that is lost, repeated, misplaced or damaged
+    /// ends the run with exit status 1.
+    Soak(Soak),
     #[command(hide = true)]
     Worker(WorkerArgs),
 }
@@ -94,14 +103,59 @@ pub(crate) struct Rate {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// MTU of the interfaces, 1280 to 65535 bytes.
+    #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1280..=65535))]
+    mtu: u32,
+    /// How much is sent: bytes, or with a suffix as in 64MiB or 10GB (all of them powers of two).
+    #[arg(long, default_value = "10GB", value_parser = amount)]
+    bytes: u64,
+    /// Sends for this long instead, milliseconds.
+    #[arg(long, value_name = "MS", conflicts_with = "bytes", value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    duration: Option<u64>,
+    /// What happens to packets, in each direction; as for `vmmc serve --fault`. The seed also chooses what is sent.
+    #[arg(long, value_name = "FAULTS", default_value = "drop=1%,reorder=1%,delay=100us,corrupt=0.1%,dup=0.1%")]
+    fault: Faults,
+    /// How often the receiver is killed, and started again.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=1000))]
+    restarts: u64,
+    /// Who is tried: vmmc, or vmmc-nocrc, without checksums. That fails: what is damaged arrives.
+    #[arg(long, default_value = "vmmc")]
+    peer: String,
+    /// Also write the results to this file, as one flat JSON array.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Soak {
+    /// Who is to do what.
+    pub(crate) fn plan(&self) -> Result<(&'static dyn Peer, Spec), BenchError> {
+        let peer = peers::find(&self.peer).filter(|peer| peer.measures(Bench::Soak));
+        let unknown = || BenchError::UnknownPeer { name: self.peer.clone(), known: peers::names(Some(Bench::Soak)) };
+        let spec = Spec {
+            bench: Bench::Soak,
+            mtu: self.mtu,
+            size: soak::LARGEST,
+            bytes: if self.duration.is_some() { u64::MAX } else { self.bytes },
+            // A day.
+            millis: self.duration.unwrap_or(86_400_000),
+            count: self.restarts,
+            faults: self.fault,
+            ..Spec::default()
+        };
+        Ok((peer.ok_or_else(unknown)?, spec))
+    }
+}
+
 impl Command {
-    /// What is to be measured and how to report it; none for the hidden subcommand.
+    /// What is to be measured and how to report it; none for the commands that don't measure in rounds.
     pub(crate) fn plan(&self) -> Result<Option<(Plan, &Common)>, BenchError> {
         let with_sizes = |benches: &[Bench], sizes: &[usize]| {
             benches.iter().flat_map(|&bench| sizes.iter().map(move |&size| (bench, size))).collect::<Vec<_>>()
         };
         let plan = match self {
-            Command::Worker(_) => return Ok(None),
+            Command::Worker(_) | Command::Soak(_) => return Ok(None),
             Command::Floor(common) => common.floor_plan()?,
             Command::Lat(lat) => lat.common.plan(|_| with_sizes(&[Bench::Lat], &lat.size))?,
             Command::Bw(bw) => bw.common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], &bw.size))?,
@@ -132,7 +186,7 @@ impl Common {
     fn plan(&self, what: impl Fn(u32) -> Vec<(Bench, usize)>) -> Result<Plan, BenchError> {
         let or = |given: Option<u64>, full, quick| given.unwrap_or(if self.quick { quick } else { full });
         let (samples, millis) = (or(self.samples, 20_000, 5_000), or(self.duration, 1000, 200));
-        let spec = |mtu, (bench, size)| Spec { bench, mtu, size, samples, millis };
+        let spec = |mtu, (bench, size)| Spec { bench, mtu, size, samples, millis, ..Spec::default() };
         let specs: Vec<Spec> = self
             .mtu
             .iter()
@@ -147,7 +201,7 @@ impl Common {
         if self.peers.is_empty() {
             return Ok(PEERS.to_vec());
         }
-        let unknown = |name: &String| BenchError::UnknownPeer { name: name.clone(), known: peers::names() };
+        let unknown = |name: &String| BenchError::UnknownPeer { name: name.clone(), known: peers::names(None) };
         let mut chosen: Vec<&'static dyn Peer> = Vec::new();
         for name in &self.peers {
             let peer = peers::find(name).ok_or_else(|| unknown(name))?;
@@ -161,19 +215,26 @@ impl Common {
 
 /// Reads a size: 64, 4k, 4KiB, 1MiB. Powers of two, whichever way they are written.
 fn size(text: &str) -> Result<usize, String> {
-    const MOST: usize = 256 << 20;
+    const MOST: u64 = 256 << 20;
+    amount(text)
+        .and_then(|bytes| if bytes <= MOST { Ok(bytes as usize) } else { Err("a message has up to 256 MiB".into()) })
+}
+
+/// Reads a number of bytes, 1 or more, as [`size`] does.
+fn amount(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match &text[digits.len()..].to_ascii_lowercase()[..] {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
-        suffix => return Err(format!("{suffix:?} is no unit; use none, KiB or MiB")),
+        "g" | "gb" | "gib" => 30,
+        suffix => return Err(format!("{suffix:?} is no unit; use none, KiB, MiB or GiB")),
     };
-    let number: usize = digits.parse().map_err(|_| "give a number of bytes, as in 64 or 1MiB".to_owned())?;
+    let number: u64 = digits.parse().map_err(|_| "give a number of bytes, as in 64 or 1MiB".to_owned())?;
     number
         .checked_mul(1 << shift)
-        .filter(|n| (1..=MOST).contains(n))
-        .ok_or_else(|| "a message is between 1 byte and 256 MiB".into())
+        .filter(|n| (1..=1 << 50).contains(n))
+        .ok_or_else(|| "choose between 1 byte and a million GiB".into())
 }
 
 #[cfg(test)]
@@ -197,6 +258,7 @@ mod tests {
         for (text, bytes) in [("64", 64), ("1MiB", 1 << 20), ("4k", 4096), ("2KB", 2048), ("1", 1)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
+        assert_eq!(amount("10GB"), Ok(10 << 30));
         for text in ["", "0", "-1", "x", "1GiB", "64 bytes", "1é", "99999999999999999999", "1000MiB"] {
             assert!(size(text).is_err(), "{text}");
         }
@@ -224,6 +286,10 @@ mod tests {
     fn a_choice_that_makes_no_sense_is_refused() {
         let error = |line| plan(line).err().expect(line).to_string();
         assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
+        let Command::Soak(soak) = Cli::parse_from(["vmmc-bench", "soak", "--peer", "tcp"]).command else {
+            panic!("a soak")
+        };
+        assert!(soak.plan().err().expect("TCP has no soak").to_string().ends_with("there are: vmmc, vmmc-nocrc"));
         for line in [
             "vmmc-bench lat --mtu 1279",
             "vmmc-bench lat --mtu 65536",
@@ -231,6 +297,9 @@ mod tests {
             "vmmc-bench lat --rounds 0",
             "vmmc-bench lat --samples 0",
             "vmmc-bench bw --duration 0",
+            "vmmc-bench soak --bytes 0",
+            "vmmc-bench soak --bytes 1MB --duration 1000",
+            "vmmc-bench soak --fault rain=1%",
             "vmmc-bench",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

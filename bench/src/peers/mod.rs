@@ -39,6 +39,33 @@ pub(crate) trait Peer: Sync {
     /// One side of a stream of messages of `spec.size` bytes for `spec.duration()`; usually the server
     /// counts what arrives (see [`Meter`]). With [`Bench::BwCopy`] the payload is copied at both ends.
     fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+
+    /// One side of an incast of messages of `spec.size` bytes: `spec.count` clients, which begin at the same moment (see
+    /// [`Session::start_together`]) and each send for `spec.duration()`, some messages ahead; one server. A client returns
+    /// what got through, and how long each message took. Everybody sleeps who has nothing to do.
+    fn incast(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// Round trips on a link beside `spec.count` idle ones, in one process.
+    fn links(&self, spec: &Spec) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// One side of a link that is up and idle for `spec.duration()`: returns the processor time that took.
+    fn idle(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// One side of a [soak](crate::soak).
+    fn soak(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// That this peer can't be measured so. [`Peer::measures`] says so beforehand.
+    fn cannot(&self, spec: &Spec) -> Result<Outcome, PeerError> {
+        Err(format!("{} has no {}", self.name(), spec.bench).into())
+    }
 }
 
 /// The peer called `name`.
@@ -51,9 +78,10 @@ pub(crate) fn full_payload(mtu: u32) -> usize {
     floor::full_payload(mtu)
 }
 
-/// All names, for messages.
-pub(crate) fn names() -> String {
-    PEERS.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ")
+/// All names, or those of the peers that can be measured by `bench`: for messages.
+pub(crate) fn names(bench: Option<Bench>) -> String {
+    let able = PEERS.iter().filter(|p| bench.is_none_or(|bench| p.measures(bench)));
+    able.map(|p| p.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// The client's record of a ping-pong.
@@ -171,7 +199,7 @@ mod tests {
     use super::*;
 
     fn spec(samples: u64, millis: u64) -> Spec {
-        Spec { bench: Bench::Bw, mtu: 1500, size: 100, samples, millis }
+        Spec { bench: Bench::Bw, mtu: 1500, size: 100, samples, millis, ..Spec::default() }
     }
 
     #[test]

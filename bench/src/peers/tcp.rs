@@ -19,7 +19,7 @@ impl Peer for Tcp {
 
     /// TCP copies always, so [`Bench::Bw`] says all there is to say.
     fn measures(&self, bench: Bench) -> bool {
-        bench != Bench::BwCopy
+        matches!(bench, Bench::Lat | Bench::Bw | Bench::Rate | Bench::Loss)
     }
 
     fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {

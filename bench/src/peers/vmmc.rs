@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification};
 
 use super::{Meter, Peer, PeerError, RoundTrips};
+use crate::soak;
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 
@@ -59,8 +60,8 @@ impl Peer for Vmmc {
     }
 
     /// A put copies at both ends, so it is held against both floors.
-    fn measures(&self, _: Bench) -> bool {
-        true
+    fn measures(&self, bench: Bench) -> bool {
+        self.checksum || !matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle)
     }
 
     fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
@@ -129,6 +130,14 @@ impl Peer for Vmmc {
                 }
                 Ok(Outcome::Nothing)
             }
+        }
+    }
+
+    fn soak(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let builder = Node::builder().checksum(self.checksum);
+        match side {
+            Side::Server => soak::receive(builder, spec, session),
+            Side::Client => soak::send(builder, spec, session),
         }
     }
 }
