@@ -35,6 +35,25 @@ pub(crate) enum Command {
     Bw(Bw),
     /// Messages per second of a one-way stream.
     Rate(Rate),
+    /// Bandwidth of a one-way stream that loses packets, beside the lossless.
+    ///
+    /// Two hosts are joined by a bridge. On each of its ports an XDP program (generic mode) drops packets at random, so data
+    /// and acknowledgements are lost alike, between the sender's interface and the receiver's. It is there at 0% too. What it
+    /// drops is a packet as it passes there: one of 64 KiB where TCP leaves segmentation to its interface (peer tcp), one of the
+    /// MTU's size for all others (tcp-nooff, vmmc). `kept` is what is left of the same peer's lossless goodput in the
+    /// same round, `vs tcp` compares at the same loss.
+    Loss(Loss),
+    /// Several senders at once into one receiver, on a bridge: goodput, fairness, latency of each.
+    ///
+    /// Each host's process sleeps when it has nothing to do, and the scheduler chooses its core. Every sender keeps 8 messages
+    /// under way; the latency of one is the time from its call until it is known to have arrived: by the acknowledgement of a put,
+    /// or, over TCP, by a byte that the receiver sends back.
+    Incast(Incast),
+    /// What idle links cost: memory, latency of a busy link, and processor time.
+    ///
+    /// Memory and latency are of an engine on a simulated network, in one process; see `--links`. Processor time is of two nodes on a
+    /// veth pair, linked, idle, with engine threads that sleep.
+    Scale(Scale),
     /// Sends gigabytes over a bad network, and checks every byte.
     ///
     /// A bridge joins two hosts. An XDP program on its ports loses and damages packets, in both directions; the nodes' own
@@ -53,13 +72,14 @@ pub(crate) struct Common {
     #[arg(long, default_value = "1500", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: Vec<u32>,
-    /// How often each peer is measured [default: 9, or 3 with --quick].
+    /// How often each peer is measured [default: 9, or 3 with --quick and of scale].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
     /// Fewer and shorter rounds: a first impression in seconds.
     #[arg(long)]
     quick: bool,
-    /// How long each stream runs in each round, milliseconds [default: 1000, or 200 with --quick].
+    /// How long each stream runs in each round, milliseconds [default: 1000, or 200 with --quick; of loss 2000 or 1000]. How
+    /// long idleness lasts [default: 10000, or 1000 with --quick].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     duration: Option<u64>,
     /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick].
@@ -99,6 +119,42 @@ pub(crate) struct Rate {
     /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
     #[arg(long, default_value = "64", value_delimiter = ',', value_parser = size)]
     size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Loss {
+    /// How many packets are lost in each direction, percent; several, separated by commas. 0 is what `kept` compares with.
+    #[arg(long, default_value = "0,1,5", value_name = "PERCENT", value_delimiter = ',', value_parser = percent)]
+    loss: Vec<f64>,
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "1MiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Incast {
+    /// How many senders.
+    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u64).range(1..=63))]
+    senders: u64,
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "64KiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// How many idle links; several, separated by commas. 0 is what `slowdown` compares with.
+    #[arg(long, default_value = "0,256", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(0..=4000))]
+    links: Vec<u64>,
+    /// Payload of a message on the busy link, bytes.
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    size: u64,
     #[command(flatten)]
     common: Common,
 }
@@ -152,23 +208,43 @@ impl Command {
     /// What is to be measured and how to report it; none for the commands that don't measure in rounds.
     pub(crate) fn plan(&self) -> Result<Option<(Plan, &Common)>, BenchError> {
         let with_sizes = |benches: &[Bench], sizes: &[usize]| {
-            benches.iter().flat_map(|&bench| sizes.iter().map(move |&size| (bench, size))).collect::<Vec<_>>()
+            let spec = |bench, &size| Spec { bench, size, ..Spec::default() };
+            benches.iter().flat_map(|&bench| sizes.iter().map(move |size| spec(bench, size))).collect::<Vec<_>>()
         };
-        let plan = match self {
+        let planned = match self {
             Command::Worker(_) | Command::Soak(_) => return Ok(None),
-            Command::Floor(common) => common.floor_plan()?,
-            Command::Lat(lat) => lat.common.plan(|_| with_sizes(&[Bench::Lat], &lat.size))?,
-            Command::Bw(bw) => bw.common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], &bw.size))?,
-            Command::Rate(rate) => rate.common.plan(|_| with_sizes(&[Bench::Rate], &rate.size))?,
+            Command::Floor(common) => (common.floor_plan()?, common),
+            Command::Lat(Lat { size, common }) => (common.plan(|_| with_sizes(&[Bench::Lat], size))?, common),
+            Command::Bw(Bw { size, common }) => {
+                (common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], size))?, common)
+            }
+            Command::Rate(Rate { size, common }) => (common.plan(|_| with_sizes(&[Bench::Rate], size))?, common),
+            Command::Loss(Loss { loss, size, common }) => {
+                let at = |spec: &Spec, percent: &f64| Spec {
+                    faults: Faults { drop: percent / 100.0, ..Faults::default() },
+                    ..spec.clone()
+                };
+                let specs = with_sizes(&[Bench::Loss], size);
+                (common.plan(|_| specs.iter().flat_map(|s| loss.iter().map(|l| at(s, l))).collect())?, common)
+            }
+            Command::Incast(Incast { senders, size, common }) => {
+                let specs: Vec<_> = with_sizes(&[Bench::Incast], size);
+                let specs: Vec<_> = specs.into_iter().map(|spec| Spec { count: *senders, ..spec }).collect();
+                (common.plan(|_| specs.clone())?, common)
+            }
+            Command::Scale(scale) => (scale.plan()?, &scale.common),
         };
-        let (Command::Floor(common)
-        | Command::Lat(Lat { common, .. })
-        | Command::Bw(Bw { common, .. })
-        | Command::Rate(Rate { common, .. })) = self
-        else {
-            return Ok(None);
-        };
-        Ok(Some((plan, common)))
+        Ok(Some(planned))
+    }
+}
+
+impl Scale {
+    fn plan(&self) -> Result<Plan, BenchError> {
+        let links = |&count| Spec { bench: Bench::Links, count, size: self.size as usize, ..Spec::default() };
+        let idle = Spec { bench: Bench::Idle, ..Spec::default() };
+        let plan = self.common.plan(|_| self.links.iter().map(links).chain([idle.clone()]).collect())?;
+        // Long ones.
+        Ok(Plan { rounds: self.common.rounds.unwrap_or(3), ..plan })
     }
 }
 
@@ -176,25 +252,37 @@ impl Common {
     fn floor_plan(&self) -> Result<Plan, BenchError> {
         let mut plan = self.plan(|mtu| {
             let whole = peers::full_payload(mtu);
-            vec![(Bench::Lat, 64), (Bench::Rate, 64), (Bench::Bw, whole), (Bench::BwCopy, whole)]
+            [(Bench::Lat, 64), (Bench::Rate, 64), (Bench::Bw, whole), (Bench::BwCopy, whole)]
+                .map(|(bench, size)| Spec { bench, size, ..Spec::default() })
+                .to_vec()
         })?;
         plan.peers = peers::find("floor").into_iter().collect();
         Ok(plan)
     }
 
     /// A plan that measures what `what` says for each MTU.
-    fn plan(&self, what: impl Fn(u32) -> Vec<(Bench, usize)>) -> Result<Plan, BenchError> {
+    fn plan(&self, what: impl Fn(u32) -> Vec<Spec>) -> Result<Plan, BenchError> {
         let or = |given: Option<u64>, full, quick| given.unwrap_or(if self.quick { quick } else { full });
-        let (samples, millis) = (or(self.samples, 20_000, 5_000), or(self.duration, 1000, 200));
-        let spec = |mtu, (bench, size)| Spec { bench, mtu, size, samples, millis, ..Spec::default() };
-        let specs: Vec<Spec> = self
-            .mtu
-            .iter()
-            .flat_map(|&mtu| what(mtu).into_iter().map(move |w| (mtu, w)))
-            .map(|(mtu, w)| spec(mtu, w))
-            .collect();
-        let plan = Plan { peers: self.chosen()?, specs, rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 9 }) };
-        Ok(plan)
+        let complete = |mtu, spec: Spec| {
+            let (full, quick) = match spec.bench {
+                // What is to be seen in idleness happens seldom.
+                Bench::Idle => (10_000, 1000),
+                // TCP waits for at least 200 ms when it has lost enough.
+                Bench::Loss => (2000, 1000),
+                _ => (1000, 200),
+            };
+            Spec { mtu, samples: or(self.samples, 20_000, 5_000), millis: or(self.duration, full, quick), ..spec }
+        };
+        let specs: Vec<Spec> =
+            self.mtu.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec))).collect();
+        let peers = self.chosen()?;
+        if let Some(bench) = specs.first().map(|spec| spec.bench)
+            && !peers.iter().any(|peer| specs.iter().any(|spec| peer.measures(spec.bench)))
+        {
+            let name = self.peers.join(", ");
+            return Err(BenchError::UnknownPeer { name, known: peers::names(Some(bench)) });
+        }
+        Ok(Plan { peers, specs, rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 9 }) })
     }
 
     fn chosen(&self) -> Result<Vec<&'static dyn Peer>, BenchError> {
@@ -218,6 +306,12 @@ fn size(text: &str) -> Result<usize, String> {
     const MOST: u64 = 256 << 20;
     amount(text)
         .and_then(|bytes| if bytes <= MOST { Ok(bytes as usize) } else { Err("a message has up to 256 MiB".into()) })
+}
+
+/// Reads a percentage, with or without its sign.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|n| (0.0..=100.0).contains(n)).ok_or_else(|| "give a percentage from 0 to 100, as in 0.5".into())
 }
 
 /// Reads a number of bytes, 1 or more, as [`size`] does.
@@ -275,6 +369,17 @@ mod tests {
     }
 
     #[test]
+    fn losses_senders_and_links_are_measured_one_after_another() {
+        let loss = plan("vmmc-bench loss --loss 0,0.5% --size 1k,2k").unwrap();
+        let seen: Vec<_> = loss.specs.iter().map(|s| (s.size, s.faults.drop)).collect();
+        assert_eq!(seen, [(1024, 0.0), (1024, 0.005), (2048, 0.0), (2048, 0.005)]);
+        assert_eq!(plan("vmmc-bench incast --senders 7").unwrap().specs[0].count, 7);
+        let scale = plan("vmmc-bench scale --links 0,9").unwrap();
+        let seen: Vec<_> = scale.specs.iter().map(|s| (s.bench.name(), s.count, s.millis)).collect();
+        assert_eq!(seen, [("links", 0, 1000), ("links", 9, 1000), ("idle", 0, 10_000)]);
+    }
+
+    #[test]
     fn peers_can_be_chosen() {
         let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
         assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
@@ -286,6 +391,7 @@ mod tests {
     fn a_choice_that_makes_no_sense_is_refused() {
         let error = |line| plan(line).err().expect(line).to_string();
         assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
+        assert!(error("vmmc-bench loss --peers floor").ends_with("there are: vmmc, tcp, tcp-nooff"));
         let Command::Soak(soak) = Cli::parse_from(["vmmc-bench", "soak", "--peer", "tcp"]).command else {
             panic!("a soak")
         };
@@ -297,6 +403,10 @@ mod tests {
             "vmmc-bench lat --rounds 0",
             "vmmc-bench lat --samples 0",
             "vmmc-bench bw --duration 0",
+            "vmmc-bench loss --loss 101",
+            "vmmc-bench loss --loss NaN",
+            "vmmc-bench incast --senders 0",
+            "vmmc-bench scale --links -1",
             "vmmc-bench soak --bytes 0",
             "vmmc-bench soak --bytes 1MB --duration 1000",
             "vmmc-bench soak --fault rain=1%",

@@ -24,7 +24,7 @@ pub(crate) enum BenchError {
     )]
     Cores { found: usize },
 
-    #[error("there is no peer {name:?}; there are: {known}")]
+    #[error("there is no peer {name:?} that can be measured so; there are: {known}")]
     UnknownPeer { name: String, known: String },
 
     #[error("starting a worker process: {0}")]

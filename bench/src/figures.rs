@@ -1,6 +1,7 @@
 //! From what the sides of a measurement have found to the figures of the report.
 
 use hdrhistogram::Histogram;
+use xdp_prog::damage::DamageCounters;
 
 use crate::spec::{Bench, Counts, Outcome, Spec, histogram};
 
@@ -67,6 +68,15 @@ fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     }
 }
 
+/// How many packets the network has lost, of those it was given to lose.
+pub(crate) fn lost(spec: &Spec, wire: &[DamageCounters]) -> Vec<Figure> {
+    let (seen, dropped) = wire.iter().fold((0, 0), |(seen, dropped), w| (seen + w.seen, dropped + w.dropped));
+    if seen == 0 {
+        return Vec::new();
+    }
+    vec![figure("lost", loss(spec), "%", 100.0 * dropped as f64 / seen as f64)]
+}
+
 /// How a line about this spec's loss is called.
 pub(crate) fn loss(spec: &Spec) -> String {
     // To a tenth of a thousandth: what was given as text comes out as that text.
@@ -130,6 +140,14 @@ mod tests {
         let figures = figures(&spec(Bench::Lat), &latency);
         assert_eq!(figures.iter().map(|f| f.metric).collect::<Vec<_>>(), ["p50", "p99", "p999"]);
         assert!(figures.iter().all(|f| f.unit == "us" && (f.value - 1.0).abs() < 0.01), "{figures:?}");
+    }
+
+    #[test]
+    fn what_was_lost_is_told_of_both_directions_together() {
+        let wire = |seen, dropped| DamageCounters { seen, dropped, damaged: 0 };
+        let spec = Spec { faults: "drop=2%".parse().unwrap(), ..spec(Bench::Loss) };
+        assert_eq!(lost(&spec, &[wire(300, 7), wire(100, 1)]), [figure("lost", "2%", "%", 2.0)]);
+        assert!(lost(&spec, &[]).is_empty());
     }
 
     #[test]

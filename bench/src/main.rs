@@ -19,6 +19,7 @@ mod error;
 mod figures;
 mod harness;
 mod hgrm;
+mod links;
 mod peers;
 mod protocol;
 mod report;

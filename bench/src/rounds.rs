@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::BenchError;
 use crate::figures;
-use crate::harness::Harness;
+use crate::harness::{Harness, Measured};
 use crate::hgrm::Histograms;
 use crate::peers::Peer;
 use crate::report::Report;
@@ -57,8 +57,9 @@ impl Plan {
                         for line in harness.warnings() {
                             progress.suspend(|| eprintln!("{line}"));
                         }
-                        let outcomes = measured?.outcomes;
+                        let Measured { outcomes, wire } = measured?;
                         report.add(peer.name(), spec, &outcomes);
+                        report.add_figures(peer.name(), spec, figures::lost(spec, &wire));
                         for outcome in &outcomes {
                             if let Outcome::Latency(counts) = outcome {
                                 histograms.add(peer.name(), spec, counts);
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn each_round_begins_with_another_peer() {
-        let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 64, samples: 1, millis: 1, ..Spec::default() };
+        let spec = Spec { bench: Bench::Bw, mtu: 1500, size: 64, samples: 1, millis: 1, ..Spec::default() };
         let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &spec, round)[0].name()).collect();
         let mut distinct = firsts.clone();
         distinct.sort_unstable();

@@ -65,6 +65,58 @@ fn bandwidth_of_messages_larger_than_a_packet() {
     assert!(!has(&rows, "bw-copy", "tcp", "bandwidth", "Gbit/s"));
 }
 
+fn value(rows: &[Value], peer: &str, metric: &str) -> f64 {
+    let row = rows.iter().find(|r| r["peer"] == peer && r["metric"] == metric);
+    row.and_then(|r| r["value"].as_f64()).unwrap_or_else(|| panic!("{peer} has no {metric}: {rows:?}"))
+}
+
+#[test]
+fn goodput_of_streams_that_lose_packets() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("loss.json");
+    let (rows, _) = succeed("loss --loss 0,2 --size 64KiB --rounds 1 --duration 1000", &json);
+    for peer in ["vmmc", "tcp", "tcp-nooff"] {
+        for (metric, unit) in [("goodput 0%", "Gbit/s"), ("goodput 2%", "Gbit/s"), ("kept 2%", "ratio")] {
+            assert!(has(&rows, "loss", peer, metric, unit), "{peer} {metric}");
+        }
+        assert_eq!(value(&rows, peer, "lost 0%"), 0.0);
+        // Of TCP's large packets there may be so few that none was lost.
+        assert!(peer == "tcp" || value(&rows, peer, "lost 2%") > 0.0, "{peer} lost nothing");
+    }
+    assert!(!rows.iter().any(|r| r["metric"] == "kept 0%"));
+}
+
+#[test]
+fn several_senders_into_one_receiver() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("incast.json");
+    let (rows, _) = succeed("incast --senders 3 --size 4KiB --rounds 1 --duration 300", &json);
+    for peer in ["vmmc", "tcp"] {
+        for of in ["sender 1", "sender 2", "sender 3", "all"] {
+            assert!(value(&rows, peer, &format!("goodput {of}")) > 0.0, "{peer} {of}");
+            assert!(has(&rows, "incast", peer, &format!("p99 {of}"), "us"), "{peer} {of}");
+        }
+        let jain = value(&rows, peer, "jain all");
+        assert!((1.0 / 3.0 - 1e-9..=1.0 + 1e-9).contains(&jain), "{jain}");
+    }
+}
+
+#[test]
+fn what_idle_links_and_idle_nodes_cost() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("scale.json");
+    let (rows, _) = succeed("scale --links 0,20 --samples 500 --rounds 1 --duration 300", &json);
+    for (metric, unit) in [("p50 0 links", "us"), ("p99 20 links", "us"), ("slowdown 20 links", "ratio")] {
+        assert!(has(&rows, "links", "vmmc", metric, unit), "{metric}");
+    }
+    // A link has its counters at the least.
+    assert!(value(&rows, "vmmc", "heap 20 links") > 200.0);
+    assert!(has(&rows, "idle", "vmmc", "cpu host 1", "%") && has(&rows, "idle", "vmmc", "cpu host 2", "%"));
+}
+
 #[test]
 fn a_file_that_cannot_be_written_is_found_out_at_once() {
     let output = bench("lat --json /nonexistent/x.json").output().unwrap();
