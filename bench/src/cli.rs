@@ -152,6 +152,9 @@ pub(crate) struct Scale {
     /// How many idle links; several, separated by commas. 0 is what `slowdown` compares with.
     #[arg(long, default_value = "0,256", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(0..=4000))]
     links: Vec<u64>,
+    /// How long the busy link rests before each round trip, microseconds: then more has become due meanwhile.
+    #[arg(long, default_value = "0", value_name = "US", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pause: u64,
     /// Payload of a message on the busy link, bytes.
     #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..=65536))]
     size: u64,
@@ -240,7 +243,8 @@ impl Command {
 
 impl Scale {
     fn plan(&self) -> Result<Plan, BenchError> {
-        let links = |&count| Spec { bench: Bench::Links, count, size: self.size as usize, ..Spec::default() };
+        let (size, pause) = (self.size as usize, self.pause);
+        let links = |&count| Spec { bench: Bench::Links, count, size, pause, ..Spec::default() };
         let idle = Spec { bench: Bench::Idle, ..Spec::default() };
         let plan = self.common.plan(|_| self.links.iter().map(links).chain([idle.clone()]).collect())?;
         // Long ones.

@@ -209,7 +209,8 @@ impl Run<'_> {
         // A round trip that takes a millisecond has something wrong with it; half a minute more than the stream's time
         // leaves room for what is sent last to arrive. Who soaks tells more often how far he has got.
         let measuring = if self.spec.bench == Bench::Soak { Duration::ZERO } else { self.spec.duration() };
-        let patience = GRACE + measuring + Duration::from_millis(self.spec.samples);
+        let each = Duration::from_millis(1) + Duration::from_micros(self.spec.pause);
+        let patience = GRACE + measuring + each.saturating_mul(self.spec.samples.try_into().unwrap_or(u32::MAX));
         let start = Instant::now();
         loop {
             let answer = harness.workers[place].poll(self.job, LOOK)?;

@@ -1,17 +1,17 @@
 //! `vmmc-bench`: measures VMMC against AF_XDP alone and kernel TCP.
 //!
 //! ```text
-//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), hgrm
-//!                              │
-//!                           harness: lab, timeouts
+//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), hgrm        soak ─► its own account
+//!                              │                                            │
+//!                           harness: lab, faults on its wires, child: timeouts
 //!                           │     ▲
 //!       JSON lines: Order   ▼     │   Answer
-//!   worker on host 1 (client)   worker on host 2 (server)     one core each
-//!              peers: floor, tcp, ...
+//!   workers on hosts 1, 2 ... (clients)   worker on the last host (server)
+//!              peers: floor, vmmc, tcp, ...; links; soak
 //! ```
 //!
-//! A peer is anything that can play both sides of a ping-pong and of a stream; see [`peers`]. The workers
-//! are this program, started again on each host.
+//! A peer is anything that can play both sides of a ping-pong and of a stream, and of what else there is to measure if it
+//! can; see [`peers`]. The workers are this program, started again on each host.
 
 mod child;
 mod cli;

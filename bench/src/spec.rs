@@ -106,6 +106,8 @@ pub(crate) struct Spec {
     pub(crate) millis: u64,
     /// How many: senders of an incast, idle links, receivers of a soak that are killed.
     pub(crate) count: u64,
+    /// Idle links: how long the busy one rests before each round trip, microseconds.
+    pub(crate) pause: u64,
     /// A soak: how many bytes are to be verified.
     pub(crate) bytes: u64,
     /// What the network does to packets, in both directions.
