@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use vmmc::port::fault::Faults;
 
 use crate::error::BenchError;
 use crate::peers::{self, PEERS, Peer};
 use crate::rounds::Plan;
+use crate::soak;
 use crate::spec::{Bench, Spec};
 use crate::worker::WorkerArgs;
 
@@ -33,6 +35,32 @@ pub(crate) enum Command {
     Bw(Bw),
     /// Messages per second of a one-way stream.
     Rate(Rate),
+    /// Bandwidth of a one-way stream that loses packets, beside the lossless.
+    ///
+    /// Two hosts are joined by a bridge. On each of its ports an XDP program (generic mode) drops packets at random, so data
+    /// and acknowledgements are lost alike, between the sender's interface and the receiver's. It is there at 0% too. What it
+    /// drops is a packet as it passes there: one of 64 KiB where TCP leaves segmentation to its interface (peer tcp), one of the
+    /// MTU's size for all others (tcp-nooff, vmmc). `kept` is what is left of the same peer's lossless goodput in the
+    /// same round, `vs tcp` compares at the same loss.
+    Loss(Loss),
+    /// Several senders at once into one receiver, on a bridge: goodput, fairness, latency of each.
+    ///
+    /// Each host's process sleeps when it has nothing to do, and the scheduler chooses its core. Every sender keeps 8 messages
+    /// under way; the latency of one is the time from its call until it is known to have arrived: by the acknowledgement of a put,
+    /// or, over TCP, by a byte that the receiver sends back.
+    Incast(Incast),
+    /// What idle links cost: memory, latency of a busy link, and processor time.
+    ///
+    /// Memory and latency are of an engine on a simulated network, in one process; see `--links`. Processor time is of two nodes on a
+    /// veth pair, linked, idle, with engine threads that sleep.
+    Scale(Scale),
+    /// Sends gigabytes over a bad network, and checks every byte.
+    ///
+    /// A bridge joins two hosts. An XDP program on its ports loses and damages packets, in both directions; the nodes' own
+    /// ports reorder and repeat some. Puts with notification, of 1 byte to 1 MiB, each with other content, arrive in a buffer
+    /// whose owner knows what must come, and where. A byte or a notification that is lost, repeated, misplaced or damaged
+    /// ends the run with exit status 1.
+    Soak(Soak),
     #[command(hide = true)]
     Worker(WorkerArgs),
 }
@@ -44,13 +72,14 @@ pub(crate) struct Common {
     #[arg(long, default_value = "1500", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: Vec<u32>,
-    /// How often each peer is measured [default: 9, or 3 with --quick].
+    /// How often each peer is measured [default: 9, or 3 with --quick and of scale].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
     /// Fewer and shorter rounds: a first impression in seconds.
     #[arg(long)]
     quick: bool,
-    /// How long each stream runs in each round, milliseconds [default: 1000, or 200 with --quick].
+    /// How long each stream runs in each round, milliseconds [default: 1000, or 200 with --quick; of loss 2000 or 1000]. How
+    /// long idleness lasts [default: 10000, or 1000 with --quick].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     duration: Option<u64>,
     /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick].
@@ -94,27 +123,132 @@ pub(crate) struct Rate {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Loss {
+    /// How many packets are lost in each direction, percent; several, separated by commas. 0 is what `kept` compares with.
+    #[arg(long, default_value = "0,1,5", value_name = "PERCENT", value_delimiter = ',', value_parser = percent)]
+    loss: Vec<f64>,
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "1MiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Incast {
+    /// How many senders.
+    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u64).range(1..=63))]
+    senders: u64,
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "64KiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// How many idle links; several, separated by commas. 0 is what `slowdown` compares with.
+    #[arg(long, default_value = "0,256", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(0..=4000))]
+    links: Vec<u64>,
+    /// How long the busy link rests before each round trip, microseconds: then more has become due meanwhile.
+    #[arg(long, default_value = "0", value_name = "US", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pause: u64,
+    /// Payload of a message on the busy link, bytes.
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    size: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// MTU of the interfaces, 1280 to 65535 bytes.
+    #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1280..=65535))]
+    mtu: u32,
+    /// How much is sent: bytes, or with a suffix as in 64MiB or 10GB (all of them powers of two).
+    #[arg(long, default_value = "10GB", value_parser = amount)]
+    bytes: u64,
+    /// Sends for this long instead, milliseconds.
+    #[arg(long, value_name = "MS", conflicts_with = "bytes", value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    duration: Option<u64>,
+    /// What happens to packets, in each direction; as for `vmmc serve --fault`. The seed also chooses what is sent.
+    #[arg(long, value_name = "FAULTS", default_value = "drop=1%,reorder=1%,delay=100us,corrupt=0.1%,dup=0.1%")]
+    fault: Faults,
+    /// How often the receiver is killed, and started again.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=1000))]
+    restarts: u64,
+    /// Who is tried: vmmc, or vmmc-nocrc, without checksums. That fails: what is damaged arrives.
+    #[arg(long, default_value = "vmmc")]
+    peer: String,
+    /// Also write the results to this file, as one flat JSON array.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Soak {
+    /// Who is to do what.
+    pub(crate) fn plan(&self) -> Result<(&'static dyn Peer, Spec), BenchError> {
+        let peer = peers::find(&self.peer).filter(|peer| peer.measures(Bench::Soak));
+        let unknown = || BenchError::UnknownPeer { name: self.peer.clone(), known: peers::names(Some(Bench::Soak)) };
+        let spec = Spec {
+            bench: Bench::Soak,
+            mtu: self.mtu,
+            size: soak::LARGEST,
+            bytes: if self.duration.is_some() { u64::MAX } else { self.bytes },
+            // A day.
+            millis: self.duration.unwrap_or(86_400_000),
+            count: self.restarts,
+            faults: self.fault,
+            ..Spec::default()
+        };
+        Ok((peer.ok_or_else(unknown)?, spec))
+    }
+}
+
 impl Command {
-    /// What is to be measured and how to report it; none for the hidden subcommand.
+    /// What is to be measured and how to report it; none for the commands that don't measure in rounds.
     pub(crate) fn plan(&self) -> Result<Option<(Plan, &Common)>, BenchError> {
         let with_sizes = |benches: &[Bench], sizes: &[usize]| {
-            benches.iter().flat_map(|&bench| sizes.iter().map(move |&size| (bench, size))).collect::<Vec<_>>()
+            let spec = |bench, &size| Spec { bench, size, ..Spec::default() };
+            benches.iter().flat_map(|&bench| sizes.iter().map(move |size| spec(bench, size))).collect::<Vec<_>>()
         };
-        let plan = match self {
-            Command::Worker(_) => return Ok(None),
-            Command::Floor(common) => common.floor_plan()?,
-            Command::Lat(lat) => lat.common.plan(|_| with_sizes(&[Bench::Lat], &lat.size))?,
-            Command::Bw(bw) => bw.common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], &bw.size))?,
-            Command::Rate(rate) => rate.common.plan(|_| with_sizes(&[Bench::Rate], &rate.size))?,
+        let planned = match self {
+            Command::Worker(_) | Command::Soak(_) => return Ok(None),
+            Command::Floor(common) => (common.floor_plan()?, common),
+            Command::Lat(Lat { size, common }) => (common.plan(|_| with_sizes(&[Bench::Lat], size))?, common),
+            Command::Bw(Bw { size, common }) => {
+                (common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], size))?, common)
+            }
+            Command::Rate(Rate { size, common }) => (common.plan(|_| with_sizes(&[Bench::Rate], size))?, common),
+            Command::Loss(Loss { loss, size, common }) => {
+                let at = |spec: &Spec, percent: &f64| Spec {
+                    faults: Faults { drop: percent / 100.0, ..Faults::default() },
+                    ..spec.clone()
+                };
+                let specs = with_sizes(&[Bench::Loss], size);
+                (common.plan(|_| specs.iter().flat_map(|s| loss.iter().map(|l| at(s, l))).collect())?, common)
+            }
+            Command::Incast(Incast { senders, size, common }) => {
+                let specs: Vec<_> = with_sizes(&[Bench::Incast], size);
+                let specs: Vec<_> = specs.into_iter().map(|spec| Spec { count: *senders, ..spec }).collect();
+                (common.plan(|_| specs.clone())?, common)
+            }
+            Command::Scale(scale) => (scale.plan()?, &scale.common),
         };
-        let (Command::Floor(common)
-        | Command::Lat(Lat { common, .. })
-        | Command::Bw(Bw { common, .. })
-        | Command::Rate(Rate { common, .. })) = self
-        else {
-            return Ok(None);
-        };
-        Ok(Some((plan, common)))
+        Ok(Some(planned))
+    }
+}
+
+impl Scale {
+    fn plan(&self) -> Result<Plan, BenchError> {
+        let (size, pause) = (self.size as usize, self.pause);
+        let links = |&count| Spec { bench: Bench::Links, count, size, pause, ..Spec::default() };
+        let idle = Spec { bench: Bench::Idle, ..Spec::default() };
+        let plan = self.common.plan(|_| self.links.iter().map(links).chain([idle.clone()]).collect())?;
+        // Long ones.
+        Ok(Plan { rounds: self.common.rounds.unwrap_or(3), ..plan })
     }
 }
 
@@ -122,32 +256,44 @@ impl Common {
     fn floor_plan(&self) -> Result<Plan, BenchError> {
         let mut plan = self.plan(|mtu| {
             let whole = peers::full_payload(mtu);
-            vec![(Bench::Lat, 64), (Bench::Rate, 64), (Bench::Bw, whole), (Bench::BwCopy, whole)]
+            [(Bench::Lat, 64), (Bench::Rate, 64), (Bench::Bw, whole), (Bench::BwCopy, whole)]
+                .map(|(bench, size)| Spec { bench, size, ..Spec::default() })
+                .to_vec()
         })?;
         plan.peers = peers::find("floor").into_iter().collect();
         Ok(plan)
     }
 
     /// A plan that measures what `what` says for each MTU.
-    fn plan(&self, what: impl Fn(u32) -> Vec<(Bench, usize)>) -> Result<Plan, BenchError> {
+    fn plan(&self, what: impl Fn(u32) -> Vec<Spec>) -> Result<Plan, BenchError> {
         let or = |given: Option<u64>, full, quick| given.unwrap_or(if self.quick { quick } else { full });
-        let (samples, millis) = (or(self.samples, 20_000, 5_000), or(self.duration, 1000, 200));
-        let spec = |mtu, (bench, size)| Spec { bench, mtu, size, samples, millis };
-        let specs: Vec<Spec> = self
-            .mtu
-            .iter()
-            .flat_map(|&mtu| what(mtu).into_iter().map(move |w| (mtu, w)))
-            .map(|(mtu, w)| spec(mtu, w))
-            .collect();
-        let plan = Plan { peers: self.chosen()?, specs, rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 9 }) };
-        Ok(plan)
+        let complete = |mtu, spec: Spec| {
+            let (full, quick) = match spec.bench {
+                // What is to be seen in idleness happens seldom.
+                Bench::Idle => (10_000, 1000),
+                // TCP waits for at least 200 ms when it has lost enough.
+                Bench::Loss => (2000, 1000),
+                _ => (1000, 200),
+            };
+            Spec { mtu, samples: or(self.samples, 20_000, 5_000), millis: or(self.duration, full, quick), ..spec }
+        };
+        let specs: Vec<Spec> =
+            self.mtu.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec))).collect();
+        let peers = self.chosen()?;
+        if let Some(bench) = specs.first().map(|spec| spec.bench)
+            && !peers.iter().any(|peer| specs.iter().any(|spec| peer.measures(spec.bench)))
+        {
+            let name = self.peers.join(", ");
+            return Err(BenchError::UnknownPeer { name, known: peers::names(Some(bench)) });
+        }
+        Ok(Plan { peers, specs, rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 9 }) })
     }
 
     fn chosen(&self) -> Result<Vec<&'static dyn Peer>, BenchError> {
         if self.peers.is_empty() {
             return Ok(PEERS.to_vec());
         }
-        let unknown = |name: &String| BenchError::UnknownPeer { name: name.clone(), known: peers::names() };
+        let unknown = |name: &String| BenchError::UnknownPeer { name: name.clone(), known: peers::names(None) };
         let mut chosen: Vec<&'static dyn Peer> = Vec::new();
         for name in &self.peers {
             let peer = peers::find(name).ok_or_else(|| unknown(name))?;
@@ -161,19 +307,32 @@ impl Common {
 
 /// Reads a size: 64, 4k, 4KiB, 1MiB. Powers of two, whichever way they are written.
 fn size(text: &str) -> Result<usize, String> {
-    const MOST: usize = 256 << 20;
+    const MOST: u64 = 256 << 20;
+    amount(text)
+        .and_then(|bytes| if bytes <= MOST { Ok(bytes as usize) } else { Err("a message has up to 256 MiB".into()) })
+}
+
+/// Reads a percentage, with or without its sign.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|n| (0.0..=100.0).contains(n)).ok_or_else(|| "give a percentage from 0 to 100, as in 0.5".into())
+}
+
+/// Reads a number of bytes, 1 or more, as [`size`] does.
+fn amount(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match &text[digits.len()..].to_ascii_lowercase()[..] {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
-        suffix => return Err(format!("{suffix:?} is no unit; use none, KiB or MiB")),
+        "g" | "gb" | "gib" => 30,
+        suffix => return Err(format!("{suffix:?} is no unit; use none, KiB, MiB or GiB")),
     };
-    let number: usize = digits.parse().map_err(|_| "give a number of bytes, as in 64 or 1MiB".to_owned())?;
+    let number: u64 = digits.parse().map_err(|_| "give a number of bytes, as in 64 or 1MiB".to_owned())?;
     number
         .checked_mul(1 << shift)
-        .filter(|n| (1..=MOST).contains(n))
-        .ok_or_else(|| "a message is between 1 byte and 256 MiB".into())
+        .filter(|n| (1..=1 << 50).contains(n))
+        .ok_or_else(|| "choose between 1 byte and a million GiB".into())
 }
 
 #[cfg(test)]
@@ -197,6 +356,7 @@ mod tests {
         for (text, bytes) in [("64", 64), ("1MiB", 1 << 20), ("4k", 4096), ("2KB", 2048), ("1", 1)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
+        assert_eq!(amount("10GB"), Ok(10 << 30));
         for text in ["", "0", "-1", "x", "1GiB", "64 bytes", "1é", "99999999999999999999", "1000MiB"] {
             assert!(size(text).is_err(), "{text}");
         }
@@ -213,6 +373,17 @@ mod tests {
     }
 
     #[test]
+    fn losses_senders_and_links_are_measured_one_after_another() {
+        let loss = plan("vmmc-bench loss --loss 0,0.5% --size 1k,2k").unwrap();
+        let seen: Vec<_> = loss.specs.iter().map(|s| (s.size, s.faults.drop)).collect();
+        assert_eq!(seen, [(1024, 0.0), (1024, 0.005), (2048, 0.0), (2048, 0.005)]);
+        assert_eq!(plan("vmmc-bench incast --senders 7").unwrap().specs[0].count, 7);
+        let scale = plan("vmmc-bench scale --links 0,9").unwrap();
+        let seen: Vec<_> = scale.specs.iter().map(|s| (s.bench.name(), s.count, s.millis)).collect();
+        assert_eq!(seen, [("links", 0, 1000), ("links", 9, 1000), ("idle", 0, 10_000)]);
+    }
+
+    #[test]
     fn peers_can_be_chosen() {
         let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
         assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
@@ -224,6 +395,11 @@ mod tests {
     fn a_choice_that_makes_no_sense_is_refused() {
         let error = |line| plan(line).err().expect(line).to_string();
         assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
+        assert!(error("vmmc-bench loss --peers floor").ends_with("there are: vmmc, tcp, tcp-nooff"));
+        let Command::Soak(soak) = Cli::parse_from(["vmmc-bench", "soak", "--peer", "tcp"]).command else {
+            panic!("a soak")
+        };
+        assert!(soak.plan().err().expect("TCP has no soak").to_string().ends_with("there are: vmmc, vmmc-nocrc"));
         for line in [
             "vmmc-bench lat --mtu 1279",
             "vmmc-bench lat --mtu 65536",
@@ -231,6 +407,13 @@ mod tests {
             "vmmc-bench lat --rounds 0",
             "vmmc-bench lat --samples 0",
             "vmmc-bench bw --duration 0",
+            "vmmc-bench loss --loss 101",
+            "vmmc-bench loss --loss NaN",
+            "vmmc-bench incast --senders 0",
+            "vmmc-bench scale --links -1",
+            "vmmc-bench soak --bytes 0",
+            "vmmc-bench soak --bytes 1MB --duration 1000",
+            "vmmc-bench soak --fault rain=1%",
             "vmmc-bench",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -24,7 +24,7 @@ pub(crate) enum BenchError {
     )]
     Cores { found: usize },
 
-    #[error("there is no peer {name:?}; there are: {known}")]
+    #[error("there is no peer {name:?} that can be measured so; there are: {known}")]
     UnknownPeer { name: String, known: String },
 
     #[error("starting a worker process: {0}")]
@@ -41,6 +41,17 @@ pub(crate) enum BenchError {
 
     #[error("the worker on host {host} has not answered for {} s and was ended{stderr}", .waited.as_secs())]
     Hung { host: usize, waited: Duration, stderr: String },
+
+    #[error("losing packets on purpose: {0}")]
+    Damage(#[from] xdp_prog::damage::DamageError),
+
+    #[error(
+        "the sender lost its receiver {lost} times, and the receiver was killed {killed} times: these must be equal"
+    )]
+    Restarts { killed: u64, lost: u64 },
+
+    #[error("a worker ended the soak without an account of it")]
+    NoAccount,
 
     #[error("writing {}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },

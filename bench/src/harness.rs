@@ -1,305 +1,252 @@
-//! The parent's side of a measurement: a lab of two hosts, a worker process on each, and the order in
-//! which they are told what to do. Whatever happens to a worker, the parent gets an answer or an error.
+//! The parent's side of a measurement: a lab, a worker process on each of its hosts, and the order in which they
+//! are told what to do. The last host is the server, the others are clients.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use vmmc_lab::{ChildGuard, Host, LabConfig, TempLab};
+use vmmc_lab::{LabConfig, TempLab};
+use xdp_prog::damage::{Damage, DamageCounters, Shares};
 
+use crate::child::{LOOK, Worker};
 use crate::error::BenchError;
-use crate::protocol::{Answer, Job, Order, decode, encode};
-use crate::spec::{Endpoint, Outcome, Side, Spec};
+use crate::protocol::{Answer, Job, Order};
+use crate::spec::{Bench, Endpoint, Outcome, Side, Spec, Topology};
 
 /// What a worker may take beyond the time it measures: opening sockets, a cold cache, a busy machine.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How often a wait looks at [`INTERRUPTED`]. Seldom, because that takes time from a core that measures.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// Set by Ctrl-C and its like. The run then ends as by an error: workers first, then the lab.
-pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Two hosts and the workers on them.
+/// The hosts and the workers on them.
 pub(crate) struct Harness {
     // Before the lab: a namespace is removed only when nobody is in it.
-    workers: [Worker; 2],
-    _lab: TempLab,
+    workers: Vec<Worker>,
+    lab: Option<TempLab>,
+    pins: bool,
     jobs: u64,
 }
 
+/// What one measurement has found.
+pub(crate) struct Measured {
+    /// Of all sides, in the order of their hosts.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// What the network has done to what each of the hosts sent. Empty where it was left alone.
+    pub(crate) wire: Vec<DamageCounters>,
+}
+
+/// What to do after a client has told how far it has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Wait for more.
+    GoOn,
+    /// Kill the server, and start it anew.
+    RestartServer,
+}
+
 impl Harness {
-    /// Makes a lab whose interfaces have this MTU, and starts a worker on each of its hosts.
-    pub(crate) fn up(mtu: u32) -> Result<Self, BenchError> {
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let &[first, second, ..] = &cores[..] else {
-            return Err(BenchError::Cores { found: cores.len() });
+    /// Makes the lab that `spec` needs, and starts a worker on each of its hosts.
+    pub(crate) fn up(spec: &Spec) -> Result<Self, BenchError> {
+        let topology = spec.topology();
+        let hosts = match topology {
+            Topology::Alone => 1,
+            Topology::Pair => 2,
+            Topology::Bridge(hosts) => hosts,
         };
-        let lab = TempLab::new(&LabConfig { mtu, ..LabConfig::default() })?;
-        let workers = [Worker::start(lab.host(1), first.id)?, Worker::start(lab.host(2), second.id)?];
-        Ok(Self { workers, _lab: lab, jobs: 0 })
+        let config = |hosts| LabConfig { hosts, mtu: spec.mtu, ..LabConfig::default() };
+        let lab = match topology {
+            Topology::Alone => None,
+            Topology::Pair => Some(TempLab::new(&config(2))?),
+            // A lab of two has no bridge: then the third host only makes it have one.
+            Topology::Bridge(hosts) => Some(TempLab::new(&config(hosts.max(3)))?),
+        };
+        let mut harness = Self { workers: Vec::new(), lab, pins: spec.bench.pins(), jobs: 0 };
+        for place in 0..hosts {
+            let worker = harness.start(place)?;
+            harness.workers.push(worker);
+        }
+        Ok(harness)
     }
 
-    /// Has `peer` measured: host 2 is the server, host 1 the client.
-    pub(crate) fn measure(&mut self, peer: &str, spec: &Spec) -> Result<Outcome, BenchError> {
-        self.jobs += 1;
-        let ends = self.workers.each_ref().map(|w| w.endpoint.clone());
-        let job = |side, local: &Endpoint, remote: &Endpoint, hello| {
-            Order::Run(Box::new(Job {
-                job: self.jobs,
-                peer: peer.into(),
-                side,
-                spec: spec.clone(),
-                local: local.clone(),
-                remote: remote.clone(),
-                hello,
-            }))
+    /// Starts the worker of this place.
+    fn start(&self, place: usize) -> Result<Worker, BenchError> {
+        let core = if self.pins {
+            let cores = core_affinity::get_core_ids().unwrap_or_default();
+            Some(cores.get(place).ok_or(BenchError::Cores { found: cores.len() })?.id)
+        } else {
+            None
         };
-        let failed = |side: Side, message| BenchError::Failed {
-            peer: peer.into(),
-            bench: spec.bench.name(),
-            size: spec.size,
-            mtu: spec.mtu,
-            side: side.to_string(),
-            message,
-        };
-        // A round trip that takes a millisecond has something wrong with it; thirty times the stream's
-        // time leaves room for what is sent last to arrive.
-        let patience = GRACE + spec.duration() + Duration::from_millis(spec.samples);
-        let number = self.jobs;
-        let [client, server] = &mut self.workers;
+        Worker::start(self.lab.as_ref().map(|lab| lab.host(place + 1)), core)
+    }
 
-        server.tell(&job(Side::Server, &ends[1], &ends[0], String::new()))?;
-        let hello = match server.answer(number, GRACE)? {
-            Answer::Ready { hello, .. } => hello,
-            Answer::Done { .. } => {
-                return Err(failed(Side::Server, "it was done before the client started".into()));
-            }
-            Answer::Failed { message, .. } => return Err(failed(Side::Server, message)),
+    /// Has `peer` measured.
+    pub(crate) fn measure(&mut self, peer: &'static str, spec: &Spec) -> Result<Measured, BenchError> {
+        self.measure_watching(peer, spec, |_| Next::GoOn)
+    }
+
+    /// Has `peer` measured; `watch` hears of every client's progress, in bytes.
+    pub(crate) fn measure_watching(
+        &mut self,
+        peer: &'static str,
+        spec: &Spec,
+        watch: impl FnMut(u64) -> Next,
+    ) -> Result<Measured, BenchError> {
+        self.jobs += 1;
+        // Until the measurement is over.
+        let wire = self.damage(spec)?;
+        let mut run = Run { peer, spec, job: self.jobs, hello: String::new(), served: None };
+        let outcomes = run.all(self, watch)?;
+        let wire = wire.iter().map(Damage::counters).collect::<Result<_, _>>()?;
+        Ok(Measured { outcomes, wire })
+    }
+
+    /// Puts the program that loses and damages packets on the bridge's ports, for what each host sends. Not only where
+    /// there are packets to lose: the program costs time, and all that is compared shall bear it.
+    fn damage(&self, spec: &Spec) -> Result<Vec<Damage>, BenchError> {
+        let Some(lab) = self.lab.as_ref().filter(|_| matches!(spec.bench, Bench::Loss | Bench::Soak)) else {
+            return Ok(Vec::new());
         };
-        client.tell(&job(Side::Client, &ends[0], &ends[1], hello))?;
-        let from_client = match client.answer(number, patience) {
-            Ok(Answer::Done { outcome, .. }) => outcome,
-            Ok(Answer::Ready { .. }) => {
-                return Err(failed(Side::Client, "it said it was ready, as only a server does".into()));
-            }
-            Ok(Answer::Failed { message, .. }) => {
-                // If the server failed first, it knows better why.
-                return Err(match server.answer_if_any(number) {
-                    Some(Answer::Failed { message, .. }) => failed(Side::Server, message),
-                    _ => failed(Side::Client, message),
-                });
-            }
-            Err(error) => return Err(error),
-        };
-        server.tell(&Order::Stop { job: number })?;
-        match server.answer(number, GRACE)? {
-            Answer::Done { outcome: Outcome::Nothing, .. } => Ok(from_client),
-            Answer::Done { outcome, .. } => Ok(outcome),
-            Answer::Failed { message, .. } => Err(failed(Side::Server, message)),
-            Answer::Ready { .. } => Err(failed(Side::Server, "it said twice that it was ready".into())),
-        }
+        let shares = Shares { dropped: spec.faults.drop, damaged: spec.faults.corrupt };
+        let attach = |worker: &Worker| Ok(lab.host(worker.host).enter_port(|port| Damage::attach(port, shares))??);
+        self.workers.iter().map(attach).collect()
     }
 
     /// What the workers have written to their standard error since the last call: warnings.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let lines = |w: &Worker| {
-            let text = std::mem::take(&mut *lock(&w.stderr));
-            text.lines().map(|line| format!("host {}: {line}", w.host)).collect::<Vec<_>>()
-        };
-        self.workers.iter().flat_map(lines).collect()
+        self.workers.iter().flat_map(Worker::warnings).collect()
     }
 }
 
-/// A worker process, killed when this is dropped.
-struct Worker {
-    host: usize,
-    endpoint: Endpoint,
-    child: ChildGuard,
-    stdin: ChildStdin,
-    lines: mpsc::Receiver<String>,
-    stderr: Arc<Mutex<String>>,
+/// One measurement of one peer.
+struct Run<'a> {
+    peer: &'static str,
+    spec: &'a Spec,
+    job: u64,
+    /// What the server said when it became ready.
+    hello: String,
+    /// What it has found, once it is done.
+    served: Option<Outcome>,
 }
 
-impl Worker {
-    fn start(host: &Host, core: usize) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(BenchError::Spawn)?;
-        let endpoint = Endpoint { interface: host.interface.clone(), address: host.address, mac: host.mac };
-        let mut command = host.command(program);
-        command.arg("worker").args(["--core", &core.to_string()]).args(["--parent", &std::process::id().to_string()]);
-        Self::spawn(command, host.number, endpoint)
-    }
-
-    fn spawn(mut command: Command, host: usize, endpoint: Endpoint) -> Result<Self, BenchError> {
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C is for the parent, which then ends its workers.
-            .process_group(0);
-        let mut child = ChildGuard::spawn(&mut command).map_err(BenchError::Spawn)?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            unreachable!("all three were asked for");
-        };
-        let (send, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    break;
+impl Run<'_> {
+    fn all(&mut self, harness: &mut Harness, mut watch: impl FnMut(u64) -> Next) -> Result<Vec<Outcome>, BenchError> {
+        // Where there is but one process it is a client, and nobody serves it.
+        let clients = (harness.workers.len() - 1).max(1);
+        let served = clients < harness.workers.len();
+        if served {
+            self.start_server(harness)?;
+        }
+        for place in 0..clients {
+            let order = self.order(harness, Side::Client, place, clients);
+            harness.workers[place].tell(&order)?;
+        }
+        if self.spec.bench == Bench::Incast {
+            for place in 0..clients {
+                match self.of_client(harness, place, clients)? {
+                    Answer::Ready { .. } => {}
+                    answer => return Err(self.odd(Side::Client, &answer)),
                 }
             }
-        });
-        let said = Arc::new(Mutex::new(String::new()));
-        let keep = Arc::clone(&said);
-        thread::spawn(move || keep_text(stderr, &keep));
-        Ok(Self { host, endpoint, child, stdin, lines, stderr: said })
+            for client in &mut harness.workers[..clients] {
+                client.tell(&Order::Go { job: self.job })?;
+            }
+        }
+        let mut outcomes = Vec::new();
+        while outcomes.len() < clients {
+            match self.of_client(harness, outcomes.len(), clients)? {
+                Answer::Done { outcome, .. } => outcomes.push(outcome),
+                Answer::Progress { bytes, .. } if watch(bytes) == Next::RestartServer => {
+                    // The kernel removes what a killed process leaves in its namespace.
+                    harness.workers.truncate(clients);
+                    let server = harness.start(clients)?;
+                    harness.workers.push(server);
+                    self.start_server(harness)?;
+                }
+                Answer::Progress { .. } => {}
+                answer => return Err(self.odd(Side::Client, &answer)),
+            }
+        }
+        if served {
+            let server = &mut harness.workers[clients];
+            server.tell(&Order::Stop { job: self.job })?;
+            if self.served.is_none() {
+                let answer = server.answer(self.job, GRACE)?;
+                self.take_served(answer)?;
+            }
+            outcomes.extend(self.served.take());
+        }
+        Ok(outcomes)
     }
 
-    fn tell(&mut self, order: &Order) -> Result<(), BenchError> {
-        match self.stdin.write_all(encode(order).as_bytes()) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.died()),
+    fn start_server(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
+        let place = harness.workers.len() - 1;
+        self.hello.clear();
+        let order = self.order(harness, Side::Server, place, 0);
+        let server = &mut harness.workers[place];
+        server.tell(&order)?;
+        match server.answer(self.job, GRACE)? {
+            Answer::Ready { hello, .. } => {
+                self.hello = hello;
+                Ok(())
+            }
+            Answer::Failed { message, .. } => Err(self.failed(Side::Server, message)),
+            Answer::Done { .. } => Err(self.failed(Side::Server, "it was done before the client started".into())),
+            answer @ Answer::Progress { .. } => Err(self.odd(Side::Server, &answer)),
         }
     }
 
-    /// The next answer to `job`. Ends the worker if none comes in time.
-    fn answer(&mut self, job: u64, patience: Duration) -> Result<Answer, BenchError> {
+    fn order(&self, harness: &Harness, side: Side, place: usize, remote: usize) -> Order {
+        let end = |place: usize| -> Endpoint { harness.workers[place.min(harness.workers.len() - 1)].endpoint.clone() };
+        Order::Run(Box::new(Job {
+            job: self.job,
+            peer: self.peer.into(),
+            side,
+            spec: self.spec.clone(),
+            local: end(place),
+            remote: end(remote),
+            hello: self.hello.clone(),
+        }))
+    }
+
+    /// The next answer of a client, which is no failure. If the server fails first, it knows better why.
+    fn of_client(&mut self, harness: &mut Harness, place: usize, clients: usize) -> Result<Answer, BenchError> {
+        // A round trip that takes a millisecond has something wrong with it; half a minute more than the stream's time
+        // leaves room for what is sent last to arrive. Who soaks tells more often how far he has got.
+        let measuring = if self.spec.bench == Bench::Soak { Duration::ZERO } else { self.spec.duration() };
+        let each = Duration::from_millis(1) + Duration::from_micros(self.spec.pause);
+        let patience = GRACE + measuring + each.saturating_mul(self.spec.samples.try_into().unwrap_or(u32::MAX));
         let start = Instant::now();
         loop {
-            if INTERRUPTED.load(Ordering::Relaxed) {
-                return Err(BenchError::Interrupted);
-            }
-            match self.lines.recv_timeout(LOOK) {
-                Ok(line) => {
-                    if let Some(answer) = self.parse(&line, job)? {
-                        return Ok(answer);
-                    }
+            let answer = harness.workers[place].poll(self.job, LOOK)?;
+            if let Some(server) = harness.workers.get_mut(clients).filter(|_| self.served.is_none()) {
+                // A client that has failed may have done so because of the server.
+                let wait = if matches!(answer, Some(Answer::Failed { .. })) { LOOK } else { Duration::ZERO };
+                if let Some(news) = server.poll(self.job, wait)? {
+                    self.take_served(news)?;
                 }
-                Err(RecvTimeoutError::Timeout) if start.elapsed() < patience => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    self.end();
-                    let stderr = self.last_words();
-                    return Err(BenchError::Hung { host: self.host, waited: patience, stderr });
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(self.died()),
+            }
+            match answer {
+                Some(Answer::Failed { message, .. }) => return Err(self.failed(Side::Client, message)),
+                Some(answer) => return Ok(answer),
+                None if start.elapsed() < patience => {}
+                None => return Err(harness.workers[place].hung(patience)),
             }
         }
     }
 
-    /// An answer to `job` that has come or comes at once.
-    fn answer_if_any(&mut self, job: u64) -> Option<Answer> {
-        let line = self.lines.recv_timeout(LOOK).ok()?;
-        self.parse(&line, job).ok()?
-    }
-
-    /// The answer in `line`, unless it is about an earlier job.
-    fn parse(&self, line: &str, job: u64) -> Result<Option<Answer>, BenchError> {
-        let answer: Answer = decode(line).map_err(|_| BenchError::Garbled { host: self.host, line: line.into() })?;
-        let (Answer::Ready { job: about, .. } | Answer::Done { job: about, .. } | Answer::Failed { job: about, .. }) =
-            &answer;
-        Ok((*about == job).then_some(answer))
-    }
-
-    fn died(&mut self) -> BenchError {
-        // The parent asks only after an end of file, so the worker is dead or dying.
-        let status = self.end();
-        BenchError::Died { host: self.host, status, stderr: self.last_words() }
-    }
-
-    /// What it said last, as the end of an error message.
-    fn last_words(&self) -> String {
-        // The thread that reads them may not be done yet.
-        thread::sleep(Duration::from_millis(50));
-        let text = lock(&self.stderr);
-        let text = text.trim();
-        if text.is_empty() { String::new() } else { format!("; it said: {text}") }
-    }
-
-    /// Ends the process and says how it ended.
-    fn end(&mut self) -> String {
-        // Give a process that is about to end by itself the time to do so: its status tells more.
-        for _ in 0..20 {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return status.to_string();
+    fn take_served(&mut self, answer: Answer) -> Result<(), BenchError> {
+        match answer {
+            Answer::Done { outcome, .. } => {
+                self.served = Some(outcome);
+                Ok(())
             }
-            thread::sleep(Duration::from_millis(5));
-        }
-        // An error means that it has ended already.
-        let _ = self.child.kill();
-        self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string())
-    }
-}
-
-/// Keeps what a worker writes to its standard error, up to a length nobody reads beyond.
-fn keep_text(mut stderr: impl Read, text: &Mutex<String>) {
-    const ENOUGH: usize = 16 << 10;
-    let mut buffer = [0; 1024];
-    while let Ok(n @ 1..) = stderr.read(&mut buffer) {
-        let mut text = lock(text);
-        if text.len() < ENOUGH {
-            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            Answer::Failed { message, .. } => Err(self.failed(Side::Server, message)),
+            answer => Err(self.odd(Side::Server, &answer)),
         }
     }
-}
 
-fn lock(text: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
-    text.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn worker(script: &str) -> Worker {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        let endpoint = Endpoint { interface: "vh1".into(), address: [10, 77, 0, 1].into(), mac: [2; 6] };
-        Worker::spawn(command, 1, endpoint).unwrap()
+    fn odd(&self, side: Side, answer: &Answer) -> BenchError {
+        self.failed(side, format!("it answered out of turn: {answer:?}"))
     }
 
-    const SOON: Duration = Duration::from_millis(100);
-    const LATER: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn a_worker_that_does_not_answer_is_ended() {
-        let mut worker = worker("exec sleep 100");
-        let error = worker.answer(1, SOON).unwrap_err();
-        assert!(matches!(error, BenchError::Hung { host: 1, .. }), "{error}");
-        assert!(worker.child.try_wait().unwrap().is_some());
-    }
-
-    #[test]
-    fn the_error_has_the_last_words_of_a_worker_that_died() {
-        let error = worker("echo no memory >&2; exit 3").answer(1, LATER).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.contains("no memory"), "{error}");
-        let error = worker("kill -9 $$").answer(1, LATER).unwrap_err().to_string();
-        assert!(error.contains("signal: 9"), "{error}");
-    }
-
-    #[test]
-    fn telling_a_dead_worker_is_an_error() {
-        let mut worker = worker("exit 0");
-        worker.child.wait().unwrap();
-        let error = worker.tell(&Order::Stop { job: 1 }).unwrap_err();
-        assert!(matches!(error, BenchError::Died { .. }), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_answer_is_an_error() {
-        let error = worker("echo hello; exec sleep 100").answer(1, LATER).unwrap_err().to_string();
-        assert!(error.contains("hello"), "{error}");
-    }
-
-    #[test]
-    fn answers_to_earlier_jobs_are_passed_over() {
-        let said: String = [1, 2].map(|job| encode(&Answer::Failed { job, message: format!("no {job}") })).concat();
-        let mut worker = worker(&format!("printf '%s' '{said}'; exec sleep 100"));
-        assert_eq!(worker.answer(2, LATER).unwrap(), Answer::Failed { job: 2, message: "no 2".into() });
+    fn failed(&self, side: Side, message: String) -> BenchError {
+        let Spec { bench, size, mtu, .. } = *self.spec;
+        BenchError::Failed { peer: self.peer.into(), bench: bench.name(), size, mtu, side: side.to_string(), message }
     }
 }

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn rounds_are_merged_into_one_file_for_each_peer() {
-        let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 64, samples: 2, millis: 0 };
+        let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 64, samples: 2, millis: 0, ..Spec::default() };
         let mut histograms = Histograms::default();
         histograms.add("tcp", &spec, &[(1000, 10)]);
         histograms.add("floor", &spec, &[(500, 1)]);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_there_is_an_error_with_its_name() {
-        let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 64, samples: 2, millis: 0 };
+        let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 64, samples: 2, millis: 0, ..Spec::default() };
         let mut histograms = Histograms::default();
         histograms.add("tcp", &spec, &[(1000, 10)]);
         let error = histograms.write(Path::new("/nonexistent")).unwrap_err().to_string();

@@ -1,41 +1,46 @@
 //! `vmmc-bench`: measures VMMC against AF_XDP alone and kernel TCP.
 //!
 //! ```text
-//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), hgrm
-//!                              │
-//!                           harness: lab, timeouts
+//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), hgrm        soak ─► its own account
+//!                              │                                            │
+//!                           harness: lab, faults on its wires, child: timeouts
 //!                           │     ▲
 //!       JSON lines: Order   ▼     │   Answer
-//!   worker on host 1 (client)   worker on host 2 (server)     one core each
-//!              peers: floor, tcp, ...
+//!   workers on hosts 1, 2 ... (clients)   worker on the last host (server)
+//!              peers: floor, vmmc, tcp, ...; links; soak
 //! ```
 //!
-//! A peer is anything that can play both sides of a ping-pong and of a stream; see [`peers`]. The workers
-//! are this program, started again on each host.
+//! A peer is anything that can play both sides of a ping-pong and of a stream, and of what else there is to measure if it
+//! can; see [`peers`]. The workers are this program, started again on each host.
 
+mod child;
 mod cli;
 mod error;
+mod figures;
 mod harness;
 mod hgrm;
+mod links;
 mod peers;
 mod protocol;
 mod report;
 mod rounds;
+mod soak;
 mod spec;
 mod worker;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::child::INTERRUPTED;
+use crate::cli::{Cli, Command, Soak};
 use crate::error::BenchError;
-use crate::harness::INTERRUPTED;
+use crate::report::Report;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -59,43 +64,72 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> Result<(), BenchError> {
+    if let Command::Soak(args) = command {
+        return run_soak(args);
+    }
     let Some((plan, common)) = command.plan()? else {
         return Ok(());
     };
     // Before the measurements: a path that can't be written should not cost minutes.
-    let json = common.json.as_deref().map(|path| open(path).map(|file| (path, file))).transpose()?;
+    let json = common.json.as_deref().map(Json::open).transpose()?;
     if let Some(directory) = &common.hgrm {
         std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.clone(), source })?;
     }
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
 
     let (report, histograms) = plan.run()?;
-    if let Some((path, mut file)) = json {
-        write(&mut file, &report.json()).map_err(|source| BenchError::Write { path: path.into(), source })?;
+    if let Some(json) = json {
+        json.write(&report)?;
     }
     if let Some(directory) = &common.hgrm {
         histograms.write(directory)?;
     }
-    let table = format!("{}\n{} rounds; medians over the rounds, ratios within a round\n", report.table(), plan.rounds);
-    // A reader that has seen enough, `head` for example, is no error.
-    let _ = io::stdout().lock().write_all(table.as_bytes());
+    show(&format!("{}\n{} rounds; medians over the rounds, ratios within a round\n", report.table(), plan.rounds));
     Ok(())
 }
 
-/// Opens the file for results. What it holds stays until there is something to replace it.
-fn open(path: &Path) -> Result<File, BenchError> {
-    File::options()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)
-        .map_err(|source| BenchError::Write { path: path.into(), source })
+fn run_soak(args: &Soak) -> Result<(), BenchError> {
+    let (peer, spec) = args.plan()?;
+    let json = args.json.as_deref().map(Json::open).transpose()?;
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    let soak = soak::run(peer, &spec)?;
+    if let Some(json) = json {
+        let mut report = Report::default();
+        report.add_figures(peer.name(), &spec, soak.figures());
+        json.write(&report)?;
+    }
+    show(&soak.text(&spec));
+    Ok(())
 }
 
-fn write(file: &mut File, text: &str) -> io::Result<()> {
-    // A pipe or a terminal can't be truncated and needn't be.
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
+/// A reader that has seen enough, `head` for example, is no error.
+fn show(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// The file for results.
+struct Json {
+    path: PathBuf,
+    file: File,
+}
+
+impl Json {
+    /// Opens it. What it holds stays until there is something to replace it.
+    fn open(path: &Path) -> Result<Json, BenchError> {
+        let file = File::options().create(true).write(true).truncate(false).open(path);
+        let file = file.map_err(|source| BenchError::Write { path: path.into(), source })?;
+        Ok(Json { path: path.into(), file })
     }
-    file.write_all(text.as_bytes())
+
+    fn write(mut self, report: &Report) -> Result<(), BenchError> {
+        self.replace(&report.json()).map_err(|source| BenchError::Write { path: self.path, source })
+    }
+
+    fn replace(&mut self, text: &str) -> io::Result<()> {
+        // A pipe or a terminal can't be truncated and needn't be.
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(text.as_bytes())
+    }
 }

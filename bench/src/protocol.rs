@@ -2,8 +2,9 @@
 //! standard input, answers on its standard output.
 //!
 //! A measurement goes: `Run` to the server, `Ready` back (with whatever the client has to know, a port
-//! number for example), `Run` to the client, `Done` back, `Stop` to the server, `Done` back. The worker
-//! ends when its standard input does.
+//! number for example), `Run` to the client, `Done` back, `Stop` to the server, `Done` back. Where several
+//! clients are to begin at the same moment, each says `Ready` too, and waits for `Go`. The worker ends when
+//! its standard input does.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ use crate::spec::{Endpoint, Outcome, Side, Spec};
 pub(crate) enum Order {
     /// Measure.
     Run(Box<Job>),
+    /// All clients of the job of this number are ready: begin.
+    Go { job: u64 },
     /// The job of this number needs its server no more. Ignored when that job is already done.
     Stop { job: u64 },
 }
@@ -42,8 +45,10 @@ pub(crate) struct Job {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(crate) enum Answer {
-    /// The server listens; the client may start and is to be told `hello`.
+    /// The server listens; the client may start and is to be told `hello`. Or a client waits for `Go`.
     Ready { job: u64, hello: String },
+    /// This side has got so far, in bytes.
+    Progress { job: u64, bytes: u64 },
     /// This side is done.
     Done { job: u64, outcome: Outcome },
     /// This side could not do it.
@@ -76,7 +81,7 @@ pub(crate) mod tests {
             job: 7,
             peer: "tcp".into(),
             side: Side::Client,
-            spec: Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 10, millis: 20 },
+            spec: Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 10, millis: 20, ..Spec::default() },
             local: endpoint(1),
             remote: endpoint(2),
             hello: "4711\n\"quoted\"".into(),
@@ -85,7 +90,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_message_is_one_line_and_comes_back_as_it_was() {
-        let orders = [Order::Run(Box::new(job())), Order::Stop { job: 7 }];
+        let orders = [Order::Run(Box::new(job())), Order::Go { job: 7 }, Order::Stop { job: 7 }];
         for order in orders {
             let line = encode(&order);
             assert_eq!(line.matches('\n').count(), 1, "{line}");
@@ -93,6 +98,7 @@ pub(crate) mod tests {
         }
         let answers = [
             Answer::Ready { job: 1, hello: "x".into() },
+            Answer::Progress { job: 1, bytes: 4711 },
             Answer::Done { job: 1, outcome: Outcome::Nothing },
             Answer::Done { job: 1, outcome: Outcome::Latency(vec![(1000, 2), (2000, 1)]) },
             Answer::Done { job: 1, outcome: Outcome::Stream { messages: 1.5, bytes: 2, nanos: 3 } },

@@ -7,12 +7,13 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::figures::{Figure, figures};
 use crate::spec::{Bench, Outcome, Spec};
 
 /// One figure of the report. The keys of the JSON are these fields, no more and no fewer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
-    /// What was measured: `lat`, `bw`, `bw-copy`, `rate`.
+    /// What was measured: `lat`, `bw`, `bw-copy`, `rate`, `loss` ...
     pub(crate) bench: &'static str,
     /// Who was measured.
     pub(crate) peer: &'static str,
@@ -20,11 +21,12 @@ pub(crate) struct Row {
     pub(crate) mtu: u32,
     /// Payload of one message, bytes.
     pub(crate) size: usize,
-    /// Which figure: `p50`, `p99`, `p999`, `bandwidth`, `rate`.
-    pub(crate) metric: &'static str,
+    /// Which figure: `p50`, `p99`, `p999`, `bandwidth`, `rate`; with what it is of, where there are several of the kind:
+    /// `goodput 1%`, `p99 sender 2`.
+    pub(crate) metric: String,
     /// Median over the rounds.
     pub(crate) value: f64,
-    /// `us`, `Gbit/s` or `packets/s`.
+    /// `us`, `Gbit/s`, `packets/s`, `bytes`, `%`, `ratio`, `index` or `count`.
     pub(crate) unit: &'static str,
     /// Value divided by the floor's in the same round, median. Null where the floor was not measured.
     pub(crate) vs_floor: Option<f64>,
@@ -40,13 +42,15 @@ struct Series {
     mtu: u32,
     size: usize,
     metric: &'static str,
+    of: String,
     unit: &'static str,
     rounds: Vec<f64>,
 }
 
 impl Series {
     fn comparable(&self, other: &Series) -> bool {
-        (self.bench, self.mtu, self.size, self.metric) == (other.bench, other.mtu, other.size, other.metric)
+        let key = |s: &Series| (s.bench, s.mtu, s.size, s.metric);
+        key(self) == key(other) && self.of == other.of
     }
 }
 
@@ -57,17 +61,35 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Takes in what one peer did in one round.
-    pub(crate) fn add(&mut self, peer: &'static str, spec: &Spec, outcome: &Outcome) {
-        for (metric, unit, value) in outcome.figures(spec.bench) {
-            let new =
-                Series { bench: spec.bench, peer, mtu: spec.mtu, size: spec.size, metric, unit, rounds: Vec::new() };
-            let same = |s: &Series| s.peer == peer && s.comparable(&new);
-            let at = self.series.iter().position(same).unwrap_or_else(|| {
-                self.series.push(new.clone());
-                self.series.len() - 1
-            });
-            self.series[at].rounds.push(value);
+    /// Takes in what all sides of one peer have found in one round.
+    pub(crate) fn add(&mut self, peer: &'static str, spec: &Spec, outcomes: &[Outcome]) {
+        self.add_figures(peer, spec, figures(spec, outcomes));
+    }
+
+    /// Takes in the figures of one peer in one round.
+    pub(crate) fn add_figures(&mut self, peer: &'static str, spec: &Spec, figures: Vec<Figure>) {
+        for Figure { metric, of, unit, value } in figures {
+            let &Spec { bench, mtu, size, .. } = spec;
+            self.push(Series { bench, peer, mtu, size, metric, of, unit, rounds: vec![value] });
+        }
+    }
+
+    fn push(&mut self, new: Series) {
+        match self.series.iter_mut().find(|s| s.peer == new.peer && s.comparable(&new)) {
+            Some(series) => series.rounds.extend(new.rounds),
+            None => self.series.push(new),
+        }
+    }
+
+    /// Adds a figure called `name`: how `metric` compares, within each round, to the same peer's `metric` of `base`.
+    pub(crate) fn compare(&mut self, name: &'static str, metric: &str, base: &str) {
+        let compared = |s: &&Series| s.metric == metric && s.of != base;
+        for series in self.series.iter().filter(compared).cloned().collect::<Vec<_>>() {
+            let of_base = Series { of: base.into(), ..series.clone() };
+            if let Some(base) = self.series.iter().find(|s| s.peer == series.peer && s.comparable(&of_base)) {
+                let rounds = ratios(&series, base);
+                self.push(Series { metric: name, unit: "ratio", rounds, ..series });
+            }
         }
     }
 
@@ -80,7 +102,7 @@ impl Report {
                 peer: s.peer,
                 mtu: s.mtu,
                 size: s.size,
-                metric: s.metric,
+                metric: format!("{} {}", s.metric, s.of).trim_end().into(),
                 value: median(&s.rounds),
                 unit: s.unit,
                 vs_floor: self.ratio(s, "floor"),
@@ -91,8 +113,7 @@ impl Report {
 
     fn ratio(&self, series: &Series, reference: &str) -> Option<f64> {
         let other = self.series.iter().find(|s| s.peer == reference && s.comparable(series))?;
-        let ratios: Vec<f64> = series.rounds.iter().zip(&other.rounds).map(|(a, b)| a / b).collect();
-        Some(median(&ratios)).filter(|r| r.is_finite())
+        Some(median(&ratios(series, other))).filter(|r| r.is_finite())
     }
 
     /// The rows as one flat JSON array, a row a line.
@@ -102,40 +123,57 @@ impl Report {
         format!("[\n{}\n]\n", rows.join(",\n"))
     }
 
-    /// The rows as tables for a terminal: one for each bench, MTU and size, a line for each peer.
+    /// The rows as tables for a terminal: one for each bench, MTU and size, a line for each peer and what the figures are of.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
-        let mut rows: Vec<(Bench, Row)> = self.series.iter().map(|s| s.bench).zip(self.rows()).collect();
+        let mut lines: Vec<(&Series, Row)> = self.series.iter().zip(self.rows()).collect();
         // Stable, so the peers stay in order.
-        rows.sort_by_key(|(bench, row)| (*bench, row.mtu, row.size));
-        let same = |a: &(Bench, Row), b: &(Bench, Row)| (a.0, a.1.mtu, a.1.size) == (b.0, b.1.mtu, b.1.size);
-        for table in rows.chunk_by(same) {
-            let rows: Vec<&Row> = table.iter().map(|(_, row)| row).collect();
-            write_table(&mut text, &rows, table[0].0.title());
+        let key = |s: &Series| (s.bench, s.mtu, s.size);
+        lines.sort_by_key(|(series, _)| key(series));
+        for table in lines.chunk_by(|a, b| key(a.0) == key(b.0)) {
+            write_table(&mut text, table);
         }
         text
     }
 }
 
-fn write_table(text: &mut String, table: &[&Row], title: &str) {
-    let metrics: Vec<&str> = table.iter().filter(|r| r.peer == table[0].peer).map(|r| r.metric).collect();
-    let &Row { mtu, size, .. } = table[0];
+/// What is in `of` divided by what is in `base`, round by round.
+fn ratios(of: &Series, base: &Series) -> Vec<f64> {
+    of.rounds.iter().zip(&base.rounds).map(|(a, b)| a / b).collect()
+}
+
+fn write_table(text: &mut String, table: &[(&Series, Row)]) {
+    let (mut metrics, mut lines) = (Vec::new(), Vec::new());
+    for (series, _) in table {
+        if !metrics.contains(&series.metric) {
+            metrics.push(series.metric);
+        }
+        if !lines.contains(&(series.peer, &series.of)) {
+            lines.push((series.peer, &series.of));
+        }
+    }
+    let Series { bench, mtu, size, .. } = table[0].0;
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "\n{title}, {size} bytes, MTU {mtu}");
-    let _ = write!(text, "  {:<14}", "peer");
+    let _ = writeln!(text, "\n{}, {size} bytes, MTU {mtu}", bench.title());
+    let width = lines.iter().map(|(peer, of)| peer.len() + of.len() + 1).max().unwrap_or(0).max(14);
+    let _ = write!(text, "  {:<width$}", "peer");
     for metric in &metrics {
         let _ = write!(text, "{metric:>12}");
     }
     let _ = writeln!(text, "{:>12}{:>12}", "vs floor", "vs tcp");
-    for peer in table.chunk_by(|a, b| a.peer == b.peer) {
-        let _ = write!(text, "  {:<14}", peer[0].peer);
-        for row in peer {
-            // Rates are large numbers, everything else small ones.
-            let digits = if row.value >= 1000.0 { 0 } else { 2 };
-            let _ = write!(text, "{:>12.digits$}", row.value);
+    for (peer, of) in lines {
+        let line: Vec<_> = table.iter().filter(|(s, _)| s.peer == peer && s.of == *of).collect();
+        let _ = write!(text, "  {:<width$}", format!("{peer} {of}"));
+        for metric in &metrics {
+            let _ = match line.iter().find(|(s, _)| s.metric == *metric) {
+                // Rates are large numbers, everything else small ones.
+                Some((_, row)) if row.value >= 1000.0 => write!(text, "{:>12.0}", row.value),
+                Some((_, row)) => write!(text, "{:>12.2}", row.value),
+                None => write!(text, "{:>12}", "-"),
+            };
         }
         let ratio = |r: Option<f64>| r.map_or("-".into(), |r| format!("{r:.2}x"));
-        let _ = writeln!(text, "{:>12}{:>12}", ratio(peer[0].vs_floor), ratio(peer[0].vs_tcp));
+        let _ = writeln!(text, "{:>12}{:>12}", ratio(line[0].1.vs_floor), ratio(line[0].1.vs_tcp));
     }
 }
 
@@ -155,7 +193,7 @@ mod tests {
     use super::*;
 
     fn spec(bench: Bench, size: usize) -> Spec {
-        Spec { bench, mtu: 1500, size, samples: 1, millis: 1 }
+        Spec { bench, mtu: 1500, size, samples: 1, millis: 1, ..Spec::default() }
     }
 
     fn gbit(value: u64) -> Outcome {
@@ -165,9 +203,9 @@ mod tests {
     fn report(rounds: &[(u64, u64, u64)]) -> Report {
         let mut report = Report::default();
         for &(floor, vmmc, tcp) in rounds {
-            report.add("floor", &spec(Bench::Bw, 100), &gbit(floor));
-            report.add("vmmc", &spec(Bench::Bw, 100), &gbit(vmmc));
-            report.add("tcp", &spec(Bench::Bw, 100), &gbit(tcp));
+            report.add("floor", &spec(Bench::Bw, 100), &[gbit(floor)]);
+            report.add("vmmc", &spec(Bench::Bw, 100), &[gbit(vmmc)]);
+            report.add("tcp", &spec(Bench::Bw, 100), &[gbit(tcp)]);
         }
         report
     }
@@ -195,17 +233,38 @@ mod tests {
     #[test]
     fn there_is_no_ratio_to_what_was_not_measured() {
         let mut report = report(&[(10, 8, 20)]);
-        report.add("floor", &spec(Bench::Bw, 200), &gbit(9));
-        report.add("vmmc", &spec(Bench::BwCopy, 100), &gbit(9));
+        report.add("floor", &spec(Bench::Bw, 200), &[gbit(9)]);
+        report.add("vmmc", &spec(Bench::BwCopy, 100), &[gbit(9)]);
         let rows = report.rows();
         assert_eq!((rows[3].vs_floor, rows[3].vs_tcp), (Some(1.0), None));
         assert_eq!((rows[4].vs_floor, rows[4].vs_tcp), (None, None));
     }
 
     #[test]
+    fn a_peer_is_compared_with_itself_within_a_round() {
+        let mut report = Report::default();
+        let lossy = |drop: &str| Spec { faults: format!("drop={drop}").parse().unwrap(), ..spec(Bench::Loss, 100) };
+        for (lossless, lossy_one) in [(10, 9), (20, 10), (4, 3)] {
+            report.add("vmmc", &lossy("0%"), &[gbit(lossless)]);
+            report.add("vmmc", &lossy("1%"), &[gbit(lossy_one)]);
+            report.add("tcp", &lossy("1%"), &[gbit(9)]);
+        }
+        report.compare("kept", "goodput", "0%");
+        let rows = report.rows();
+        let kept: Vec<_> = rows.iter().filter(|r| r.metric.starts_with("kept")).collect();
+        assert_eq!(kept.len(), 1, "{rows:?}");
+        assert_eq!(
+            (&kept[0].metric[..], kept[0].peer, kept[0].value, kept[0].unit),
+            ("kept 1%", "vmmc", 0.75, "ratio")
+        );
+        let table = report.table();
+        assert!(table.contains("vmmc 0%") && table.contains("vmmc 1%") && table.contains("0.75"), "{table}");
+    }
+
+    #[test]
     fn the_json_has_exactly_the_agreed_keys() {
         let mut report = report(&[(10, 8, 20)]);
-        report.add("vmmc", &spec(Bench::BwCopy, 100), &gbit(9));
+        report.add("vmmc", &spec(Bench::BwCopy, 100), &[gbit(9)]);
         let rows: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(rows.len(), 4);
         for row in &rows {
@@ -221,7 +280,7 @@ mod tests {
     fn the_table_has_a_line_for_every_peer() {
         let mut report = report(&[(10, 8, 20)]);
         let latency = Outcome::Latency(vec![(1500, 1000)]);
-        report.add("floor", &spec(Bench::Lat, 64), &latency);
+        report.add("floor", &spec(Bench::Lat, 64), &[latency]);
         let table = report.table();
         for words in ["bandwidth", "0.80x", "0.40x", "p999", "1.50", "MTU 1500", "64 bytes"] {
             assert!(table.contains(words), "{words} in {table}");

@@ -4,7 +4,8 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::BenchError;
-use crate::harness::Harness;
+use crate::figures;
+use crate::harness::{Harness, Measured};
 use crate::hgrm::Histograms;
 use crate::peers::Peer;
 use crate::report::Report;
@@ -14,7 +15,7 @@ use crate::spec::{Outcome, Spec};
 pub(crate) struct Plan {
     /// Who is measured; each by the specs whose bench it knows.
     pub(crate) peers: Vec<&'static dyn Peer>,
-    /// What is measured. Specs of one MTU are neighbours, as they share a lab.
+    /// What is measured. Specs of one MTU and topology are neighbours, as they share a lab.
     pub(crate) specs: Vec<Spec>,
     /// How often.
     pub(crate) rounds: usize,
@@ -37,9 +38,9 @@ impl Plan {
     fn run_showing(&self, progress: &ProgressBar) -> Result<(Report, Histograms), BenchError> {
         let mut report = Report::default();
         let mut histograms = Histograms::default();
-        for specs in self.specs.chunk_by(|a, b| a.mtu == b.mtu) {
+        for specs in self.specs.chunk_by(|a, b| a.mtu == b.mtu && a.topology() == b.topology()) {
             progress.set_message(format!("making a lab of MTU {}", specs[0].mtu));
-            let mut harness = Harness::up(specs[0].mtu)?;
+            let mut harness = Harness::up(&specs[0])?;
             for round in 0..self.rounds {
                 for spec in specs {
                     for peer in order(&self.peers, spec, round) {
@@ -52,20 +53,25 @@ impl Plan {
                             spec.bench,
                             spec.size
                         ));
-                        let outcome = harness.measure(peer.name(), spec);
+                        let measured = harness.measure(peer.name(), spec);
                         for line in harness.warnings() {
                             progress.suspend(|| eprintln!("{line}"));
                         }
-                        let outcome = outcome?;
-                        report.add(peer.name(), spec, &outcome);
-                        if let Outcome::Latency(counts) = &outcome {
-                            histograms.add(peer.name(), spec, counts);
+                        let Measured { outcomes, wire } = measured?;
+                        report.add(peer.name(), spec, &outcomes);
+                        report.add_figures(peer.name(), spec, figures::lost(spec, &wire));
+                        for outcome in &outcomes {
+                            if let Outcome::Latency(counts) = outcome {
+                                histograms.add(peer.name(), spec, counts);
+                            }
                         }
                         progress.inc(1);
                     }
                 }
             }
         }
+        report.compare("kept", "goodput", &figures::loss(&Spec::default()));
+        report.compare("slowdown", "p50", &figures::links(0));
         Ok((report, histograms))
     }
 }
@@ -96,7 +102,7 @@ mod tests {
 
     #[test]
     fn each_round_begins_with_another_peer() {
-        let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 64, samples: 1, millis: 1 };
+        let spec = Spec { bench: Bench::Bw, mtu: 1500, size: 64, samples: 1, millis: 1, ..Spec::default() };
         let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &spec, round)[0].name()).collect();
         let mut distinct = firsts.clone();
         distinct.sort_unstable();
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_measured_only_by_what_it_knows() {
-        let spec = Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 1, millis: 1 };
+        let spec = Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 1, millis: 1, ..Spec::default() };
         let plan = Plan { peers: PEERS.to_vec(), specs: vec![spec.clone()], rounds: 3 };
         let able = PEERS.iter().filter(|p| p.measures(Bench::BwCopy)).count();
         assert_eq!(plan.measurements(), 3 * able);

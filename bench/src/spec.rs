@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use vmmc::port::fault::Faults;
 
 /// Memory, in bytes, that a copying stream walks through on either side. Larger than a core's own caches,
 /// so that a copy costs what it costs a program that has other things to do.
 pub(crate) const WORKING_SET: usize = 16 << 20;
 
 /// What is measured. The name is what the report's `bench` column says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bench {
     /// One-way latency: half of each round trip of a ping-pong.
+    #[default]
     Lat,
     /// Payload of a one-way stream, counted where it arrives, in whatever way is cheapest for the peer.
     Bw,
@@ -24,6 +26,27 @@ pub(crate) enum Bench {
     BwCopy,
     /// Messages per second of a one-way stream.
     Rate,
+    /// Bandwidth of a one-way stream of which [`Spec::faults`] drops packets.
+    Loss,
+    /// Several senders, [`Spec::count`] of them, into one receiver, everybody sleeping when there is nothing to do.
+    Incast,
+    /// Round trips on one link of an engine that has [`Spec::count`] idle links too, and what those cost in memory.
+    Links,
+    /// Processor time of two nodes that have nothing to do.
+    Idle,
+    /// Messages of all sizes on a bad network, every byte of them checked.
+    Soak,
+}
+
+/// Which hosts a bench needs, and how they are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// No network: one process.
+    Alone,
+    /// Two hosts, the ends of one veth pair.
+    Pair,
+    /// This many hosts on a bridge.
+    Bridge(usize),
 }
 
 impl Bench {
@@ -33,6 +56,11 @@ impl Bench {
             Bench::Bw => "bw",
             Bench::BwCopy => "bw-copy",
             Bench::Rate => "rate",
+            Bench::Loss => "loss",
+            Bench::Incast => "incast",
+            Bench::Links => "links",
+            Bench::Idle => "idle",
+            Bench::Soak => "soak",
         }
     }
 
@@ -43,7 +71,17 @@ impl Bench {
             Bench::Bw => "bandwidth (Gbit/s of payload)",
             Bench::BwCopy => "bandwidth, payload copied in and out (Gbit/s of payload)",
             Bench::Rate => "message rate (packets/s)",
+            Bench::Loss => "goodput of a stream that loses packets (Gbit/s), and how much that is of the lossless",
+            Bench::Incast => "incast: goodput (Gbit/s), Jain's index of fairness, put latency (us)",
+            Bench::Links => "round trip (us) beside idle links, and memory of an idle link (bytes)",
+            Bench::Idle => "processor time of idle nodes (% of a core)",
+            Bench::Soak => "soak",
         }
+    }
+
+    /// Whether each process keeps to a core of its own. Those that sleep are the scheduler's business.
+    pub(crate) fn pins(self) -> bool {
+        !matches!(self, Bench::Incast | Bench::Idle | Bench::Soak)
     }
 }
 
@@ -54,7 +92,7 @@ impl fmt::Display for Bench {
 }
 
 /// One measurement, but for the peer that is measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spec {
     /// What is measured.
     pub(crate) bench: Bench,
@@ -66,9 +104,28 @@ pub(crate) struct Spec {
     pub(crate) samples: u64,
     /// Streams: how long the sender sends, milliseconds. The first tenth does not count.
     pub(crate) millis: u64,
+    /// How many: senders of an incast, idle links, receivers of a soak that are killed.
+    pub(crate) count: u64,
+    /// Idle links: how long the busy one rests before each round trip, microseconds.
+    pub(crate) pause: u64,
+    /// A soak: how many bytes are to be verified.
+    pub(crate) bytes: u64,
+    /// What the network does to packets, in both directions.
+    #[serde(with = "as_text")]
+    pub(crate) faults: Faults,
 }
 
 impl Spec {
+    /// Where it is measured.
+    pub(crate) fn topology(&self) -> Topology {
+        match self.bench {
+            Bench::Links => Topology::Alone,
+            Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Idle => Topology::Pair,
+            Bench::Loss | Bench::Soak => Topology::Bridge(2),
+            Bench::Incast => Topology::Bridge(self.count as usize + 1),
+        }
+    }
+
     /// Round trips made before the first one that counts.
     pub(crate) fn warmup_samples(&self) -> u64 {
         (self.samples / 10).max(200)
@@ -82,6 +139,20 @@ impl Spec {
     /// How long a stream runs before its bytes count.
     pub(crate) fn warmup(&self) -> Duration {
         self.duration() / 10
+    }
+}
+
+/// Faults travel in the form in which users write them.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use vmmc::port::fault::Faults;
+
+    pub(super) fn serialize<S: Serializer>(faults: &Faults, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(faults)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Faults, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -121,35 +192,50 @@ pub(crate) struct Endpoint {
 pub(crate) enum Outcome {
     /// The other side has the figures.
     Nothing,
-    /// A histogram as (nanoseconds one way, how many samples).
-    Latency(Vec<(u64, u64)>),
+    /// Nanoseconds one way.
+    Latency(Counts),
     /// What arrived after the warm-up, and in how long.
     Stream { messages: f64, bytes: u64, nanos: u64 },
+    /// What one sender of several got through after the warm-up, in how long, and the latency of each put.
+    Sender { bytes: u64, nanos: u64, latency: Counts },
+    /// Processor time that was used, and in how long.
+    Idle { cpu: u64, nanos: u64 },
+    /// Round trips of the busy link, and bytes of heap that each idle link holds.
+    Links { trips: Counts, heap: Option<f64> },
+    /// One side's account of a soak.
+    Soak(Box<SoakSide>),
+}
+
+/// A histogram as (nanoseconds, how many samples).
+pub(crate) type Counts = Vec<(u64, u64)>;
+
+/// What one side of a soak has counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SoakSide {
+    /// Bytes that were verified, in how many messages, and in how long.
+    pub(crate) bytes: u64,
+    pub(crate) messages: u64,
+    pub(crate) nanos: u64,
+    /// How often the other side was lost and found again.
+    pub(crate) restarts: u64,
+    /// From a put to its acknowledgement.
+    pub(crate) latency: Counts,
+    /// Packets sent, and sent again.
+    pub(crate) packets: u64,
+    pub(crate) retransmitted: u64,
+    pub(crate) timeouts: u64,
+    /// What this side's own port did to what it sent.
+    pub(crate) reordered: u64,
+    pub(crate) duplicated: u64,
+    /// Packets that came twice, and that came damaged.
+    pub(crate) refused: u64,
+    pub(crate) damaged: u64,
 }
 
 impl Outcome {
     /// The outcome that carries `histogram`, whose values are nanoseconds one way.
     pub(crate) fn latency(histogram: &Histogram<u64>) -> Outcome {
-        Outcome::Latency(histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect())
-    }
-
-    /// The report's figures: (metric, unit, value). Empty when the outcome doesn't answer `bench`.
-    pub(crate) fn figures(&self, bench: Bench) -> Vec<(&'static str, &'static str, f64)> {
-        match (self, bench) {
-            (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => {
-                let histogram = histogram(counts);
-                [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)]
-                    .map(|(name, q)| (name, "us", histogram.value_at_quantile(q) as f64 / 1e3))
-                    .to_vec()
-            }
-            (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
-                vec![("rate", "packets/s", messages * 1e9 / *nanos as f64)]
-            }
-            (Outcome::Stream { bytes, nanos, .. }, Bench::Bw | Bench::BwCopy) if *nanos > 0 => {
-                vec![("bandwidth", "Gbit/s", *bytes as f64 * 8.0 / *nanos as f64)]
-            }
-            _ => Vec::new(),
-        }
+        Outcome::Latency(counts(histogram))
     }
 }
 
@@ -159,7 +245,12 @@ pub(crate) fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_max(3_600_000_000_000, 3).expect("a valid range and precision")
 }
 
-/// The histogram that `counts`, from [`Outcome::Latency`], came from.
+/// What `histogram` has recorded.
+pub(crate) fn counts(histogram: &Histogram<u64>) -> Counts {
+    histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
+}
+
+/// The histogram that `counts` came from.
 pub(crate) fn histogram(counts: &[(u64, u64)]) -> Histogram<u64> {
     let mut histogram = new_histogram();
     for &(value, count) in counts {
@@ -187,20 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn figures_have_the_units_of_the_report() {
-        let second = Outcome::Stream { messages: 5e5, bytes: 125_000_000, nanos: 1_000_000_000 };
-        assert_eq!(second.figures(Bench::Bw), [("bandwidth", "Gbit/s", 1.0)]);
-        assert_eq!(second.figures(Bench::Rate), [("rate", "packets/s", 5e5)]);
-        let latency = Outcome::Latency(vec![(1000, 999), (9000, 1)]);
-        let figures = latency.figures(Bench::Lat);
-        assert_eq!(figures.iter().map(|f| f.0).collect::<Vec<_>>(), ["p50", "p99", "p999"]);
-        assert!(figures.iter().all(|f| f.1 == "us" && (f.2 - 1.0).abs() < 0.01), "{figures:?}");
-    }
-
-    #[test]
-    fn an_outcome_that_does_not_answer_the_bench_has_no_figures() {
-        assert!(Outcome::Nothing.figures(Bench::Lat).is_empty());
-        assert!(Outcome::Latency(Vec::new()).figures(Bench::Lat).is_empty());
-        assert!(Outcome::Stream { messages: 0.0, bytes: 0, nanos: 0 }.figures(Bench::Bw).is_empty());
+    fn faults_survive_the_journey() {
+        for text in ["drop=1%,dup=0.1%,reorder=1%,delay=100us,corrupt=0.1%,seed=7", "seed=1"] {
+            let before = Spec { faults: text.parse().unwrap(), ..Spec::default() };
+            let json = serde_json::to_string(&before).unwrap();
+            assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), before);
+        }
+        assert!(serde_json::from_str::<Spec>(r#"{"faults": "rain"}"#).is_err());
     }
 }

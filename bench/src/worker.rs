@@ -1,4 +1,4 @@
-//! The worker process: one on each host of the lab, pinned to its core. It is this
+//! The worker process: one on each host of the lab, pinned to its core where that makes sense. It is this
 //! same program, started again by the parent with a hidden subcommand. It waits for a [`Job`], hands it
 //! to the peer it names, and answers with what came out.
 
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
@@ -20,7 +21,7 @@ use crate::spec::{Bench, Endpoint, Outcome};
 pub(crate) struct WorkerArgs {
     /// Core to run on.
     #[arg(long)]
-    pub(crate) core: usize,
+    pub(crate) core: Option<usize>,
     /// Process that started this one.
     #[arg(long)]
     pub(crate) parent: u32,
@@ -35,7 +36,14 @@ pub(crate) struct Session {
     /// What the server said when it became ready; empty for the server itself.
     pub(crate) hello: String,
     job: u64,
-    stopped: Arc<AtomicU64>,
+    signals: Arc<Signals>,
+}
+
+/// The last jobs that the parent has told to begin and to end.
+#[derive(Default)]
+struct Signals {
+    started: AtomicU64,
+    stopped: AtomicU64,
 }
 
 impl Session {
@@ -48,7 +56,28 @@ impl Session {
     /// every turn of a spinning loop.
     #[inline]
     pub(crate) fn stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) >= self.job
+        self.signals.stopped.load(Ordering::Relaxed) >= self.job
+    }
+
+    /// To be called by each client, once, where several are to begin at the same moment: returns at that moment. Sleeps.
+    pub(crate) fn start_together(&self) -> io::Result<()> {
+        self.ready("")?;
+        while self.signals.started.load(Ordering::Relaxed) < self.job {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the client is done.
+    pub(crate) fn sleep_until_stopped(&self) {
+        while !self.stopped() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Tells the parent how far this side has got.
+    pub(crate) fn progress(&self, bytes: u64) -> io::Result<()> {
+        say(&Answer::Progress { job: self.job, bytes })
     }
 }
 
@@ -58,15 +87,17 @@ pub(crate) fn run(args: &WorkerArgs) -> ExitCode {
         eprintln!("{message}");
         return ExitCode::FAILURE;
     }
-    let stopped = Arc::new(AtomicU64::new(0));
+    let signals = Arc::new(Signals::default());
     let (jobs_in, jobs) = mpsc::channel();
-    let stop = Arc::clone(&stopped);
+    let heard = Arc::clone(&signals);
     // Reads on a thread of its own: a job spins and has no time for system calls.
-    thread::spawn(move || listen(&jobs_in, &stop));
-    pin(args.core);
+    thread::spawn(move || listen(&jobs_in, &heard));
+    if let Some(core) = args.core {
+        pin(core);
+    }
     for job in jobs {
         let number = job.job;
-        let answer = match perform(*job, &stopped) {
+        let answer = match perform(*job, &signals) {
             Ok(outcome) => Answer::Done { job: number, outcome },
             Err(error) => Answer::Failed { job: number, message: chain(&*error) },
         };
@@ -95,7 +126,7 @@ fn pin(core: usize) {
     }
 }
 
-fn listen(jobs: &mpsc::Sender<Box<Job>>, stopped: &AtomicU64) {
+fn listen(jobs: &mpsc::Sender<Box<Job>>, signals: &Signals) {
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         match decode(&line) {
@@ -104,7 +135,8 @@ fn listen(jobs: &mpsc::Sender<Box<Job>>, stopped: &AtomicU64) {
                     break;
                 }
             }
-            Ok(Order::Stop { job }) => stopped.store(job, Ordering::Relaxed),
+            Ok(Order::Go { job }) => signals.started.store(job, Ordering::Relaxed),
+            Ok(Order::Stop { job }) => signals.stopped.store(job, Ordering::Relaxed),
             Err(error) => {
                 eprintln!("the parent sent what is no order ({error}): {line}");
                 std::process::exit(1);
@@ -115,14 +147,19 @@ fn listen(jobs: &mpsc::Sender<Box<Job>>, stopped: &AtomicU64) {
     std::process::exit(0);
 }
 
-fn perform(job: Job, stopped: &Arc<AtomicU64>) -> Result<Outcome, PeerError> {
+fn perform(job: Job, signals: &Arc<Signals>) -> Result<Outcome, PeerError> {
     let peer = peers::find(&job.peer)
-        .ok_or_else(|| format!("there is no peer {}; there are: {}", job.peer, peers::names()))?;
+        .ok_or_else(|| format!("there is no peer {}; there are: {}", job.peer, peers::names(None)))?;
     let session =
-        Session { local: job.local, remote: job.remote, hello: job.hello, job: job.job, stopped: Arc::clone(stopped) };
-    match job.spec.bench {
-        Bench::Lat => peer.latency(job.side, &job.spec, &session),
-        Bench::Bw | Bench::BwCopy | Bench::Rate => peer.stream(job.side, &job.spec, &session),
+        Session { local: job.local, remote: job.remote, hello: job.hello, job: job.job, signals: Arc::clone(signals) };
+    let (side, spec) = (job.side, &job.spec);
+    match spec.bench {
+        Bench::Lat => peer.latency(side, spec, &session),
+        Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Loss => peer.stream(side, spec, &session),
+        Bench::Incast => peer.incast(side, spec, &session),
+        Bench::Links => peer.links(spec),
+        Bench::Idle => peer.idle(side, spec, &session),
+        Bench::Soak => peer.soak(side, spec, &session),
     }
 }
 
@@ -162,13 +199,13 @@ mod tests {
 
     #[test]
     fn a_stop_reaches_its_own_job_and_no_later_one() {
-        let stopped = Arc::new(AtomicU64::new(0));
+        let signals = Arc::new(Signals::default());
         let job = job();
         let mut session =
-            Session { local: job.local, remote: job.remote, hello: job.hello, job: 2, stopped: Arc::clone(&stopped) };
-        stopped.store(1, Ordering::Relaxed);
+            Session { local: job.local, remote: job.remote, hello: job.hello, job: 2, signals: Arc::clone(&signals) };
+        signals.stopped.store(1, Ordering::Relaxed);
         assert!(!session.stopped());
-        stopped.store(2, Ordering::Relaxed);
+        signals.stopped.store(2, Ordering::Relaxed);
         assert!(session.stopped());
         session.job = 3;
         assert!(!session.stopped());

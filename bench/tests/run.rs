@@ -1,51 +1,17 @@
 //! Runs `vmmc-bench` as a user does, on labs of its own, and looks at what it reports and what it leaves
 //! behind. Asserts nothing about time. Needs root and two cores, and fails without them.
 
+mod common;
+
 use std::fs;
-use std::io::Read;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-/// Two runs at once would fight over the cores.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn bench(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc-bench"));
-    command.args(arguments.split(' '));
-    command
-}
-
-fn succeed(arguments: &str, json: &Path) -> (Vec<Value>, Output) {
-    let output = bench(arguments).arg("--json").arg(json).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "vmmc-bench {arguments}: {stderr}");
-    let text = fs::read_to_string(json).unwrap();
-    (serde_json::from_str(&text).expect(&text), output)
-}
-
-fn assert_row(row: &Value) {
-    let object = row.as_object().expect("a row is an object");
-    assert_eq!(object.len(), 9, "{row}");
-    for key in ["bench", "peer", "metric", "unit"] {
-        assert!(object[key].is_string(), "{key} in {row}");
-    }
-    for key in ["mtu", "size"] {
-        assert!(object[key].is_u64(), "{key} in {row}");
-    }
-    assert!(object["value"].as_f64().is_some_and(|v| v > 0.0), "{row}");
-    for key in ["vs_floor", "vs_tcp"] {
-        assert!(object[key].is_null() || object[key].as_f64().is_some_and(|v| v > 0.0), "{row}");
-    }
-}
+use crate::common::{alone, assert_row, await_no_workers, bench, namespaces_of, signal, stderr, succeed, workers};
 
 fn has(rows: &[Value], bench: &str, peer: &str, metric: &str, unit: &str) -> bool {
     rows.iter().any(|r| r["bench"] == bench && r["peer"] == peer && r["metric"] == metric && r["unit"] == unit)
@@ -99,6 +65,58 @@ fn bandwidth_of_messages_larger_than_a_packet() {
     assert!(!has(&rows, "bw-copy", "tcp", "bandwidth", "Gbit/s"));
 }
 
+fn value(rows: &[Value], peer: &str, metric: &str) -> f64 {
+    let row = rows.iter().find(|r| r["peer"] == peer && r["metric"] == metric);
+    row.and_then(|r| r["value"].as_f64()).unwrap_or_else(|| panic!("{peer} has no {metric}: {rows:?}"))
+}
+
+#[test]
+fn goodput_of_streams_that_lose_packets() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("loss.json");
+    let (rows, _) = succeed("loss --loss 0,2 --size 64KiB --rounds 1 --duration 1000", &json);
+    for peer in ["vmmc", "tcp", "tcp-nooff"] {
+        for (metric, unit) in [("goodput 0%", "Gbit/s"), ("goodput 2%", "Gbit/s"), ("kept 2%", "ratio")] {
+            assert!(has(&rows, "loss", peer, metric, unit), "{peer} {metric}");
+        }
+        assert_eq!(value(&rows, peer, "lost 0%"), 0.0);
+        // Of TCP's large packets there may be so few that none was lost.
+        assert!(peer == "tcp" || value(&rows, peer, "lost 2%") > 0.0, "{peer} lost nothing");
+    }
+    assert!(!rows.iter().any(|r| r["metric"] == "kept 0%"));
+}
+
+#[test]
+fn several_senders_into_one_receiver() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("incast.json");
+    let (rows, _) = succeed("incast --senders 3 --size 4KiB --rounds 1 --duration 300", &json);
+    for peer in ["vmmc", "tcp"] {
+        for of in ["sender 1", "sender 2", "sender 3", "all"] {
+            assert!(value(&rows, peer, &format!("goodput {of}")) > 0.0, "{peer} {of}");
+            assert!(has(&rows, "incast", peer, &format!("p99 {of}"), "us"), "{peer} {of}");
+        }
+        let jain = value(&rows, peer, "jain all");
+        assert!((1.0 / 3.0 - 1e-9..=1.0 + 1e-9).contains(&jain), "{jain}");
+    }
+}
+
+#[test]
+fn what_idle_links_and_idle_nodes_cost() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("scale.json");
+    let (rows, _) = succeed("scale --links 0,20 --samples 500 --rounds 1 --duration 300", &json);
+    for (metric, unit) in [("p50 0 links", "us"), ("p99 20 links", "us"), ("slowdown 20 links", "ratio")] {
+        assert!(has(&rows, "links", "vmmc", metric, unit), "{metric}");
+    }
+    // A link has its counters at the least.
+    assert!(value(&rows, "vmmc", "heap 20 links") > 200.0);
+    assert!(has(&rows, "idle", "vmmc", "cpu host 1", "%") && has(&rows, "idle", "vmmc", "cpu host 2", "%"));
+}
+
 #[test]
 fn a_file_that_cannot_be_written_is_found_out_at_once() {
     let output = bench("lat --json /nonexistent/x.json").output().unwrap();
@@ -140,53 +158,10 @@ fn long() -> Long {
     }
 }
 
-/// The processes that were started as workers of `parent`.
-fn workers(parent: u32) -> Vec<u32> {
-    let ours = "\0worker\0--core\0";
-    let parent = format!("\0--parent\0{parent}\0");
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| {
-            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            // While it still says `ip netns exec` it is not a worker yet.
-            line.contains(ours) && line.ends_with(&parent) && !line.contains("\0netns\0")
-        })
-        .collect()
-}
-
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(") ").next().unwrap_or_default();
     after_name.split(' ').skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
-}
-
-fn stderr(run: &mut Child) -> String {
-    let mut text = String::new();
-    run.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    text
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
-}
-
-fn await_no_workers(parent: u32) {
-    let start = Instant::now();
-    while !workers(parent).is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(20), "workers outlive their parent");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn namespaces_of(parent: u32) -> Vec<String> {
-    let prefix = format!("vmmctmp-{parent}-");
-    fs::read_dir("/run/netns")
-        .map(|d| d.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect::<Vec<_>>())
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|name| name.starts_with(&prefix))
-        .collect()
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A bad network for tests: a program that loses and damages UDP packets on their way (cargo feature `damage`).
+//! A bad network for tests: a program that loses UDP and TCP packets on their way, and damages UDP packets (cargo
+//! feature `damage`).
 //!
 //! [`Damage`] is attached to an interface *in between*, such as the port of a bridge that a host is plugged
 //! into, and meets what that interface receives: on a bridge's port, what the host behind it sends. It is no
@@ -25,16 +26,16 @@ mod skeleton {
 
 use skeleton::{DamageSkel, DamageSkelBuilder};
 
-/// Of how many UDP packets, 0 to 1.
+/// Of how many packets, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shares {
-    /// Those that are lost.
+    /// Of the UDP and TCP packets, those that are lost.
     pub dropped: f64,
-    /// Of the others, those of which one bit behind the UDP header is turned over.
+    /// Of the other UDP packets, those of which one bit behind the UDP header is turned over.
     pub damaged: f64,
 }
 
-/// What has become of the UDP packets that the interface received.
+/// What has become of the UDP and TCP packets that the interface received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DamageCounters {
     /// All of them.

@@ -3,6 +3,7 @@
 //! To add one, write its file and enter it in [`PEERS`].
 
 mod floor;
+mod offloads;
 mod tcp;
 mod vmmc;
 
@@ -10,12 +11,17 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::spec::{Bench, Outcome, Side, Spec, new_histogram};
+use crate::spec::{Bench, Outcome, Side, Spec, counts, new_histogram};
 use crate::worker::Session;
 
 /// Every peer, in the order in which a round measures and a table shows them.
-pub(crate) static PEERS: &[&dyn Peer] =
-    &[&floor::Floor, &vmmc::Vmmc { checksum: true }, &vmmc::Vmmc { checksum: false }, &tcp::Tcp];
+pub(crate) static PEERS: &[&dyn Peer] = &[
+    &floor::Floor,
+    &vmmc::Vmmc { checksum: true },
+    &vmmc::Vmmc { checksum: false },
+    &tcp::Tcp { offloads: true },
+    &tcp::Tcp { offloads: false },
+];
 
 /// Why a side of a measurement could not be played. It travels to the parent as text.
 pub(crate) type PeerError = Box<dyn std::error::Error + Send + Sync>;
@@ -39,6 +45,33 @@ pub(crate) trait Peer: Sync {
     /// One side of a stream of messages of `spec.size` bytes for `spec.duration()`; usually the server
     /// counts what arrives (see [`Meter`]). With [`Bench::BwCopy`] the payload is copied at both ends.
     fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+
+    /// One side of an incast of messages of `spec.size` bytes: `spec.count` clients, which begin at the same moment (see
+    /// [`Session::start_together`]) and each send for `spec.duration()`, some messages ahead; one server. A client returns
+    /// what got through, and how long each message took (see [`SendMeter`]). Everybody sleeps who has nothing to do.
+    fn incast(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// Round trips on a link beside `spec.count` idle ones, in one process.
+    fn links(&self, spec: &Spec) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// One side of a link that is up and idle for `spec.duration()`: returns the processor time that took.
+    fn idle(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// One side of a [soak](crate::soak).
+    fn soak(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
+    /// That this peer can't be measured so. [`Peer::measures`] says so beforehand.
+    fn cannot(&self, spec: &Spec) -> Result<Outcome, PeerError> {
+        Err(format!("{} has no {}", self.name(), spec.bench).into())
+    }
 }
 
 /// The peer called `name`.
@@ -51,9 +84,10 @@ pub(crate) fn full_payload(mtu: u32) -> usize {
     floor::full_payload(mtu)
 }
 
-/// All names, for messages.
-pub(crate) fn names() -> String {
-    PEERS.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ")
+/// All names, or those of the peers that can be measured by `bench`: for messages.
+pub(crate) fn names(bench: Option<Bench>) -> String {
+    let able = PEERS.iter().filter(|p| bench.is_none_or(|bench| p.measures(bench)));
+    able.map(|p| p.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// The client's record of a ping-pong.
@@ -90,6 +124,8 @@ impl RoundTrips {
 /// The receiver's record of a stream: bytes that arrive after the warm-up, and between when and when.
 pub(crate) struct Meter {
     warmup: Duration,
+    duration: Duration,
+    lossy: bool,
     size: usize,
     first: Option<Instant>,
     counting: Option<Instant>,
@@ -100,7 +136,16 @@ pub(crate) struct Meter {
 impl Meter {
     /// A meter that has seen nothing yet.
     pub(crate) fn new(spec: &Spec) -> Self {
-        Self { warmup: spec.warmup(), size: spec.size, first: None, counting: None, last: None, bytes: 0 }
+        Self {
+            warmup: spec.warmup(),
+            duration: spec.duration(),
+            lossy: spec.faults.drop > 0.0,
+            size: spec.size,
+            first: None,
+            counting: None,
+            last: None,
+            bytes: 0,
+        }
     }
 
     /// Says that `bytes` of payload have arrived just now.
@@ -127,9 +172,56 @@ impl Meter {
                 bytes: self.bytes,
                 nanos: to.duration_since(from).as_nanos() as u64,
             }),
+            // A stream that stalls for as long as it has is a result where packets are lost.
+            _ if self.first.is_some() && self.lossy => {
+                Ok(Outcome::Stream { messages: 0.0, bytes: 0, nanos: self.duration.as_nanos() as u64 })
+            }
             _ if self.first.is_some() => Err("the stream ended before its warm-up did; measure for longer".into()),
             _ => Err("the stream was sent, but none of it arrived".into()),
         }
+    }
+}
+
+/// One sender's record of an incast: what was acknowledged between the end of the warm-up and the end of the run.
+pub(crate) struct SendMeter {
+    histogram: Histogram<u64>,
+    warmup: Duration,
+    duration: Duration,
+    start: Instant,
+    bytes: u64,
+}
+
+impl SendMeter {
+    /// How many messages a sender sends ahead of what is acknowledged.
+    pub(crate) const AHEAD: usize = 8;
+
+    /// A record that begins now.
+    pub(crate) fn start(spec: &Spec) -> Self {
+        let (warmup, duration) = (spec.warmup(), spec.duration());
+        Self { histogram: new_histogram(), warmup, duration, start: Instant::now(), bytes: 0 }
+    }
+
+    /// Whether the time is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.start.elapsed() >= self.duration
+    }
+
+    /// Says that a message of `bytes`, which was begun then, is acknowledged now.
+    pub(crate) fn add(&mut self, begun: Instant, bytes: usize) {
+        self.add_at(begun, bytes, Instant::now());
+    }
+
+    fn add_at(&mut self, begun: Instant, bytes: usize, now: Instant) {
+        if (self.warmup..self.duration).contains(&now.duration_since(self.start)) {
+            self.bytes += bytes as u64;
+            self.histogram.saturating_record(now.duration_since(begun).as_nanos() as u64);
+        }
+    }
+
+    /// What was measured.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let nanos = (self.duration - self.warmup).as_nanos() as u64;
+        Outcome::Sender { bytes: self.bytes, nanos, latency: counts(&self.histogram) }
     }
 }
 
@@ -141,8 +233,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// How long anything may take that normally takes microseconds.
-    const LIMIT: Duration = Duration::from_secs(3);
+    /// How long anything may take that normally takes microseconds. TCP that loses packets may well take seconds.
+    const LIMIT: Duration = Duration::from_secs(10);
 
     /// Starts waiting for `what`, a noun phrase for the error message.
     #[inline]
@@ -171,7 +263,7 @@ mod tests {
     use super::*;
 
     fn spec(samples: u64, millis: u64) -> Spec {
-        Spec { bench: Bench::Bw, mtu: 1500, size: 100, samples, millis }
+        Spec { bench: Bench::Bw, mtu: 1500, size: 100, samples, millis, ..Spec::default() }
     }
 
     #[test]
@@ -209,10 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_counts_what_is_acknowledged_between_warm_up_and_end() {
+        let mut meter = SendMeter::start(&spec(0, 100));
+        let start = meter.start;
+        for ms in [5, 20, 99, 100] {
+            meter.add_at(start + Duration::from_millis(ms - 3), 7, start + Duration::from_millis(ms));
+        }
+        let Outcome::Sender { bytes: 14, nanos: 90_000_000, latency } = meter.outcome() else {
+            panic!("not two of four")
+        };
+        assert!(latency.iter().all(|(nanos, _)| nanos.abs_diff(3_000_000) < 3_000), "{latency:?}");
+    }
+
+    #[test]
     fn a_stream_that_did_not_arrive_is_an_error() {
         let mut meter = Meter::new(&spec(0, 100));
         assert!(meter.outcome().unwrap_err().to_string().contains("none of it arrived"));
         meter.add(1);
         assert!(meter.outcome().unwrap_err().to_string().contains("warm-up"));
+        meter.lossy = true;
+        assert!(matches!(meter.outcome(), Ok(Outcome::Stream { bytes: 0, .. })));
     }
 }

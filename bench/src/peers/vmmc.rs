@@ -4,14 +4,18 @@
 //! notification, so that the receiver counts only what has arrived in whole. For the message rate the puts share packets, and one in
 //! many notifies.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification};
+use rustix::time::{ClockId, clock_gettime};
+use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification, Progress};
 
-use super::{Meter, Peer, PeerError, RoundTrips};
+use super::{Meter, Peer, PeerError, RoundTrips, SendMeter};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
+use crate::{links, soak};
 
 /// The peer, with or without checksums.
 pub(crate) struct Vmmc {
@@ -33,6 +37,19 @@ impl Vmmc {
             .arena(inbox + (1 << 20))
             .open()?;
         let inbox = node.export(INBOX).len(inbox).key(Key::PUBLIC).notify(true).queue(1 << 16).create()?;
+        Ok((node, inbox))
+    }
+
+    /// The same, with a thread that sleeps when there is nothing to do.
+    fn open_asleep(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
+        let node = Node::builder()
+            .interface(&session.local.interface)
+            .address(session.local.address.into())
+            .checksum(self.checksum)
+            .progress(Progress::Thread { core: None })
+            .arena(inbox + (1 << 20))
+            .open()?;
+        let inbox = node.export(INBOX).len(inbox).key(Key::PUBLIC).notify(true).create()?;
         Ok((node, inbox))
     }
 }
@@ -59,8 +76,8 @@ impl Peer for Vmmc {
     }
 
     /// A put copies at both ends, so it is held against both floors.
-    fn measures(&self, _: Bench) -> bool {
-        true
+    fn measures(&self, bench: Bench) -> bool {
+        self.checksum || !matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle)
     }
 
     fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
@@ -131,6 +148,57 @@ impl Peer for Vmmc {
             }
         }
     }
+
+    fn incast(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let slot = spec.size * SendMeter::AHEAD;
+        match side {
+            Side::Server => {
+                let (_node, _inbox) = self.open_asleep(session, slot * spec.count as usize)?;
+                session.ready("")?;
+                // One-sided: the node's thread does everything.
+                session.sleep_until_stopped();
+                Ok(Outcome::Nothing)
+            }
+            Side::Client => {
+                let (node, _) = self.open_asleep(session, 1)?;
+                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                // Hosts are numbered from 1, and the receiver is the last.
+                let own = (usize::from(session.local.address.octets()[3]) - 1) * slot;
+                session.start_together()?;
+                send_ahead(&there, spec, own)
+            }
+        }
+    }
+
+    fn links(&self, spec: &Spec) -> Result<Outcome, PeerError> {
+        links::measure(spec)
+    }
+
+    fn idle(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let (node, inbox) = self.open_asleep(session, 64)?;
+        match side {
+            Side::Server => {
+                session.ready("")?;
+                inbox.wait_notification(Duration::from_secs(20))?;
+                let outcome = idle_for(spec.duration());
+                session.sleep_until_stopped();
+                outcome
+            }
+            Side::Client => {
+                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                there.send(b"idle from now on", 0).notify(0).wait()?;
+                idle_for(spec.duration())
+            }
+        }
+    }
+
+    fn soak(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let builder = Node::builder().checksum(self.checksum);
+        match side {
+            Side::Server => soak::receive(builder, spec, session),
+            Side::Client => soak::send(builder, spec, session),
+        }
+    }
 }
 
 /// Small messages, which share packets. Every [`GROUP`]th announces itself and those before it.
@@ -163,3 +231,44 @@ const GROUP: u32 = 256;
 
 /// The tag of a stream's last message.
 const LAST: u32 = 1;
+
+/// Puts of one message each into this sender's own place in the buffer, some ahead of what is acknowledged.
+fn send_ahead(there: &Import, spec: &Spec, own: usize) -> Result<Outcome, PeerError> {
+    let memory = vec![7; spec.size * SendMeter::AHEAD];
+    let mut meter = SendMeter::start(spec);
+    let mut pending = VecDeque::new();
+    for (place, message) in memory.chunks_exact(spec.size).enumerate().cycle() {
+        if meter.is_over() {
+            break;
+        }
+        let begun = Instant::now();
+        pending.push_back((begun, there.send(message, (own + place * spec.size) as u64).start()?));
+        if pending.len() == SendMeter::AHEAD
+            && let Some((begun, first)) = pending.pop_front()
+        {
+            first.wait()?;
+            meter.add(begun, spec.size);
+        }
+    }
+    for (begun, put) in pending {
+        put.wait()?;
+        meter.add(begun, spec.size);
+    }
+    Ok(meter.outcome())
+}
+
+/// Does nothing, and says what processor time that took the whole process.
+fn idle_for(time: Duration) -> Result<Outcome, PeerError> {
+    // The last acknowledgements are no idleness yet.
+    thread::sleep(Duration::from_millis(100));
+    let (start, before) = (Instant::now(), processor_time());
+    thread::sleep(time);
+    let cpu = processor_time() - before;
+    Ok(Outcome::Idle { cpu: cpu.as_nanos() as u64, nanos: start.elapsed().as_nanos() as u64 })
+}
+
+/// What this process has used so far, user and system.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -114,6 +114,10 @@ pub enum LabError {
         hosts: String,
     },
 
+    /// The lab's two hosts are joined directly.
+    #[error("host {0} is plugged into no bridge: a lab has one when it has three hosts or more")]
+    NoSwitch(String),
+
     /// A namespace of the name that is needed exists, and no lab made it.
     #[error(
         "the network namespace {0} exists but was not made by a lab: choose another lab name, \

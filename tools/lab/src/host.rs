@@ -71,6 +71,17 @@ impl Host {
         ip::enter(&self.namespace, f)
     }
 
+    /// Runs `f` where the bridge is, with the name of the port that this host is plugged into, on a thread made for
+    /// it, and waits for its result. There `f` can put something in the way of what the host sends.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::NoSwitch`] in a lab of two hosts, and those of [`enter`](Self::enter).
+    pub fn enter_port<T: Send>(&self, f: impl FnOnce(&str) -> T + Send) -> Result<T, LabError> {
+        let (switch, port) = self.port.as_ref().ok_or_else(|| LabError::NoSwitch(self.name.clone()))?;
+        ip::enter(switch, || f(port))
+    }
+
     /// Switches the interface on or off. Off, the other end of the veth pair loses its carrier.
     ///
     /// # Errors

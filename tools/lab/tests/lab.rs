@@ -440,6 +440,21 @@ fn a_panic_inside_a_host_is_passed_on() -> Result {
 }
 
 #[test]
+fn the_bridge_s_port_of_a_host_can_be_entered() -> Result {
+    let lab = TempLab::new(&LabConfig { hosts: 3, ..LabConfig::default() })?;
+    for host in lab.hosts() {
+        let carrier = |port: &str| Command::new("ip").args(["-json", "link", "show", "dev", port]).output();
+        let output = host.enter_port(carrier)??;
+        let text = String::from_utf8(output.stdout)?;
+        assert!(output.status.success() && text.contains("\"master\":\"br0\""), "{text}");
+    }
+    let pair = TempLab::new(&LabConfig::default())?;
+    let error = pair.host(1).enter_port(|_| ()).unwrap_err();
+    assert!(matches!(&error, LabError::NoSwitch(host) if host == "h1"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn entering_a_lab_that_is_gone_is_an_error() -> Result {
     let lab = TempLab::new(&LabConfig::default())?;
     let host = lab.host(1).clone();

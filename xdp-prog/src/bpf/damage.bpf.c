@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * A bad network for tests: loses and damages UDP packets that an interface receives.
+ * A bad network for tests: loses UDP and TCP packets that an interface receives, and damages UDP packets.
  *
  * It belongs on an interface in between, such as a bridge's port, so that frames meet it on their way.
- * Only UDP is touched, and of it only what follows the UDP header: ARP and neighbour discovery work, and
- * a damaged packet still arrives where it was sent. Chance is the kernel's own.
+ * ARP and neighbour discovery work. Damage is done only behind the UDP header, so that a damaged packet
+ * still arrives where it was sent; and none to TCP, whose checksum isn't filled in between interfaces that
+ * would leave it to their hardware. Chance is the kernel's own.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -51,43 +52,44 @@ static __always_inline void count(enum outcome outcome)
 		(*counter)++;
 }
 
-/* Where the bytes behind the UDP header begin, or 0 if this is no UDP, or only a part of it. */
-static __always_inline __u32 payload(struct xdp_md *ctx)
+/* Where the UDP or TCP header begins, or 0 if there is none, or only a part of the packet. */
+static __always_inline __u32 transport(struct xdp_md *ctx, __u8 *protocol)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *ethernet = data;
 	__u32 at = sizeof(*ethernet);
-	__be16 protocol;
+	__be16 type;
 
 	if (data + at > end)
 		return 0;
-	protocol = ethernet->h_proto;
-	if (protocol == bpf_htons(ETH_P_8021Q)) {
+	type = ethernet->h_proto;
+	if (type == bpf_htons(ETH_P_8021Q)) {
 		struct vlan_header *vlan = data + at;
 
 		at += sizeof(*vlan);
 		if (data + at > end)
 			return 0;
-		protocol = vlan->protocol;
+		type = vlan->protocol;
 	}
-	if (protocol == bpf_htons(ETH_P_IP)) {
+	if (type == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = data + at;
 
 		/* With options, or in fragments: not what is to be tested. */
-		if (data + at + sizeof(*ip) > end || ip->ihl != 5 || ip->protocol != IPPROTO_UDP ||
-		    ip->frag_off & bpf_htons(0x3fff))
+		if (data + at + sizeof(*ip) > end || ip->ihl != 5 || ip->frag_off & bpf_htons(0x3fff))
 			return 0;
 		at += sizeof(*ip);
-	} else if (protocol == bpf_htons(ETH_P_IPV6)) {
+		*protocol = ip->protocol;
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = data + at;
 
-		if (data + at + sizeof(*ip) > end || ip->nexthdr != IPPROTO_UDP)
+		if (data + at + sizeof(*ip) > end)
 			return 0;
 		at += sizeof(*ip);
+		*protocol = ip->nexthdr;
 	} else {
 		return 0;
 	}
-	return at + sizeof(struct udphdr);
+	return *protocol == IPPROTO_UDP || *protocol == IPPROTO_TCP ? at : 0;
 }
 
 /* "frags": the program can be attached at any MTU, also where a frame spans several buffers. */
@@ -95,17 +97,18 @@ SEC("xdp.frags")
 int vmmc_damage(struct xdp_md *ctx)
 {
 	__u64 length = bpf_xdp_get_buff_len(ctx);
-	__u32 begin = payload(ctx), at;
-	__u8 byte;
+	__u8 protocol = 0, byte;
+	__u32 begin = transport(ctx, &protocol), at;
 
-	if (!begin || begin >= length)
+	if (!begin)
 		return XDP_PASS;
 	count(SEEN);
 	if (bpf_get_prandom_u32() < drop_share) {
 		count(DROPPED);
 		return XDP_DROP;
 	}
-	if (bpf_get_prandom_u32() < damage_share) {
+	begin += sizeof(struct udphdr);
+	if (protocol == IPPROTO_UDP && begin < length && bpf_get_prandom_u32() < damage_share) {
 		/* The helpers reach every buffer of the frame. */
 		at = begin + bpf_get_prandom_u32() % (__u32)(length - begin);
 		if (bpf_xdp_load_bytes(ctx, at, &byte, 1))

@@ -1,0 +1,179 @@
+//! From what the sides of a measurement have found to the figures of the report.
+
+use hdrhistogram::Histogram;
+use xdp_prog::damage::DamageCounters;
+
+use crate::spec::{Bench, Counts, Outcome, Spec, histogram};
+
+/// One figure of one measurement.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Figure {
+    /// Which figure: `p50`, `bandwidth` ...
+    pub(crate) metric: &'static str,
+    /// Of what, where there are several of the kind: `1%`, `sender 2`. A line of its own in a table.
+    pub(crate) of: String,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// How much.
+    pub(crate) value: f64,
+}
+
+/// A figure.
+pub(crate) fn figure(metric: &'static str, of: impl ToString, unit: &'static str, value: f64) -> Figure {
+    Figure { metric, of: of.to_string(), unit, value }
+}
+
+const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
+
+fn quantiles(histogram: &Histogram<u64>, of: impl ToString) -> Vec<Figure> {
+    let of = of.to_string();
+    QUANTILES.map(|(name, q)| figure(name, &of, "us", histogram.value_at_quantile(q) as f64 / 1e3)).to_vec()
+}
+
+/// Gbit/s.
+fn gbit(bytes: u64, nanos: u64) -> f64 {
+    bytes as f64 * 8.0 / nanos as f64
+}
+
+/// The report's figures of one measurement, from the outcomes of all sides in the order of their hosts. What doesn't
+/// answer the spec's bench yields none.
+pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
+    if spec.bench == Bench::Incast {
+        return incast(outcomes);
+    }
+    outcomes.iter().zip(1..).flat_map(|(outcome, host)| of_one(spec, outcome, host)).collect()
+}
+
+fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
+    match (outcome, spec.bench) {
+        (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&histogram(counts), ""),
+        (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
+            vec![figure("rate", "", "packets/s", messages * 1e9 / *nanos as f64)]
+        }
+        (&Outcome::Stream { bytes, nanos, .. }, Bench::Bw | Bench::BwCopy) if nanos > 0 => {
+            vec![figure("bandwidth", "", "Gbit/s", gbit(bytes, nanos))]
+        }
+        (&Outcome::Stream { bytes, nanos, .. }, Bench::Loss) if nanos > 0 => {
+            vec![figure("goodput", loss(spec), "Gbit/s", gbit(bytes, nanos))]
+        }
+        (Outcome::Links { trips, heap }, Bench::Links) if !trips.is_empty() => {
+            let mut figures = quantiles(&histogram(trips), links(spec.count));
+            figures.extend(heap.map(|heap| figure("heap", links(spec.count), "bytes", heap)));
+            figures
+        }
+        (&Outcome::Idle { cpu, nanos }, Bench::Idle) if nanos > 0 => {
+            vec![figure("cpu", format!("host {host}"), "%", 100.0 * cpu as f64 / nanos as f64)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// How many packets the network has lost, of those it was given to lose.
+pub(crate) fn lost(spec: &Spec, wire: &[DamageCounters]) -> Vec<Figure> {
+    let (seen, dropped) = wire.iter().fold((0, 0), |(seen, dropped), w| (seen + w.seen, dropped + w.dropped));
+    if seen == 0 {
+        return Vec::new();
+    }
+    vec![figure("lost", loss(spec), "%", 100.0 * dropped as f64 / seen as f64)]
+}
+
+/// How a line about this spec's loss is called.
+pub(crate) fn loss(spec: &Spec) -> String {
+    // To a tenth of a thousandth: what was given as text comes out as that text.
+    format!("{}%", (spec.faults.drop * 1e8).round() / 1e6)
+}
+
+/// How a line about this many idle links is called.
+pub(crate) fn links(count: u64) -> String {
+    format!("{count} links")
+}
+
+fn incast(outcomes: &[Outcome]) -> Vec<Figure> {
+    let senders: Vec<(f64, &Counts)> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Sender { bytes, nanos, latency } if *nanos > 0 => Some((gbit(*bytes, *nanos), latency)),
+            _ => None,
+        })
+        .collect();
+    let mut all: Histogram<u64> = histogram(&Vec::new());
+    let mut figures = Vec::new();
+    for (&(goodput, latency), number) in senders.iter().zip(1..) {
+        let own = histogram(latency);
+        all.add(&own).expect("two of the same range");
+        let of = format!("sender {number}");
+        figures.push(figure("goodput", &of, "Gbit/s", goodput));
+        figures.extend(quantiles(&own, of));
+    }
+    if !senders.is_empty() {
+        let goodputs: Vec<f64> = senders.iter().map(|s| s.0).collect();
+        figures.push(figure("goodput", "all", "Gbit/s", goodputs.iter().sum()));
+        figures.extend(quantiles(&all, "all"));
+        figures.push(figure("jain", "all", "index", jain(&goodputs)));
+    }
+    figures
+}
+
+/// Jain's index of fairness: 1 when all have the same, 1/n when one has everything.
+fn jain(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|s| s * s).sum();
+    sum * sum / (shares.len() as f64 * squares)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(bench: Bench) -> Spec {
+        Spec { bench, ..Spec::default() }
+    }
+
+    #[test]
+    fn figures_have_the_units_of_the_report() {
+        let second = [Outcome::Nothing, Outcome::Stream { messages: 5e5, bytes: 125_000_000, nanos: 1_000_000_000 }];
+        assert_eq!(figures(&spec(Bench::Bw), &second), [figure("bandwidth", "", "Gbit/s", 1.0)]);
+        assert_eq!(figures(&spec(Bench::Rate), &second), [figure("rate", "", "packets/s", 5e5)]);
+        let half = Spec { faults: "drop=0.5%".parse().unwrap(), ..spec(Bench::Loss) };
+        assert_eq!(figures(&half, &second), [figure("goodput", "0.5%", "Gbit/s", 1.0)]);
+        let latency = [Outcome::Latency(vec![(1000, 999), (9000, 1)])];
+        let figures = figures(&spec(Bench::Lat), &latency);
+        assert_eq!(figures.iter().map(|f| f.metric).collect::<Vec<_>>(), ["p50", "p99", "p999"]);
+        assert!(figures.iter().all(|f| f.unit == "us" && (f.value - 1.0).abs() < 0.01), "{figures:?}");
+    }
+
+    #[test]
+    fn what_was_lost_is_told_of_both_directions_together() {
+        let wire = |seen, dropped| DamageCounters { seen, dropped, damaged: 0 };
+        let spec = Spec { faults: "drop=2%".parse().unwrap(), ..spec(Bench::Loss) };
+        assert_eq!(lost(&spec, &[wire(300, 7), wire(100, 1)]), [figure("lost", "2%", "%", 2.0)]);
+        assert!(lost(&spec, &[]).is_empty());
+    }
+
+    #[test]
+    fn an_outcome_that_does_not_answer_the_bench_has_no_figures() {
+        assert!(figures(&spec(Bench::Lat), &[Outcome::Nothing]).is_empty());
+        assert!(figures(&spec(Bench::Lat), &[Outcome::Latency(Vec::new())]).is_empty());
+        assert!(figures(&spec(Bench::Bw), &[Outcome::Stream { messages: 0.0, bytes: 0, nanos: 0 }]).is_empty());
+        assert!(figures(&spec(Bench::Incast), &[Outcome::Nothing]).is_empty());
+    }
+
+    #[test]
+    fn an_incast_has_figures_of_each_sender_and_of_all() {
+        let sender = |bytes| Outcome::Sender { bytes, nanos: 1000, latency: vec![(1000, 10)] };
+        let figures = figures(&spec(Bench::Incast), &[sender(125), sender(375), Outcome::Nothing]);
+        let value = |metric, of| figures.iter().find(|f| f.metric == metric && f.of == of).map(|f| f.value);
+        assert_eq!(value("goodput", "sender 1"), Some(1.0));
+        assert_eq!(value("goodput", "sender 2"), Some(3.0));
+        assert_eq!(value("goodput", "all"), Some(4.0));
+        assert_eq!(value("jain", "all"), Some(0.8));
+        assert!(value("p99", "sender 2").is_some() && value("p99", "all").is_some());
+    }
+
+    #[test]
+    fn idle_time_is_told_of_each_host() {
+        let idle = |cpu| Outcome::Idle { cpu, nanos: 1000 };
+        let figures = figures(&spec(Bench::Idle), &[idle(5), idle(10)]);
+        assert_eq!(figures, [figure("cpu", "host 1", "%", 0.5), figure("cpu", "host 2", "%", 1.0)]);
+    }
+}
