@@ -1,6 +1,7 @@
 //! Importing, and sending into what was imported: deliberate update, the paper's word for it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::imports::{Import, ImportState};
 use super::peer::Open;
@@ -88,6 +89,11 @@ impl Engine {
         let record = Record::Import { request: id, key: key.to_bytes(), name: name.len() as u16 };
         self.tell(link, record, name.as_bytes());
         Ok(id)
+    }
+
+    /// How long to wait for that at the most: a peer may be there and never answer.
+    pub fn patience(&self) -> Duration {
+        self.config.link.connect_timeout + self.config.link.peer_timeout
     }
 
     /// Whether an import is ready: the length of the export once it is, `None` while the peer hasn't answered.

@@ -53,8 +53,9 @@ impl Import {
         };
         // From here on the import is given back in any case.
         let mut import = Import { handle: handle.clone(), id, peer, name: name.to_owned(), length: 0 };
-        // The link gives up by itself: when the peer doesn't answer, and when it dies.
-        let length = shared.wait(None, |core| {
+        // The link gives up by itself when the peer isn't there. But one may be there and not answer this.
+        let patience = shared.enter().engine.patience();
+        let length = shared.wait(Some(patience), |core| {
             let now = core.now();
             let (engine, port) = core.parts();
             if engine.deadline() <= now {
@@ -63,7 +64,7 @@ impl Import {
             port.flush().map_err(Error::Wire)?;
             Ok(Step::from(engine.imported(id)?))
         })?;
-        import.length = length.unwrap_or_default();
+        import.length = length.ok_or(Error::Timeout { what: "answer to an import", after: patience })?;
         Ok(import)
     }
 
@@ -85,7 +86,7 @@ impl Import {
 
     /// Prepares a send of `data` to byte `offset` of the export. Nothing happens until [`SendBuilder::start`] or
     /// [`SendBuilder::wait`].
-    pub fn send<'a>(&'a self, data: &'a [u8], offset: u64) -> SendBuilder<'a> {
+    pub fn send<'i, 'd>(&'i self, data: &'d [u8], offset: u64) -> SendBuilder<'i, 'd> {
         SendBuilder { import: self, send: Send::new(data, offset), timeout: None }
     }
 }
@@ -113,13 +114,13 @@ impl Drop for Import {
 /// A send that is about to be made: [`Import::send`].
 #[derive(Debug)]
 #[must_use = "a send happens with `start` or `wait`"]
-pub struct SendBuilder<'a> {
-    import: &'a Import,
-    send: Send<'a>,
+pub struct SendBuilder<'i, 'd> {
+    import: &'i Import,
+    send: Send<'d>,
     timeout: Option<Duration>,
 }
 
-impl<'a> SendBuilder<'a> {
+impl<'i> SendBuilder<'i, '_> {
     /// Announces the send to the exporter, with this tag, once all of it is in its memory.
     pub fn notify(mut self, tag: u32) -> Self {
         self.send.notify = Some(tag);
@@ -138,7 +139,7 @@ impl<'a> SendBuilder<'a> {
     /// # Errors
     /// When the send doesn't fit into the export, the import is of no use any more, or the timeout passes: then part
     /// of it may have arrived, without notification.
-    pub fn start(mut self) -> Result<Pending<'a>, Error> {
+    pub fn start(mut self) -> Result<Pending<'i>, Error> {
         let shared = &self.import.handle.shared;
         let id = self.import.id;
         let send = &mut self.send;
@@ -165,7 +166,7 @@ impl<'a> SendBuilder<'a> {
     ///
     /// # Errors
     /// As [`SendBuilder::start`].
-    pub fn queue(mut self) -> Result<Pending<'a>, Error> {
+    pub fn queue(mut self) -> Result<Pending<'i>, Error> {
         self.send.queued = true;
         self.start()
     }
@@ -182,8 +183,8 @@ impl<'a> SendBuilder<'a> {
 
 /// A send whose bytes have left: it can be asked whether they have arrived. Dropping it changes nothing.
 #[derive(Debug)]
-pub struct Pending<'a> {
-    import: &'a Import,
+pub struct Pending<'i> {
+    import: &'i Import,
     ticket: Ticket,
     timeout: Option<Duration>,
 }

@@ -1,4 +1,6 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
+mod mute;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -132,4 +134,18 @@ fn waiters_learn_that_the_thread_has_ended() {
     for told in [waiter.join().unwrap(), other.wait_notification(PATIENCE)] {
         assert!(matches!(told, Err(Error::Wire(_))), "{told:?}");
     }
+}
+
+#[test]
+fn an_import_that_is_never_answered_ends() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    mute::run(&net, [2, 0, 0, 0, 0, 2]);
+    let (no, short) = (Arc::new(AtomicBool::new(false)), Duration::from_millis(200));
+    let n = node(&net, 1, &no, Node::builder().connect_timeout(short).peer_timeout(short));
+    let import = n.import("10.0.0.2:7000".parse().unwrap(), "a", Key::PUBLIC);
+    assert!(matches!(import, Err(Error::Timeout { what: "answer to an import", .. })), "{import:?}");
+    // The peer is there: that is not why.
+    let stats = n.stats().unwrap();
+    assert!(stats.peers.iter().any(|p| p.open), "{stats:?}");
 }
