@@ -71,6 +71,7 @@ impl Engine {
         }
     }
     /// A link has ended: its imports fail, its packets go back.
+    #[cold]
     pub(super) fn end(&mut self, token: u64, end: LinkEnd, port: &mut dyn Port) {
         if self.peer(token).is_none() {
             return;
@@ -107,6 +108,7 @@ impl Engine {
         self.peers.iter().flatten().all(|p| p.link.is_half_open() || !p.link.has_met())
     }
 
+    #[cold]
     pub(super) fn on_hello(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, hello: &Hello) {
         let established = self.by_address.get(&datagram.source).copied();
         let half_open = self.half_open.iter().copied();
@@ -196,6 +198,7 @@ impl Engine {
         }
     }
 
+    #[cold]
     pub(super) fn on_reset(&mut self, port: &mut dyn Port, datagram: &Datagram, header: &Header) {
         let Some(&token) = self.by_address.get(&datagram.source) else {
             return;
@@ -206,6 +209,7 @@ impl Engine {
     }
 
     /// Tells the sender of a packet that its token is unknown here; not too often, for it may be forged.
+    #[cold]
     pub(super) fn send_reset(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, header: &Header) {
         if now.since(self.resets.0) >= RESET_SPAN {
             self.resets = (now, 0);

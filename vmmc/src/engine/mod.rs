@@ -34,6 +34,7 @@ use crate::link::{self, LinkCounters};
 use crate::memory::Region;
 use crate::port::Port;
 use crate::time::Time;
+use crate::wire::Sack;
 use crate::wire::frame::Mac;
 use crate::wire::record::Record;
 
@@ -136,6 +137,8 @@ pub struct Engine {
     /// How often an acknowledgement has made room, or completed a send.
     acknowledged: u64,
     counters: EngineCounters,
+    /// Of the packet that is being received. It is long, and so isn't passed around.
+    sack: Sack,
 }
 
 fn place_of(token: u64) -> usize {
@@ -160,6 +163,7 @@ impl Engine {
             closing: false,
             acknowledged: 0,
             counters: EngineCounters::default(),
+            sack: Sack::default(),
             config,
         }
     }

@@ -28,8 +28,8 @@ enum What {
     Hello(Hello),
     /// A RESET.
     Reset,
-    /// For the link its token names.
-    Link(Option<Sack>),
+    /// For the link its token names. Selective acknowledgements that it has are in the engine's `sack`.
+    Link { sack: bool },
     /// For no link there is.
     Unknown,
 }
@@ -67,7 +67,7 @@ impl Engine {
             }
             What::Reset => self.on_reset(port, &datagram, &header),
             What::Unknown => self.send_reset(now, port, &datagram, &header),
-            What::Link(sack) => {
+            What::Link { sack } => {
                 if !self.promote(now, port, header.token) {
                     return Some(packet);
                 }
@@ -78,7 +78,7 @@ impl Engine {
                     return Some(packet);
                 };
                 let before = peer.link.progress();
-                peer.link.on_packet(now, &header, sack, port);
+                peer.link.on_packet(now, &header, sack.then_some(&self.sack), port);
                 let mut left = Some(packet);
                 if header.kind == Kind::Data {
                     left = left.and_then(|packet| {
@@ -137,8 +137,9 @@ impl Engine {
                     Some(peer) => {
                         let checked = peer.link.check(&header, covered.slices());
                         checked.inspect_err(|_| self.counters.rx_damaged += 1)?;
-                        let sack = Self::parse_sack(&header, &mut reader);
-                        What::Link(sack.inspect_err(|_| self.counters.rx_malformed += 1)?)
+                        let plain = header.kind == Kind::Data && !header.flags.sack;
+                        let sack = if plain { Ok(false) } else { self.parse_sack(&header, &mut reader) };
+                        What::Link { sack: sack.inspect_err(|_| self.counters.rx_malformed += 1)? }
                     }
                 }
             }
@@ -148,23 +149,27 @@ impl Engine {
     }
 
     /// What opens and resets links is always checked, whatever was agreed on.
+    #[cold]
     fn parse_checked(header: &Header, covered: &Reader<'_, '_>) -> Result<(), WireError> {
         if header.flags.checked { header.verify(covered.slices()) } else { Err(WireError::Checksum("missing")) }
     }
 
     /// The selective acknowledgements, of which only an ACK has any, and which are all that an ACK may hold.
-    fn parse_sack(header: &Header, reader: &mut Reader<'_, '_>) -> Result<Option<Sack>, WireError> {
-        let sack = match (header.flags.sack, header.kind) {
-            (false, _) => None,
-            (true, Kind::Ack) => Some(Sack::parse(reader)?),
+    /// Returns whether there are any.
+    #[inline(never)]
+    fn parse_sack(&mut self, header: &Header, reader: &mut Reader<'_, '_>) -> Result<bool, WireError> {
+        match (header.flags.sack, header.kind) {
+            (false, _) => {}
+            (true, Kind::Ack) => self.sack = Sack::parse(reader)?,
             (true, _) => return Err(WireError::Inconsistent("flag of selective acknowledgement")),
-        };
+        }
         if header.kind != Kind::Data && reader.remaining() > 0 {
             return Err(WireError::Inconsistent("length"));
         }
-        Ok(sack)
+        Ok(header.flags.sack)
     }
 
+    #[cold]
     fn parse_hello(reader: &mut Reader<'_, '_>, v6: bool) -> Result<Hello, WireError> {
         let length = HEADER_LEN + reader.remaining();
         let bytes = reader.array::<HELLO_LEN>().ok_or(WireError::Truncated("hello"))?;

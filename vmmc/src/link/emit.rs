@@ -100,10 +100,12 @@ fn emit(encap: &Encap, header: Header, packet: &TxPacket, port: &mut dyn Port) -
     encap.write(head, packet.len() - at);
     head[at..at + HEADER_LEN].copy_from_slice(&header.emit());
     if header.flags.checked {
-        let Some(fragments) = port.contents(packet) else { return false };
-        let covered = Reader::new(&fragments, at + CHECKSUM_LEN, packet.len());
-        let checksum = checksum(covered.slices());
-        drop(fragments);
+        let checksum = if head.len() == packet.len() {
+            checksum([&head[at + CHECKSUM_LEN..]])
+        } else {
+            let Some(fragments) = port.contents(packet) else { return false };
+            checksum(Reader::new(&fragments, at + CHECKSUM_LEN, packet.len()).slices())
+        };
         let Some(head) = port.head(packet) else { return false };
         head[at..at + CHECKSUM_LEN].copy_from_slice(&checksum.to_be_bytes());
     }

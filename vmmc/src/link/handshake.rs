@@ -105,6 +105,7 @@ impl Link {
             heard_at: now,
             asked_at: None,
             probe_at: now,
+            keepalive: config.peer_timeout / 4,
             counters: LinkCounters::default(),
             config,
         })

@@ -154,6 +154,8 @@ pub struct Link {
     /// When something was first sent to it since then that it must answer.
     asked_at: Option<Time>,
     probe_at: Time,
+    /// After how long a silence it is asked.
+    keepalive: Duration,
     counters: LinkCounters,
 }
 
@@ -282,7 +284,7 @@ impl Link {
     /// Takes note of a packet with our token, from the peer's address, that [`Link::check`] has passed.
     ///
     /// Sends again what the peer says it hasn't got.
-    pub fn on_packet(&mut self, now: Time, header: &Header, sack: Option<Sack>, port: &mut dyn Port) {
+    pub fn on_packet(&mut self, now: Time, header: &Header, sack: Option<&Sack>, port: &mut dyn Port) {
         (self.heard_at, self.asked_at) = (now, None);
         self.confirm();
         let peer_next = extend(header.sequence, self.receiver.next());
@@ -394,7 +396,7 @@ impl Link {
             self.counters.timeouts += 1;
             self.resend(now, sequence, port);
         }
-        if now >= self.heard_at.max(self.probe_at) + self.config.peer_timeout / 4 {
+        if now >= self.heard_at.max(self.probe_at) + self.keepalive {
             self.probe(now, port);
         }
         self.acknowledge(now, port);
@@ -421,12 +423,14 @@ impl Link {
             State::Opening { retry_at, give_up_at, .. } => retry_at.min(give_up_at),
             State::HalfOpen { give_up_at } => give_up_at,
             State::Open | State::Closing { .. } => {
-                let probe = self.heard_at.max(self.probe_at) + self.config.peer_timeout / 4;
-                let dead = self.asked_at.map(|at| at + self.config.peer_timeout);
-                let closing = if let State::Closing { retry_at, .. } = self.state { Some(retry_at) } else { None };
-                let upgrade = self.upgrade.map(|(_, at)| at);
-                let others = [dead, closing, upgrade, self.sender.deadline(), self.receiver.deadline()];
-                others.into_iter().flatten().fold(probe, Time::min)
+                let or_never = |at: Option<Time>| at.unwrap_or(Time::FAR);
+                let closing = if let State::Closing { retry_at, .. } = self.state { retry_at } else { Time::FAR };
+                (self.heard_at.max(self.probe_at) + self.keepalive)
+                    .min(or_never(self.asked_at.map(|at| at + self.config.peer_timeout)))
+                    .min(or_never(self.upgrade.map(|(_, at)| at)))
+                    .min(or_never(self.receiver.deadline()))
+                    .min(self.sender.deadline())
+                    .min(closing)
             }
         }
     }

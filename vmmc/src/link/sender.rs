@@ -64,7 +64,7 @@ impl News {
 
 /// What an acknowledgement says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Acknowledgement {
+pub(super) struct Acknowledgement<'a> {
     /// The next sequence number the peer expects, as it stood in the packet.
     pub ack: u32,
     /// Packets from there on that it has room for.
@@ -77,7 +77,7 @@ pub(super) struct Acknowledgement {
     pub peer_next: u64,
     /// How many of our packets have reached it with a mark of congestion.
     pub marks: u16,
-    pub sack: Option<Sack>,
+    pub sack: Option<&'a Sack>,
 }
 
 /// The sending half.
@@ -184,8 +184,9 @@ impl Sender {
     }
 
     /// When [`Sender::expire`] has something to do.
-    pub(super) fn deadline(&self) -> Option<Time> {
-        [self.timer, self.straggler, self.congestion.paced_until()].into_iter().flatten().min()
+    pub(super) fn deadline(&self) -> Time {
+        let or_never = |at: Option<Time>| at.unwrap_or(Time::FAR);
+        or_never(self.timer).min(or_never(self.straggler)).min(or_never(self.congestion.paced_until()))
     }
 
     /// Whether a packet that has been overtaken may count as lost by now.
@@ -218,7 +219,7 @@ impl Sender {
 
     /// Takes an acknowledgement into account and frees what it covers. Returns false when it is nonsense: it
     /// acknowledges what was never sent.
-    pub(super) fn acknowledge(&mut self, now: Time, said: Acknowledgement, port: &mut dyn Port) -> bool {
+    pub(super) fn acknowledge(&mut self, now: Time, said: Acknowledgement<'_>, port: &mut dyn Port) -> bool {
         let ack = super::extend(said.ack, self.una);
         if ack > self.next {
             return false;

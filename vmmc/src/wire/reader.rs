@@ -20,6 +20,11 @@ pub struct Reader<'a, 'f> {
 impl<'a, 'f> Reader<'a, 'f> {
     /// A reader of `length` bytes from byte `start` on; shorter when there are fewer.
     pub fn new(fragments: &'f [&'a [u8]], start: usize, length: usize) -> Reader<'a, 'f> {
+        // Nearly every packet lies in one piece.
+        if let [only] = fragments {
+            let current = only.get(start..).unwrap_or_default();
+            return Reader { current, rest: &[], remaining: length.min(current.len()) };
+        }
         let mut reader = Reader { current: &[], rest: fragments, remaining: usize::MAX };
         let total: usize = fragments.iter().map(|f| f.len()).sum();
         reader.skip(start.min(total));
@@ -51,6 +56,10 @@ impl<'a, 'f> Reader<'a, 'f> {
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         if self.remaining < N {
             return None;
+        }
+        if let Some((out, rest)) = self.current.split_first_chunk::<N>() {
+            (self.current, self.remaining) = (rest, self.remaining - N);
+            return Some(*out);
         }
         let mut out = [0; N];
         self.fill(&mut out);

@@ -247,7 +247,13 @@ impl EagerPort {
             // the temporary `data`.
             unsafe { std::slice::from_raw_parts(data.contents().as_ptr(), data.contents().len()) }
         };
-        self.chain(first).map(slice).collect()
+        let mut fragments = Fragments::new();
+        let mut at = first;
+        while at != NONE {
+            fragments.push(slice(at));
+            at = self.frames[at as usize].next;
+        }
+        fragments
     }
 }
 
