@@ -3,6 +3,7 @@
 //! A method is one frame, to one of the two hosts, in the name of the other or of nobody.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vmmc::DEFAULT_PORT;
 use vmmc::port::Port;
@@ -26,12 +27,14 @@ pub struct Attacker<'a> {
     /// What each of them sends.
     tapped: [&'a Tapped; 2],
     sent: u64,
+    pause: Duration,
 }
 
 impl<'a> Attacker<'a> {
-    pub fn new(own: &Host, hosts: [&'a Host; 2], tapped: [&'a Tapped; 2]) -> Attacker<'a> {
+    /// One that pauses after every batch of frames.
+    pub fn new(own: &Host, hosts: [&'a Host; 2], tapped: [&'a Tapped; 2], pause: Duration) -> Attacker<'a> {
         let port = EagerPort::open(&own.interface, &[0], 1500).expect("the attacker needs an AF_XDP socket");
-        Attacker { port, mac: own.mac, hosts, tapped, sent: 0 }
+        Attacker { port, mac: own.mac, hosts, tapped, sent: 0, pause }
     }
 
     /// How many frames it has sent.
@@ -54,6 +57,9 @@ impl<'a> Attacker<'a> {
         self.sent += 1;
         if self.sent.is_multiple_of(BATCH) {
             self.port.flush().unwrap();
+            if !self.pause.is_zero() {
+                std::thread::sleep(self.pause);
+            }
         }
     }
 
