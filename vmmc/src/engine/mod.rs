@@ -137,6 +137,9 @@ pub struct Engine {
     /// How often an acknowledgement has made room, or completed a send.
     acknowledged: u64,
     counters: EngineCounters,
+    /// When the port was last looked into, and whether that was long after the time before.
+    looked: Option<Time>,
+    late: bool,
     /// Of the packet that is being received. It is long, and so isn't passed around.
     sack: Sack,
 }
@@ -163,6 +166,8 @@ impl Engine {
             closing: false,
             acknowledged: 0,
             counters: EngineCounters::default(),
+            looked: None,
+            late: false,
             sack: Sack::default(),
             config,
         }
@@ -279,6 +284,13 @@ impl Engine {
             // What couldn't be sent now is tried again when the peer or the port has moved.
             self.timers.set(place, peer.link.deadline());
         }
+    }
+
+    /// The port is about to be looked into. What arrives after a long time without a look has had to wait, and not in the
+    /// network: congestion control disregards how long it took. Whoever never says this is taken to look all the time.
+    pub fn look(&mut self, now: Time) {
+        let before = self.looked.replace(now);
+        self.late = before.is_some_and(|before| now.since(before) > self.config.link.target_delay / 2);
     }
 
     /// When [`Engine::tick`] has something to do, packets that arrive apart.

@@ -5,7 +5,7 @@ use tracing::{debug, trace};
 
 use super::peer::Stop;
 use super::{Engine, place_of};
-use crate::link::{Admission, Held, LinkEnd};
+use crate::link::{Admission, Arrival, Held, LinkEnd};
 use crate::port::{Port, RxPacket};
 use crate::time::Time;
 use crate::wire::frame::Datagram;
@@ -78,7 +78,7 @@ impl Engine {
                     return Some(packet);
                 };
                 let before = peer.link.progress();
-                peer.link.on_packet(now, &header, sack.then_some(&self.sack), port);
+                peer.link.on_packet(now, &header, sack.then_some(&self.sack), self.late, port);
                 let mut left = Some(packet);
                 if header.kind == Kind::Data {
                     left = left.and_then(|packet| {
@@ -194,7 +194,8 @@ impl Engine {
         let Some(peer) = self.peers[place].as_deref_mut() else {
             return Some(held.packet);
         };
-        let (admission, sequence) = peer.link.admit(now, header, congestion);
+        let arrival = Arrival { marked: congestion, late: self.late };
+        let (admission, sequence) = peer.link.admit(now, header, arrival);
         match admission {
             Admission::Refuse => Some(held.packet),
             Admission::Early => {

@@ -53,6 +53,9 @@ const SCALING: f64 = 0.5;
 const SCALED_FROM: f64 = 0.1;
 const SCALED_TO: f64 = 100.0;
 
+/// The longest time between packets: with hardly anything under way, the delay isn't of this link's making.
+const MOST_SPACING: Duration = Duration::from_millis(2);
+
 /// How fast the estimate of the share of marked packets follows, as DCTCP's g.
 const MARKS_GAIN: f64 = 1.0 / 16.0;
 
@@ -123,7 +126,7 @@ impl Congestion {
         if self.window < 1.0
             && let Some(rtt) = rtt
         {
-            self.not_before = Some(now + rtt.div_f64(self.window));
+            self.not_before = Some(now + rtt.div_f64(self.window).min(MOST_SPACING));
         }
     }
 
@@ -213,5 +216,95 @@ impl Congestion {
         let scaled = self.target * (1.0 + SCALING * fade.clamp(0.0, 1.0));
         let least = least.as_nanos() as f64;
         if least > 2.0 * self.target { least + scaled } else { scaled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: Duration = Duration::from_micros(20);
+
+    /// Goes through rounds in which the whole window is used, each with this delay and this share lost and marked.
+    fn rounds(c: &mut Congestion, count: usize, delay: Duration, lost: f64, marked: f64) {
+        let (mut next, mut marks) = (c.round.end, c.marks);
+        for _ in 0..count {
+            let packets = c.window().max(LEAST_ROUND);
+            c.sent(Time::ZERO, c.window(), Some(delay));
+            (0..(lost * packets as f64).round() as u64).for_each(|_| c.lost());
+            marks = marks.wrapping_add((marked * packets as f64).round() as u16);
+            c.marks(marks);
+            next += packets;
+            c.acknowledged(packets, next, next, Some(delay), LEAST);
+        }
+    }
+
+    fn congestion() -> Congestion {
+        Congestion::new(1000, TARGET_DELAY)
+    }
+
+    #[test]
+    fn it_fills_a_path_that_does_not_delay_and_stops_at_the_limit() {
+        let mut c = congestion();
+        rounds(&mut c, 7, LEAST, 0.0, 0.0);
+        assert_eq!(c.window(), 1000);
+    }
+
+    #[test]
+    fn delay_shrinks_it_below_one_packet_and_quick_rounds_let_it_grow_again() {
+        let mut c = congestion();
+        rounds(&mut c, 100, Duration::from_millis(5), 0.0, 0.0);
+        assert!(c.window < 0.02 && c.paced_until().is_some());
+        // Nothing is spaced farther than that, whatever the delay.
+        assert!(c.paced_until() <= Some(Time::ZERO + MOST_SPACING));
+        rounds(&mut c, 200, LEAST, 0.0, 0.0);
+        assert!(c.window > 100.0);
+    }
+
+    #[test]
+    fn loss_without_delay_is_no_matter_until_it_is_much() {
+        let mut c = congestion();
+        rounds(&mut c, 20, LEAST, 0.05, 0.0);
+        assert_eq!(c.window(), 1000);
+        rounds(&mut c, 50, LEAST, 0.3, 0.0);
+        assert!(c.window() < 10 && c.window >= 1.0);
+    }
+
+    #[test]
+    fn loss_with_delay_shrinks_it() {
+        let mut c = congestion();
+        rounds(&mut c, 20, LEAST, 0.0, 0.0);
+        rounds(&mut c, 3, TARGET_DELAY, 0.05, 0.0);
+        assert!(c.window() < 400);
+    }
+
+    #[test]
+    fn marks_shrink_it_by_their_share() {
+        let (mut few, mut many) = (congestion(), congestion());
+        rounds(&mut few, 10, LEAST, 0.0, 0.0);
+        rounds(&mut many, 10, LEAST, 0.0, 0.0);
+        rounds(&mut few, 10, LEAST, 0.0, 0.1);
+        rounds(&mut many, 10, LEAST, 0.0, 1.0);
+        assert!(few.window() > 800 && many.window() < 300, "{} {}", few.window, many.window);
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let mut c = congestion();
+        for next in 1..1000 {
+            c.sent(Time::ZERO, 1, Some(LEAST));
+            c.acknowledged(1, next, next, Some(LEAST), LEAST);
+        }
+        assert_eq!(c.window(), 10);
+    }
+
+    #[test]
+    fn a_long_path_is_not_a_queue() {
+        let (mut c, long) = (congestion(), Duration::from_millis(5));
+        for round in 1..20 {
+            c.sent(Time::ZERO, c.window(), Some(long));
+            c.acknowledged(100, round * 100, round * 100, Some(long), long);
+        }
+        assert_eq!(c.window(), 1000);
     }
 }

@@ -36,7 +36,7 @@ impl Link {
         let provisional = flags.provisional || self.untold;
         Header {
             kind,
-            flags: Flags { checked: self.options.checksum, provisional, ..flags },
+            flags: Flags { checked: self.options.checksum, provisional, late: self.receiver.late(), ..flags },
             checksum: 0,
             token: self.remote_token,
             sequence: sequence as u32,

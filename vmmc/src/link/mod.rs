@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub(crate) use emit::send_reset;
 pub use receiver::{ACK_DELAY, ACK_EVERY};
-pub(crate) use receiver::{Admission, Held};
+pub(crate) use receiver::{Admission, Arrival, Held};
 pub use rtt::{INITIAL_RTO, MAX_RTO, Rtt};
 
 use self::receiver::Receiver;
@@ -283,8 +283,8 @@ impl Link {
 
     /// Takes note of a packet with our token, from the peer's address, that [`Link::check`] has passed.
     ///
-    /// Sends again what the peer says it hasn't got.
-    pub fn on_packet(&mut self, now: Time, header: &Header, sack: Option<&Sack>, port: &mut dyn Port) {
+    /// Sends again what the peer says it hasn't got. With `late` it may have come long before this side looked for it.
+    pub fn on_packet(&mut self, now: Time, header: &Header, sack: Option<&Sack>, late: bool, port: &mut dyn Port) {
         (self.heard_at, self.asked_at) = (now, None);
         self.confirm();
         let peer_next = extend(header.sequence, self.receiver.next());
@@ -295,6 +295,7 @@ impl Link {
             provisional: header.flags.provisional,
             peer_next: if header.kind == Kind::Data { peer_next + 1 } else { peer_next },
             marks: header.marks,
+            late: late || header.flags.late,
             sack,
         };
         if !self.sender.acknowledge(now, said, port) {
@@ -325,8 +326,8 @@ impl Link {
     }
 
     /// Decides about a DATA packet. Its sequence number comes back in full.
-    pub(crate) fn admit(&mut self, now: Time, header: &Header, congestion: bool) -> (Admission, u64) {
-        let (admission, sequence) = self.receiver.admit(now, header.sequence, congestion, header.flags.ack_now);
+    pub(crate) fn admit(&mut self, now: Time, header: &Header, arrival: Arrival) -> (Admission, u64) {
+        let (admission, sequence) = self.receiver.admit(now, header.sequence, arrival, header.flags.ack_now);
         if admission == Admission::Refuse {
             self.counters.rx_refused += 1;
         }

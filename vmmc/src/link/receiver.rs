@@ -31,6 +31,15 @@ pub(crate) struct Held {
     pub length: usize,
 }
 
+/// How a packet came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrival {
+    /// With a mark of congestion.
+    pub marked: bool,
+    /// Perhaps long before this side looked for it.
+    pub late: bool,
+}
+
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -57,6 +66,8 @@ pub(super) struct Receiver {
     ack_at: Option<Time>,
     ack_now: bool,
     newest_at: Time,
+    /// A packet that hasn't been acknowledged may have waited for long before this side looked for it.
+    late: bool,
     marks: u16,
 }
 
@@ -73,6 +84,7 @@ impl Receiver {
             ack_at: None,
             ack_now: false,
             newest_at: Time::ZERO,
+            late: false,
             marks: 0,
         }
     }
@@ -106,9 +118,10 @@ impl Receiver {
     }
 
     /// Decides about a packet that has just arrived.
-    pub(super) fn admit(&mut self, now: Time, sequence: u32, congestion: bool, ack_now: bool) -> (Admission, u64) {
+    pub(super) fn admit(&mut self, now: Time, sequence: u32, arrival: Arrival, ack_now: bool) -> (Admission, u64) {
         let sequence = super::extend(sequence, self.next);
-        self.marks = self.marks.wrapping_add(congestion.into());
+        self.marks = self.marks.wrapping_add(arrival.marked.into());
+        self.late |= arrival.late;
         self.ack_now |= ack_now;
         let admission = match sequence.checked_sub(self.next) {
             Some(0) if self.held.front().is_none_or(Option::is_none) => Admission::Next,
@@ -173,7 +186,12 @@ impl Receiver {
 
     /// An acknowledgement has been sent.
     pub(super) fn acked(&mut self) {
-        (self.unacked, self.ack_at, self.ack_now) = (0, None, false);
+        (self.unacked, self.ack_at, self.ack_now, self.late) = (0, None, false, false);
+    }
+
+    /// Whether the delay of what would now be acknowledged says nothing about the path.
+    pub(super) fn late(&self) -> bool {
+        self.late
     }
 
     /// How long the newest packet has waited for its acknowledgement.

@@ -77,6 +77,8 @@ pub(super) struct Acknowledgement<'a> {
     pub peer_next: u64,
     /// How many of our packets have reached it with a mark of congestion.
     pub marks: u16,
+    /// How long the packets took says nothing about the path: the peer or this side was slow to look for them.
+    pub late: bool,
     pub sack: Option<&'a Sack>,
 }
 
@@ -265,6 +267,7 @@ impl Sender {
             self.rtt.sample(delay);
             self.backoff = 0;
         }
+        let delay = delay.map(|delay| if said.late { self.rtt.least() } else { delay });
         if progress {
             self.timer = (self.una < self.next).then(|| now + self.rtt.timeout(self.backoff));
         }

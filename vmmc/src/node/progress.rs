@@ -128,6 +128,7 @@ impl Core {
             return Ok(false);
         }
         let now = self.clock.now();
+        self.engine.look(now);
         self.looked_at = Some(now);
         let busy = !self.batch.is_empty() || now >= self.engine.deadline();
         if busy {

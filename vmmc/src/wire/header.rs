@@ -78,14 +78,18 @@ pub struct Flags {
     /// Bit 3: the acknowledgement completes no sends yet: what there is to say about them may still have to be sent, or the
     /// packet is a repetition, whose `sequence` says nothing about what was sent since.
     pub provisional: bool,
+    /// Bit 4: the packets that this acknowledges may have waited for long before their receiver looked for them. So their delay
+    /// says nothing about the path.
+    pub late: bool,
 }
 
 impl Flags {
     fn from_byte(byte: u8) -> Result<Flags, WireError> {
-        if byte & !0b1111 != 0 {
+        if byte & !0b1_1111 != 0 {
             return Err(WireError::Reserved("flags"));
         }
-        Ok(Flags { ack_now: byte & 1 != 0, sack: byte & 2 != 0, checked: byte & 4 != 0, provisional: byte & 8 != 0 })
+        let bit = |n: u8| byte >> n & 1 != 0;
+        Ok(Flags { ack_now: bit(0), sack: bit(1), checked: bit(2), provisional: bit(3), late: bit(4) })
     }
 
     fn to_byte(self) -> u8 {
@@ -93,6 +97,7 @@ impl Flags {
             | u8::from(self.sack) << 1
             | u8::from(self.checked) << 2
             | u8::from(self.provisional) << 3
+            | u8::from(self.late) << 4
     }
 }
 
@@ -252,7 +257,7 @@ mod tests {
     #[test]
     fn every_reserved_bit_is_refused() {
         let good = sample().emit();
-        for (byte, mask) in [(6, 0b1111_0000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
+        for (byte, mask) in [(6, 0b1110_0000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
             for bit in (0..8).filter(|b| mask >> b & 1 == 1) {
                 let mut bad = good;
                 bad[byte] |= 1 << bit;

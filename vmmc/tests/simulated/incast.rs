@@ -122,6 +122,21 @@ fn more_senders_than_the_queue_should_hold_packets() {
     assert!(outcome.queueing <= 8 * TARGET_DELAY);
 }
 
+/// Packets that wait because a host is busy elsewhere don't wait in the network: sending less would not help them.
+#[test]
+fn a_slow_host_is_no_congestion() {
+    for slow in [0, 1] {
+        let mut world = World::with(2, seed(), network(10 * GIGABIT), link_config());
+        world.export(RECEIVER, "inbox", PUT, 1);
+        let import = world.import(1, RECEIVER, "inbox").unwrap();
+        world.hosts[slow].looks_every = Some(Duration::from_millis(1));
+        let last = (0..100).map(|_| world.send(1, import, &[0; PUT], 0, None).unwrap()).last().unwrap();
+        world.delivered(1, last).unwrap();
+        let window = world.hosts[1].engine.peers().next().unwrap().window;
+        assert!(window >= 100, "with host {slow} slow the window is {window}");
+    }
+}
+
 #[test]
 fn marks_keep_the_queue_shorter() {
     let mark = Some(Duration::from_micros(65));

@@ -22,6 +22,9 @@ pub struct Host {
     pub mac: [u8; 6],
     /// A host that is switched off neither receives nor sends.
     pub on: bool,
+    /// A host that shares its core with others looks at its port only so often.
+    pub looks_every: Option<Duration>,
+    looks_at: Time,
 }
 
 pub struct World {
@@ -67,6 +70,8 @@ impl World {
             address: address(number),
             mac,
             on: true,
+            looks_every: None,
+            looks_at: Time::ZERO,
         }
     }
 
@@ -82,11 +87,21 @@ impl World {
     /// Lets time pass until the next thing happens, and every host work on it.
     pub fn step(&mut self) {
         let now = self.now();
-        let deadlines = self.hosts.iter().filter(|h| h.on).map(|h| h.engine.deadline());
+        let deadlines = self.hosts.iter().filter(|h| h.on).map(|h| match h.looks_every {
+            Some(_) => h.looks_at,
+            None => h.engine.deadline(),
+        });
         let next = deadlines.chain(self.network.next_arrival()).min().unwrap_or(now);
         let now = next.clamp(now + Duration::from_micros(1), now + Duration::from_secs(3600));
         self.network.advance(now);
         for host in self.hosts.iter_mut().filter(|h| h.on) {
+            if let Some(span) = host.looks_every {
+                if now < host.looks_at {
+                    continue;
+                }
+                host.looks_at = now + span;
+            }
+            host.engine.look(now);
             loop {
                 let mut batch = Vec::new();
                 host.port.receive(&mut batch).unwrap();

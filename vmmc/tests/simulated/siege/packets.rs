@@ -153,6 +153,7 @@ impl Head {
                 sack: self.flags & 2 != 0,
                 checked: self.flags & 4 == 0,
                 provisional: self.flags & 8 != 0,
+                late: self.flags & 16 != 0,
             },
             checksum: 0,
             token,
