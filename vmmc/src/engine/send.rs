@@ -46,6 +46,16 @@ impl<'a> Send<'a> {
     }
 }
 
+/// Where a send goes.
+enum Target {
+    /// The peer hasn't answered the import yet.
+    Unknown,
+    /// Into an export of this node.
+    Local { export: u32 },
+    /// Into one of a peer's.
+    Remote { link: u64, grant: u32 },
+}
+
 /// Proof of a send: with it one can ask whether the send has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
@@ -131,13 +141,63 @@ impl Engine {
         id: u32,
         send: &mut Send<'_>,
     ) -> Result<Option<Ticket>, EngineError> {
-        let import = self.imports.get(id).ok_or(EngineError::Dropped)?;
-        let (notifies, length) = match &import.state {
-            ImportState::Waiting => return Ok(None),
-            ImportState::Failed(error) => return Err(error.clone()),
-            ImportState::Ready { notifies, length, .. } | ImportState::Local { notifies, length, .. } => {
-                (*notifies, *length)
+        match self.target(id, send)? {
+            Target::Unknown => Ok(None),
+            Target::Local { export } => self.send_local(id, export, send),
+            Target::Remote { link, grant } => {
+                self.send_remote(now, port, link, grant, send)?;
+                Ok(send.finished.then_some(Ticket { import: id, link, last: send.last }))
             }
+        }
+    }
+
+    /// Appends a send that is to be queued to the packet that is open already, if all of it fits. That takes no look at the
+    /// clock, which would cost as much as the rest. Otherwise, `None`, it is for [`Engine::send`].
+    ///
+    /// # Errors
+    /// As [`Engine::send`].
+    pub fn coalesce(
+        &mut self,
+        port: &mut dyn Port,
+        id: u32,
+        send: &mut Send<'_>,
+    ) -> Result<Option<Ticket>, EngineError> {
+        let Target::Remote { link, grant } = self.target(id, send)? else { return Ok(None) };
+        let Some(peer) = self.peers.get_mut(place_of(link)).and_then(Option::as_deref_mut) else { return Ok(None) };
+        let (notify, total) = (send.notify, send.data.len() as u64);
+        let record = Record::Put {
+            grant,
+            offset: send.offset,
+            length: send.data.len() as u16,
+            notify: notify.map(|tag| Notify { tag, total }),
+        };
+        let fixed = if notify.is_some() { PUT_LEN + NOTIFY_LEN } else { PUT_LEN };
+        let whole = fixed + send.data.len();
+        // What would fill it up is left to `send`, which knows when to seal it.
+        let Some(open) = peer.open.as_mut().filter(|open| peer.link.token() == link && open.room > whole + PUT_LEN)
+        else {
+            return Ok(None);
+        };
+        // It has room in its first frame.
+        port.append(&mut open.packet, record.emit().as_ref());
+        port.append(&mut open.packet, send.data);
+        open.room -= whole;
+        self.counters.tx_copied_bytes += total;
+        self.counters.sends += 1;
+        Ok(Some(Ticket { import: id, link, last: peer.link.next_sequence() }))
+    }
+
+    /// Where a send goes, when it may.
+    fn target(&self, id: u32, send: &Send<'_>) -> Result<Target, EngineError> {
+        let import = self.imports.get(id).ok_or(EngineError::Dropped)?;
+        let (target, notifies, length) = match &import.state {
+            ImportState::Waiting => return Ok(Target::Unknown),
+            ImportState::Failed(error) => return Err(error.clone()),
+            ImportState::Ready { notifies, length, .. } => {
+                let grant = import.grant.unwrap_or_default();
+                (Target::Remote { link: import.link, grant }, *notifies, *length)
+            }
+            ImportState::Local { export, notifies, length } => (Target::Local { export: *export }, *notifies, *length),
         };
         if send.notify.is_some() && !notifies {
             return Err(EngineError::NoNotifications { name: import.name.clone() });
@@ -150,12 +210,7 @@ impl Engine {
             let (name, offset) = (import.name.clone(), send.offset);
             return Err(EngineError::OutOfRange { name, offset, length: wanted, export: length });
         }
-        if let ImportState::Local { export, .. } = import.state {
-            return self.send_local(id, export, send);
-        }
-        let (link, grant) = (import.link, import.grant.unwrap_or_default());
-        self.send_remote(now, port, link, grant, send)?;
-        Ok(send.finished.then_some(Ticket { import: id, link, last: send.last }))
+        Ok(target)
     }
 
     fn send_remote(

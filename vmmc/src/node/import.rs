@@ -143,6 +143,14 @@ impl<'i> SendBuilder<'i, '_> {
         let shared = &self.import.handle.shared;
         let id = self.import.id;
         let send = &mut self.send;
+        let pending = |ticket| Pending { import: self.import, ticket, timeout: self.timeout };
+        if send.queued {
+            let mut core = shared.enter();
+            let (engine, port) = core.parts();
+            if let Some(ticket) = engine.coalesce(port, id, send)? {
+                return Ok(pending(ticket));
+            }
+        }
         let ticket = shared.wait(self.timeout, |core| {
             let now = core.now();
             let before = send.done();
@@ -157,7 +165,7 @@ impl<'i> SendBuilder<'i, '_> {
         })?;
         let after = self.timeout.unwrap_or_default();
         let ticket = ticket.ok_or(Error::Timeout { what: "room for the whole send", after })?;
-        Ok(Pending { import: self.import, ticket, timeout: self.timeout })
+        Ok(pending(ticket))
     }
 
     /// As [`SendBuilder::start`], but leaves the packet open for other sends to the same peer to share. It leaves when it is

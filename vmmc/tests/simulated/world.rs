@@ -180,6 +180,11 @@ impl World {
         self.until("room for a send", |w| {
             let now = w.now();
             let host = &mut w.hosts[from];
+            if send.queued
+                && let Some(result) = host.engine.coalesce(&mut host.port, import, &mut send).transpose()
+            {
+                return Some(result);
+            }
             host.engine.send(now, &mut host.port, import, &mut send).transpose()
         })
     }

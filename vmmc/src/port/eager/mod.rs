@@ -361,6 +361,8 @@ impl Port for EagerPort {
         packet.port.check(self.id);
         let mut rest = &bytes[..bytes.len().min(self.max_frame - packet.len())];
         let wanted = rest.len();
+        // Before the copy: who moves the packet next would have to wait until all of the copy has left the store buffer.
+        packet.len += wanted as u32;
         while !rest.is_empty() {
             let used = self.frames[packet.last as usize].desc.lengths().data();
             if used == ROOM {
@@ -380,7 +382,9 @@ impl Port for EagerPort {
             data.contents_mut()[used..].copy_from_slice(now);
             rest = later;
         }
-        packet.len += (wanted - rest.len()) as u32;
+        if !rest.is_empty() {
+            packet.len -= rest.len() as u32;
+        }
         wanted - rest.len()
     }
 
