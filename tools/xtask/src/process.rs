@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,9 +98,15 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// The top of the workspace.
+///
+/// Cargo says where it is. Where it was when this was built may be another checkout, that shares its target directory.
 pub(crate) fn workspace() -> &'static Path {
-    let this = Path::new(env!("CARGO_MANIFEST_DIR"));
-    this.ancestors().nth(2).unwrap_or(this)
+    static WORKSPACE: OnceLock<PathBuf> = OnceLock::new();
+    WORKSPACE.get_or_init(|| {
+        let this = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let this = PathBuf::from(this);
+        this.ancestors().nth(2).unwrap_or(&this).to_owned()
+    })
 }
 
 /// The command line as one would type it.
