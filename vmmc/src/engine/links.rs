@@ -80,7 +80,8 @@ impl Engine {
             return;
         };
         let address = peer.link.peer();
-        if !peer.link.is_half_open() {
+        let half_open = peer.link.is_half_open();
+        if !half_open {
             debug!(target: "vmmc::link", peer = %address, %end, "link ended");
             self.counters.links_ended += 1;
         }
@@ -89,7 +90,9 @@ impl Engine {
             self.by_address.remove(&address);
         }
         self.half_open.retain(|&t| t != token);
-        self.imports.link_ended(token, end);
+        if !half_open {
+            self.imports.link_ended(token, end);
+        }
     }
 
     /// Begins to close all links: each ends once what was sent on it is acknowledged.

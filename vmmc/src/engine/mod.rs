@@ -262,6 +262,9 @@ impl Engine {
         while let Some(place) = self.timers.due(now) {
             let Some(peer) = &mut self.peers[place] else { continue };
             let token = peer.link.token();
+            // Before the link may say that there is nothing left to be sent.
+            peer.seal(now, port);
+            peer.pump(now, port);
             let before = peer.link.progress();
             let end = peer.link.tick(now, port);
             self.acknowledged += u64::from(peer.link.progress() != before);
@@ -286,11 +289,18 @@ impl Engine {
         }
     }
 
-    /// The port is about to be looked into. What arrives after a long time without a look has had to wait, and not in the
-    /// network: congestion control disregards how long it took. Whoever never says this is taken to look all the time.
+    /// The port is looked into. What arrives after a long time without a look may have had to wait, and not in the
+    /// network: congestion control disregards how long it took. Whoever never says this is taken to look all the time. Sleep
+    /// that a packet would have ended doesn't count: see [`Engine::woke`].
     pub fn look(&mut self, now: Time) {
         let before = self.looked.replace(now);
         self.late = before.is_some_and(|before| now.since(before) > self.config.link.target_delay / 2);
+    }
+
+    /// Whoever drives has slept until something came, and would have looked at `now` had it been let: what has come since then has
+    /// waited for that alone.
+    pub fn woke(&mut self, now: Time) {
+        self.looked = Some(now);
     }
 
     /// When [`Engine::tick`] has something to do, packets that arrive apart.

@@ -199,6 +199,9 @@ impl Peer {
                 return Ok(());
             };
             match record {
+                Record::Put { .. } if !self.link.has_promised(sequence) => {
+                    return Err(WireError::Inconsistent("sequence: PUT without credit").into());
+                }
                 Record::Put { grant, offset, length, notify } => {
                     let id = self.grants.get(grant).filter(|g| !g.refused).map(|g| g.export);
                     let mut target = id.and_then(|id| exports.get_mut(id));

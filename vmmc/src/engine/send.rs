@@ -236,7 +236,12 @@ impl Engine {
             }
             let (mut packet, room) = match peer.open.take() {
                 Some(Open { packet, room }) => (packet, room),
-                None if peer.link.room() == 0 => break,
+                // No link keeps more packets than it leaves frames for (as for those that come early): others send, too.
+                None if peer.link.in_flight() > port.tx_headroom() as u64 => break,
+                None if peer.link.room() == 0 => {
+                    peer.link.want_room(now);
+                    break;
+                }
                 None => match peer.link.begin(port) {
                     Some(packet) => (packet, peer.link.body_room()),
                     None => break,

@@ -5,6 +5,9 @@ use std::collections::BinaryHeap;
 
 use crate::time::Time;
 
+/// How many timers may be out of date before the heap is cleared of them.
+const SLACK: usize = 64;
+
 /// A timer for each place in the table of peers.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
@@ -22,17 +25,24 @@ impl Timers {
         }
         if self.set[place].is_none_or(|earlier| at < earlier) {
             self.set[place] = Some(at);
-            self.heap.push(Reverse((at, place)));
+            if self.heap.len() >= 4 * self.set.len() + SLACK {
+                let set = self.set.iter().enumerate();
+                self.heap = set.filter_map(|(place, at)| at.map(|at| Reverse((at, place)))).collect();
+            } else {
+                self.heap.push(Reverse((at, place)));
+            }
         }
     }
 
     /// A place whose time has come by `now`. Its timer is no longer set.
     pub(super) fn due(&mut self, now: Time) -> Option<usize> {
-        while let Some(&Reverse((at, place))) = self.heap.peek()
-            && at <= now
-        {
+        while let Some(&Reverse((at, place))) = self.heap.peek() {
+            let current = self.set[place] == Some(at);
+            if current && at > now {
+                break;
+            }
             self.heap.pop();
-            if self.set[place] == Some(at) {
+            if current {
                 self.set[place] = None;
                 return Some(place);
             }
@@ -62,6 +72,17 @@ mod tests {
         assert_eq!(timers.due(at(25)), Some(1));
         assert_eq!(timers.due(at(25)), Some(3));
         assert_eq!(timers.due(at(100)), None);
+        assert_eq!(timers.next(), None);
+    }
+    #[test]
+    fn timers_out_of_date_don_t_pile_up() {
+        let mut timers = Timers::default();
+        for nanos in (1..100_000).rev() {
+            timers.set(0, Time::from_nanos(nanos));
+        }
+        assert!(timers.heap.len() <= 4 + SLACK);
+        assert_eq!(timers.due(Time::from_nanos(1)), Some(0));
+        assert_eq!(timers.due(Time::from_nanos(1)), None);
         assert_eq!(timers.next(), None);
     }
 }

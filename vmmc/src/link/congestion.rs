@@ -8,7 +8,8 @@
 //! What differs from the paper, and why:
 //!
 //! - A round's delay is that of its *quickest* packet. Everything that waits in a queue is slow; a packet that is slow
-//!   because a core was busy elsewhere has quicker neighbours. There are no time stamps by a NIC here to tell the two apart.
+//!   because a core was busy elsewhere has quicker neighbours. There are no time stamps by a NIC here to tell the two apart. And
+//!   where a host knows that it was slow to look for packets, their delay isn't taken into account at all.
 //! - Loss by itself is no sign: packets are lost to damage, too. Of a round without delay, an eighth may be lost
 //!   ([`LOSS_TOLERATED`]). The more a queue delays, the less: a queue shorter than the target drops before it delays enough.
 //! - Marks of congestion (ECN) shrink the window by half the share of packets that had one, as DCTCP does (RFC 8257).
@@ -29,6 +30,9 @@ const INITIAL: f64 = 10.0;
 
 /// The smallest window: a packet every 64 round trips.
 const LEAST: f64 = 1.0 / 64.0;
+
+/// The smallest window where the shortest round trip is half of the target or more: what delay there is may be the path's own.
+const LEAST_ON_LONG: f64 = 4.0;
 
 /// Growth per round trip, packets.
 const INCREASE: f64 = 1.0;
@@ -66,11 +70,24 @@ struct Round {
     end: u64,
     /// The quickest packet's delay, nanoseconds.
     delay: Option<u64>,
+    /// There were packets whose delay says nothing about the path.
+    late: bool,
     acknowledged: u64,
     lost: u64,
     marked: u64,
     /// The most packets that were under way.
     peak: u64,
+}
+
+/// How long packets took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delay {
+    /// So long.
+    Of(Duration),
+    /// Nobody knows.
+    Unknown,
+    /// Nobody knows, because a host was slow to look for them.
+    Late,
 }
 
 /// The window of one link.
@@ -123,7 +140,9 @@ impl Congestion {
     /// A packet was sent: `in_flight` are under way with it, and the round trip takes about `rtt`.
     pub(super) fn sent(&mut self, now: Time, in_flight: u64, rtt: Option<Duration>) {
         self.round.peak = self.round.peak.max(in_flight);
+        // What is sent before its time, because it obeys no window, doesn't hold up the rest.
         if self.window < 1.0
+            && self.not_before.is_none()
             && let Some(rtt) = rtt
         {
             self.not_before = Some(now + rtt.div_f64(self.window).min(MOST_SPACING));
@@ -158,8 +177,9 @@ impl Congestion {
 
     /// `count` packets have been acknowledged, all before `una` are, and `next` is the next to be sent. `delay` is how long the
     /// latest of them took, and `least` how long any packet of this link took at the least.
-    pub(super) fn acknowledged(&mut self, count: u64, una: u64, next: u64, delay: Option<Duration>, least: Duration) {
-        let delay = delay.map(|d| d.as_nanos() as u64);
+    pub(super) fn acknowledged(&mut self, count: u64, una: u64, next: u64, delay: Delay, least: Duration) {
+        self.round.late |= delay == Delay::Late;
+        let delay = if let Delay::Of(delay) = delay { Some(delay.as_nanos() as u64) } else { None };
         self.round.acknowledged += count;
         self.round.delay = self.round.delay.into_iter().chain(delay).min();
         if self.starting {
@@ -173,6 +193,12 @@ impl Congestion {
             self.turn(self.target(least), least.as_nanos() as f64);
             self.round = Round { end: next, ..Round::default() };
         }
+    }
+
+    /// Whether the window is held down on a path whose shortest round trip is beyond the target.
+    pub(super) fn is_held_down(&self, least: Duration) -> bool {
+        let least = least.as_nanos() as f64;
+        self.window <= LEAST_ON_LONG && least > self.target && least <= 2.0 * self.target
     }
 
     /// A window that isn't used says nothing about the path.
@@ -201,15 +227,17 @@ impl Congestion {
         } else if share(lost) > tolerated {
             self.starting = false;
             self.shrink(AFTER_LOSS);
-        } else if !self.starting && self.was_used() && self.round.delay.is_some() {
+        } else if !self.starting && self.was_used() && (self.round.delay.is_some() || self.round.late) {
             let trips = acknowledged as f64 / self.window;
             self.window += if self.window < 1.0 { INCREASE_BELOW_ONE * self.window } else { INCREASE * trips };
         }
-        self.window = self.window.clamp(LEAST, self.most);
+        let floor = if 2.0 * least < self.target { LEAST } else { LEAST_ON_LONG };
+        self.window = self.window.clamp(floor.min(self.most), self.most);
     }
 
     /// The delay aimed at, nanoseconds. A path whose shortest round trip is far beyond the target is a long one: then the target
-    /// is what may be added to that.
+    /// is what may be added to that. Not for one a little beyond it: that may as well be the queue that others have filled, and
+    /// who aimed higher than they do would push them aside.
     fn target(&self, least: Duration) -> f64 {
         let inverse = |window: f64| 1.0 / window.sqrt();
         let fade = (inverse(self.window) - inverse(SCALED_TO)) / (inverse(SCALED_FROM) - inverse(SCALED_TO));
@@ -235,7 +263,7 @@ mod tests {
             marks = marks.wrapping_add((marked * packets as f64).round() as u16);
             c.marks(marks);
             next += packets;
-            c.acknowledged(packets, next, next, Some(delay), LEAST);
+            c.acknowledged(packets, next, next, Delay::Of(delay), LEAST);
         }
     }
 
@@ -293,18 +321,57 @@ mod tests {
         let mut c = congestion();
         for next in 1..1000 {
             c.sent(Time::ZERO, 1, Some(LEAST));
-            c.acknowledged(1, next, next, Some(LEAST), LEAST);
+            c.acknowledged(1, next, next, Delay::Of(LEAST), LEAST);
         }
         assert_eq!(c.window(), 10);
     }
 
     #[test]
     fn a_long_path_is_not_a_queue() {
-        let (mut c, long) = (congestion(), Duration::from_millis(5));
-        for round in 1..20 {
-            c.sent(Time::ZERO, c.window(), Some(long));
-            c.acknowledged(100, round * 100, round * 100, Some(long), long);
+        for micros in [20, 100, 199, 401, 1000, 20_000] {
+            let (mut c, long) = (congestion(), Duration::from_micros(micros));
+            for round in 1..3000 {
+                c.tick(Time::FAR);
+                c.sent(Time::ZERO, c.window(), Some(long));
+                let next = round * 1000;
+                c.acknowledged(c.window().max(LEAST_ROUND), next, next, Delay::Of(long), long);
+            }
+            assert_eq!(c.window(), 1000, "at {micros} us");
         }
-        assert_eq!(c.window(), 1000);
+    }
+
+    #[test]
+    fn one_a_little_longer_than_the_target_is_told_apart_from_a_queue_by_nobody() {
+        let (mut c, long) = (congestion(), Duration::from_micros(350));
+        for round in 1..3000 {
+            c.sent(Time::ZERO, c.window(), Some(long));
+            c.acknowledged(c.window().max(LEAST_ROUND), round * 1000, round * 1000, Delay::Of(long), long);
+        }
+        assert_eq!(c.window(), 4);
+        assert!(c.is_held_down(long));
+    }
+
+    #[test]
+    fn one_that_comes_late_does_not_hide_the_others() {
+        let mut c = congestion();
+        for round in 1..200 {
+            let next = round * 1000;
+            c.sent(Time::ZERO, c.window(), Some(LEAST));
+            c.acknowledged(1, next - 1, next, Delay::Late, LEAST);
+            c.acknowledged(c.window().max(LEAST_ROUND), next, next, Delay::Of(Duration::from_millis(2)), LEAST);
+        }
+        assert!(c.window() < 2, "{}", c.window);
+    }
+
+    #[test]
+    fn where_all_come_late_it_grows_slowly() {
+        let mut c = congestion();
+        rounds(&mut c, 100, Duration::from_millis(2), 0.0, 0.0);
+        for round in 1..200 {
+            let next = c.round.end + round * 1000;
+            c.sent(Time::ZERO, c.window(), Some(LEAST));
+            c.acknowledged(c.window().max(LEAST_ROUND), next, next, Delay::Late, LEAST);
+        }
+        assert!(c.window() > 50 && c.window() < 1000, "{}", c.window);
     }
 }

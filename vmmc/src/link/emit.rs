@@ -28,12 +28,17 @@ impl Link {
     fn emit_data(&mut self, now: Time, port: &mut dyn Port, packet: &TxPacket, sequence: u64, ack_now: bool) -> bool {
         let flags = Flags { ack_now, ..Flags::default() };
         let header = self.header(now, port, Kind::Data, flags, sequence);
-        self.receiver.acked();
-        emit(&self.encap, header, packet, port)
+        let sent = emit(&self.encap, header, packet, port);
+        if sent {
+            self.receiver.acked();
+        }
+        sent
     }
 
-    pub(super) fn header(&self, now: Time, port: &dyn Port, kind: Kind, flags: Flags, sequence: u64) -> Header {
+    pub(super) fn header(&mut self, now: Time, port: &dyn Port, kind: Kind, flags: Flags, sequence: u64) -> Header {
         let provisional = flags.provisional || self.untold;
+        let credit = self.receiver.credit(port.rx_headroom().0);
+        self.promised = self.promised.max(self.receiver.next() + u64::from(credit));
         Header {
             kind,
             flags: Flags { checked: self.options.checksum, provisional, late: self.receiver.late(), ..flags },
@@ -41,15 +46,16 @@ impl Link {
             token: self.remote_token,
             sequence: sequence as u32,
             ack: self.receiver.next() as u32,
-            credit: self.receiver.credit(port.rx_headroom().0),
+            credit,
             ack_delay: u16::try_from(self.receiver.ack_delay(now).as_micros()).unwrap_or(u16::MAX),
             marks: self.receiver.marks(),
         }
     }
 
-    /// Sends a packet without sequence number: header, body, and zeros up to `pad` bytes after the header.
-    pub(super) fn emit_control(&self, port: &mut dyn Port, header: Header, body: &[u8], pad: usize) {
-        let Some(mut packet) = self.begin(port) else { return };
+    /// Sends a packet without sequence number: header, body, and zeros up to `pad` bytes after the header. Returns false when the
+    /// port can't take it now.
+    pub(super) fn emit_control(&self, port: &mut dyn Port, header: Header, body: &[u8], pad: usize) -> bool {
+        let Some(mut packet) = self.begin(port) else { return false };
         let mut rest = pad.saturating_sub(body.len());
         let mut whole = port.append(&mut packet, body) == body.len();
         while rest > 0 && whole {
@@ -57,22 +63,25 @@ impl Link {
             whole = port.append(&mut packet, &[0; 1024][..n]) == n;
             rest -= n;
         }
-        if whole {
-            emit(&self.encap, header, &packet, port);
-        }
+        let sent = whole && emit(&self.encap, header, &packet, port);
         port.free(packet);
+        sent
     }
 
-    pub(super) fn emit_ack(&mut self, now: Time, port: &mut dyn Port, ack_now: bool) {
+    /// Sends an acknowledgement alone. Returns false when the port can't take it now.
+    pub(super) fn emit_ack(&mut self, now: Time, port: &mut dyn Port, ack_now: bool) -> bool {
         let sack = self.receiver.sack();
         let flags = Flags { ack_now, sack: sack.is_some(), ..Flags::default() };
         let header = self.header(now, port, Kind::Ack, flags, self.sender.next());
-        match sack {
+        let sent = match sack {
             Some(sack) => self.emit_control(port, header, sack.emit().as_ref(), 0),
             None => self.emit_control(port, header, &[], 0),
+        };
+        if sent {
+            self.counters.tx_acks += 1;
+            self.receiver.acked();
         }
-        self.counters.tx_acks += 1;
-        self.receiver.acked();
+        sent
     }
 
     /// Sends a packet again, from the frames it has been kept in. Returns false when the port can't take it now.

@@ -101,6 +101,8 @@ impl Link {
             first,
             sender: Sender::new(beyond_zero(first), config.window, config.target_delay),
             receiver: Receiver::new(0, config.credit),
+            promised: 0,
+            warned: false,
             untold: false,
             heard_at: now,
             asked_at: None,
@@ -129,6 +131,8 @@ impl Link {
         if opening && !self.knows(hello) {
             (self.remote_token, self.peer_incarnation) = (hello.token, hello.incarnation);
             self.receiver = Receiver::new(beyond_zero(hello.first), self.config.credit);
+            // As much as HELLO and WELCOME can have said.
+            self.promised = self.receiver.next() + u64::from(self.config.credit);
             self.mtu = size;
         } else if self.knows(hello) && hello.peer_incarnation == self.incarnation {
             // The opener confirms that a WELCOME of this size has arrived.
@@ -287,7 +291,7 @@ impl Link {
         None
     }
 
-    fn emit_close(&self, now: Time, port: &mut dyn Port) {
+    fn emit_close(&mut self, now: Time, port: &mut dyn Port) {
         let flags = Flags::default();
         let header = self.header(now, port, Kind::Close, flags, self.sender.next());
         self.emit_control(port, header, &[], 0);

@@ -27,6 +27,8 @@ mod sender;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracing::warn;
+
 pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub(crate) use emit::send_reset;
 pub use receiver::{ACK_DELAY, ACK_EVERY};
@@ -34,7 +36,7 @@ pub(crate) use receiver::{Admission, Arrival, Held};
 pub use rtt::{INITIAL_RTO, MAX_RTO, Rtt};
 
 use self::receiver::Receiver;
-use self::sender::{Acknowledgement, Sender};
+use self::sender::{Acknowledgement, Expired, PORT_RETRY, Sender};
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::frame::{Encap, Path};
@@ -147,6 +149,8 @@ pub struct Link {
     first: u32,
     sender: Sender,
     receiver: Receiver,
+    /// The peer has never had credit for this packet, or any after it.
+    promised: u64,
     /// Something is to be told about packets that have been processed, and hasn't been sent.
     pub(crate) untold: bool,
     /// When the peer was last heard.
@@ -154,6 +158,8 @@ pub struct Link {
     /// When something was first sent to it since then that it must answer.
     asked_at: Option<Time>,
     probe_at: Time,
+    /// It has been said that the target delay is too short for this path.
+    warned: bool,
     /// After how long a silence it is asked.
     keepalive: Duration,
     counters: LinkCounters,
@@ -240,6 +246,18 @@ impl Link {
     /// be answered, are few, and the peer always has room for them.
     pub fn control_room(&self) -> u64 {
         if self.state == State::Open { self.sender.memory_room() } else { 0 }
+    }
+
+    /// Somebody would like to send and there is no room.
+    pub fn want_room(&mut self, now: Time) {
+        if self.state == State::Open {
+            self.sender.want_credit(now);
+        }
+    }
+
+    /// Whether the peer was ever given credit for this packet.
+    pub(crate) fn has_promised(&self, sequence: u64) -> bool {
+        sequence < self.promised
     }
 
     /// Stops giving the peer credit, or begins again.
@@ -369,8 +387,8 @@ impl Link {
 
     /// Sends an acknowledgement if one is due.
     pub fn acknowledge(&mut self, now: Time, port: &mut dyn Port) {
-        if self.has_met() && self.receiver.ack_due(now) {
-            self.emit_ack(now, port, false);
+        if self.has_met() && self.receiver.ack_due(now) && !self.emit_ack(now, port, false) {
+            self.receiver.ack_at(now + PORT_RETRY);
         }
     }
 
@@ -390,12 +408,22 @@ impl Link {
         }
         self.tick_upgrade(now, port);
         self.sender.tick(now);
+        if let Some(least) = self.sender.is_held_down().filter(|_| !self.warned) {
+            self.warned = true;
+            let (peer, target) = (self.peer(), self.config.target_delay);
+            warn!(target: "vmmc::link", %peer, ?least, ?target,
+                "round trips never take less than the target delay, so little is sent: Builder::target_delay should be longer");
+        }
         if self.sender.straggles(now) {
             self.repair(now, port);
         }
-        if let Some(sequence) = self.sender.expire(now) {
-            self.counters.timeouts += 1;
-            self.resend(now, sequence, port);
+        match self.sender.expire(now) {
+            Some(Expired::Repeat(sequence)) => {
+                self.counters.timeouts += 1;
+                self.resend(now, sequence, port);
+            }
+            Some(Expired::Ask) => self.probe(now, port),
+            None => {}
         }
         if now >= self.heard_at.max(self.probe_at) + self.keepalive {
             self.probe(now, port);

@@ -174,6 +174,11 @@ impl Receiver {
         self.ack_at.get_or_insert(now + ACK_DELAY);
     }
 
+    /// Has the acknowledgement that is due sent at `at` instead: the port is full.
+    pub(super) fn ack_at(&mut self, at: Time) {
+        (self.ack_now, self.ack_at) = (false, Some(at));
+    }
+
     /// Whether an acknowledgement should be sent now.
     pub(super) fn ack_due(&self, now: Time) -> bool {
         self.ack_now || self.ack_at.is_some_and(|at| now >= at)

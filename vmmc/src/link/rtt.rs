@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ACK_DELAY;
+use crate::time::Time;
 
 /// The longest, backoff included.
 pub const MAX_RTO: Duration = Duration::from_millis(250);
@@ -15,12 +16,18 @@ pub const INITIAL_RTO: Duration = Duration::from_millis(20);
 pub struct Rtt {
     smoothed: u64,
     variation: u64,
+    /// The shortest of the last span or two.
     least: u64,
+    least_now: u64,
+    span_end: Time,
     /// Into how many quarters of a round trip later packets may overtake, beyond the first.
     patience: u32,
     /// Repetitions that were needed, since the last that wasn't.
     needed: u32,
 }
+
+/// How long the shortest round trip counts: the path may have become longer.
+const LEAST_SPAN: Duration = Duration::from_secs(10);
 
 /// How many quarters of a round trip a packet may be late at the most.
 const MOST_PATIENCE: u32 = 8;
@@ -30,18 +37,23 @@ const CALM: u32 = 64;
 
 impl Rtt {
     /// Takes a measurement into account.
-    pub fn sample(&mut self, rtt: Duration) {
+    pub fn sample(&mut self, now: Time, rtt: Duration) {
         let rtt = (rtt.as_nanos() as u64).max(1);
         if self.smoothed == 0 {
             (self.smoothed, self.variation, self.least) = (rtt, rtt / 2, rtt);
+            (self.least_now, self.span_end) = (rtt, now + LEAST_SPAN);
             return;
         }
         self.variation = (3 * self.variation + self.smoothed.abs_diff(rtt)) / 4;
         self.smoothed = (7 * self.smoothed + rtt) / 8;
+        if now >= self.span_end {
+            (self.least, self.least_now, self.span_end) = (self.least_now, rtt, now + LEAST_SPAN);
+        }
+        self.least_now = self.least_now.min(rtt);
         self.least = self.least.min(rtt);
     }
 
-    /// The shortest measured; zero before the first measurement.
+    /// The shortest measured lately; zero before the first measurement.
     pub fn least(&self) -> Duration {
         Duration::from_nanos(self.least)
     }
@@ -98,13 +110,22 @@ mod tests {
         let mut rtt = Rtt::default();
         assert_eq!(rtt.timeout(0), INITIAL_RTO);
         for _ in 0..100 {
-            rtt.sample(Duration::from_millis(10));
+            rtt.sample(Time::ZERO, Duration::from_millis(10));
         }
         assert_eq!(rtt.smoothed(), Some(Duration::from_millis(10)));
         assert_eq!(rtt.timeout(0), Duration::from_millis(20) + ACK_DELAY);
         assert_eq!(rtt.timeout(1), 2 * rtt.timeout(0));
         assert_eq!(rtt.timeout(60), MAX_RTO);
-        rtt.sample(Duration::ZERO);
+        rtt.sample(Time::ZERO, Duration::ZERO);
         assert!(rtt.smoothed() < Some(Duration::from_millis(10)));
+    }
+    #[test]
+    fn a_path_that_has_become_longer_is_noticed() {
+        let mut rtt = Rtt::default();
+        rtt.sample(Time::ZERO, Duration::from_micros(20));
+        for second in 1..30 {
+            rtt.sample(Time::ZERO + Duration::from_secs(second), Duration::from_millis(1));
+        }
+        assert_eq!(rtt.least(), Duration::from_millis(1));
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Delay};
 use super::rtt::Rtt;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
@@ -21,8 +21,8 @@ use crate::wire::{SACK_BITS, Sack};
 /// After how many timeouts in a row the network counts as broken.
 const BROKEN: u32 = 4;
 
-/// How soon a repetition that the port had no room for is tried again.
-const PORT_RETRY: Duration = Duration::from_micros(5);
+/// How soon what the port had no room for is tried again.
+pub(super) const PORT_RETRY: Duration = Duration::from_micros(5);
 
 /// A packet that was sent and not acknowledged.
 #[derive(Debug)]
@@ -60,6 +60,15 @@ impl News {
             self.measured = self.measured.max(Some(sent.at));
         }
     }
+}
+
+/// What is to be done when nothing has been acknowledged for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// Send this packet again.
+    Repeat(u64),
+    /// Ask the peer for an acknowledgement: it has everything, but what it has said of that, or of its credit, was lost.
+    Ask,
 }
 
 /// What an acknowledgement says.
@@ -196,6 +205,12 @@ impl Sender {
         self.straggler.is_some_and(|at| now >= at)
     }
 
+    /// Whether a target delay of more than this would let it send more.
+    pub(super) fn is_held_down(&self) -> Option<Duration> {
+        let least = self.rtt.least();
+        self.congestion.is_held_down(least).then_some(least)
+    }
+
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Time) {
         self.congestion.tick(now);
@@ -204,6 +219,14 @@ impl Sender {
     /// Grants credit without an acknowledgement: the handshake's.
     pub(super) fn grant(&mut self, credit: u16) {
         self.limit = self.limit.max(self.una + u64::from(credit));
+    }
+
+    /// Somebody would like to send and can't. If it is for want of credit, the news that there is some again may get lost: then
+    /// nothing is under way that would show it, and the peer is to be asked.
+    pub(super) fn want_credit(&mut self, now: Time) {
+        if self.sent.is_empty() && self.timer.is_none() && self.limit <= self.next {
+            self.timer = Some(now + self.rtt.timeout(self.backoff));
+        }
     }
 
     /// Records that the next packet has been sent, and whether it asks for an acknowledgement.
@@ -244,6 +267,9 @@ impl Sender {
         let progress = ack > self.una;
         self.una = ack;
         self.limit = self.limit.max(ack + u64::from(said.credit));
+        if self.sent.is_empty() && self.limit > self.next {
+            self.timer = None;
+        }
         if ack > self.settled && !said.provisional {
             self.settled = ack;
             self.settle_later(ack, said.peer_next);
@@ -264,10 +290,14 @@ impl Sender {
         let repeated = news.repeated.map(since).filter(|&after| self.rtt.repeated(after));
         let delay = news.measured.map(since).or(repeated);
         if let Some(delay) = delay {
-            self.rtt.sample(delay);
+            self.rtt.sample(now, delay);
             self.backoff = 0;
         }
-        let delay = delay.map(|delay| if said.late { self.rtt.least() } else { delay });
+        let delay = match delay {
+            Some(_) if said.late => Delay::Late,
+            Some(delay) => Delay::Of(delay),
+            None => Delay::Unknown,
+        };
         if progress {
             self.timer = (self.una < self.next).then(|| now + self.rtt.timeout(self.backoff));
         }
@@ -315,27 +345,29 @@ impl Sender {
     /// Packets that haven't arrived, while one sent later has.
     fn overtaken(&self, start: usize) -> impl Iterator<Item = (usize, &Sent)> {
         let reach = self.sent.iter().enumerate().take(SACK_BITS as usize + 1).skip(start);
-        reach.filter(|(_, s)| !s.sacked && s.at < self.newest)
+        // Without repetitions they stand in the order in which they were sent.
+        reach.take_while(|(_, s)| s.again || s.at < self.newest).filter(|(_, s)| !s.sacked && s.at < self.newest)
     }
 
     /// Sets the time at which the first packet that has been overtaken will count as lost.
     pub(super) fn watch(&mut self, now: Time) {
-        let first = self.overtaken(0).next().map(|(_, s)| s.at);
+        let first = self.overtaken(0).map(|(_, s)| s.at).min();
         // It is past when the port was too full for a repetition: that is tried again, but not in every turn.
         self.straggler = first.map(|at| (at + self.rtt.straggling()).max(now + PORT_RETRY));
     }
 
-    /// The packet to send again because the timer has expired, if it has.
-    pub(super) fn expire(&mut self, now: Time) -> Option<u64> {
+    /// What to do because the timer has expired, if it has.
+    pub(super) fn expire(&mut self, now: Time) -> Option<Expired> {
         if self.timer.is_none_or(|at| now < at) {
             return None;
         }
         self.backoff += 1;
+        self.timer = Some(now + self.rtt.timeout(self.backoff));
+        let Some(first) = self.sent.iter().position(|s| !s.sacked) else { return Some(Expired::Ask) };
         if self.backoff >= BROKEN {
             self.congestion.timed_out();
         }
-        self.timer = Some(now + self.rtt.timeout(self.backoff));
-        self.sent.iter().position(|s| !s.sacked).map(|i| self.una + i as u64)
+        Some(Expired::Repeat(self.una + first as u64))
     }
 
     /// The packet of a sequence number under way.

@@ -135,7 +135,8 @@ impl Builder {
     }
 
     /// The delay that congestion control aims at, 10 us to 1 s: a round trip, with the time packets wait in queues. Default: 200 us.
-    /// On a path whose shortest round trip is more than twice as long, it is what may be added to that.
+    /// On a path whose shortest round trip is more than twice as long, it is what may be added to that. On one that is longer, but
+    /// not twice as long, it must be set higher: such a path can't be told from a queue, and little is sent over it.
     pub fn target_delay(mut self, delay: Duration) -> Builder {
         self.target_delay = delay;
         self

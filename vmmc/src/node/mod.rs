@@ -28,6 +28,7 @@ mod export;
 mod import;
 mod lane;
 mod progress;
+mod scheduler;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

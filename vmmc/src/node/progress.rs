@@ -25,6 +25,7 @@ use tracing::{debug, error};
 use xdp_prog::Steering;
 
 use super::lane::Resolve;
+use super::scheduler;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::port::eager::Binding;
@@ -168,6 +169,13 @@ impl Core {
         self.turns = LOOK_EVERY - 1;
     }
 
+    /// After sleep, at the end of which the thread has `waited` for a core.
+    fn woke(&mut self, waited: Duration) {
+        let now = self.now();
+        self.engine.woke(now - waited);
+        self.look_next();
+    }
+
     /// The engine and the port, to call one with the other.
     pub(super) fn parts(&mut self) -> (&mut Engine, &mut dyn Port) {
         (&mut self.engine, &mut *self.port)
@@ -232,7 +240,9 @@ impl Shared {
 
     /// Something has happened that others may be waiting for: wakes them, the sleeping leader too.
     pub(super) fn announce(&self, core: &mut Core) {
-        self.epoch.fetch_add(1, Ordering::Release);
+        if !self.drives {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
         if core.followers > 0 {
             self.news.notify_all();
         }
@@ -241,8 +251,11 @@ impl Shared {
         }
     }
 
-    /// After a call that may have given the engine an earlier deadline.
+    /// After a call that may have given the engine an earlier deadline, or news.
     pub(super) fn leave(&self, core: &mut Core) {
+        if core.has_news() {
+            self.announce(core);
+        }
         if core.asleep_until.is_some_and(|until| core.engine.deadline() < until) {
             core.asleep_until = None;
             self.ring();
@@ -254,14 +267,15 @@ impl Shared {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    fn sleep(&self, until: Time, now: Time) -> Result<(), Error> {
+    /// Sleeps until something comes. Returns for how long this thread has had to wait for a core meanwhile.
+    fn sleep(&self, until: Time, now: Time) -> Result<Duration, Error> {
         let mut fds = Descriptors::new();
         fds.push(self.wake.as_fd());
         fds.extend(self.sockets.iter().map(|s| s.as_fd()));
         port::wait(&fds, Some(until.since(now))).map_err(Error::Wire)?;
         // Empty when it wasn't rung.
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
-        Ok(())
+        Ok(scheduler::waited())
     }
 
     pub(super) fn progress(&self) -> Result<(), Error> {
@@ -389,7 +403,7 @@ impl Shared {
         core = self.enter();
         core.asleep_until = None;
         core.led = false;
-        core.look_next();
+        let slept = slept.map(|waited| core.woke(waited));
         (core, slept)
     }
 
@@ -418,8 +432,9 @@ impl Shared {
                 return;
             }
             let until = core.engine.deadline().min(start + linger);
-            if until > now && self.sleep(until, now).is_err() {
-                return;
+            if until > now {
+                let Ok(waited) = self.sleep(until, now) else { return };
+                core.woke(waited);
             }
         }
     }
@@ -452,10 +467,12 @@ impl Shared {
             let slept = self.sleep(until, now);
             core = self.enter();
             core.asleep_until = None;
-            core.look_next();
-            if let Err(error) = slept {
-                core.fail(&error);
-                break;
+            match slept {
+                Ok(waited) => core.woke(waited),
+                Err(error) => {
+                    core.fail(&error);
+                    break;
+                }
             }
         }
         self.announce(&mut core);

@@ -116,6 +116,9 @@ pub trait Port: Send {
     /// For how many packets of full length there is receive memory now, of how many; a node that keeps packets watches it.
     fn rx_headroom(&self) -> (usize, usize);
 
+    /// How many packets of full length could be allocated now, at least.
+    fn tx_headroom(&self) -> usize;
+
     /// A packet with room for [`FIRST_FRAME`] bytes, or the longest frame if that is less. It begins with `space` bytes, at most 512, to be filled in by [`Port::head`] before it is submitted: they
     /// hold whatever was there. `None` when all frames are in use.
     fn alloc(&mut self, space: usize) -> Option<TxPacket>;

@@ -285,6 +285,10 @@ impl Port for SimPort {
         (self.rx.free.len(), self.rx.packets.len())
     }
 
+    fn tx_headroom(&self) -> usize {
+        self.tx.free.len()
+    }
+
     fn alloc(&mut self, space: usize) -> Option<TxPacket> {
         let space = space.min(self.frame);
         let Some(first) = self.tx.insert(vec![0; space]) else {

@@ -1,11 +1,11 @@
-//! The header every packet starts with, and the selective acknowledgements that may follow it.
+//! The header every packet starts with.
 //!
 //! ```text
 //!    0               1               2               3
 //!   +---------------+---------------+---------------+---------------+
 //!   | checksum: CRC32C of everything after this field               |
 //!   +---------------+---------------+---------------+---------------+
-//!   | version (2)   | kind          | flags         | reserved (0)  |
+//!   | version (3)   | kind          | flags         | reserved (0)  |
 //!   +---------------+---------------+---------------+---------------+
 //!   | token: what the receiver of this packet named the link        |
 //!   |                                                               |
@@ -71,7 +71,7 @@ impl Kind {
 pub struct Flags {
     /// Bit 0: the sender wants an acknowledgement now.
     pub ack_now: bool,
-    /// Bit 1: a [`Sack`](super::Sack) stands between header and body.
+    /// Bit 1: a [`Sack`](super::Sack) follows, up to the end of the packet (ACK only).
     pub sack: bool,
     /// Bit 2: the checksum field holds one.
     pub checked: bool,

@@ -85,6 +85,10 @@ impl Port for Tap {
         self.port.rx_headroom()
     }
 
+    fn tx_headroom(&self) -> usize {
+        self.port.tx_headroom()
+    }
+
     fn alloc(&mut self, space: usize) -> Option<TxPacket> {
         self.port.alloc(space)
     }

@@ -35,6 +35,9 @@ impl Port for Wire {
     fn rx_headroom(&self) -> (usize, usize) {
         self.port.rx_headroom()
     }
+    fn tx_headroom(&self) -> usize {
+        self.port.tx_headroom()
+    }
     fn alloc(&mut self, space: usize) -> Option<TxPacket> {
         self.port.alloc(space)
     }

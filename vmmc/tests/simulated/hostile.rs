@@ -9,7 +9,7 @@ use vmmc::port::sim::{Conditions, Network};
 use vmmc::time::Time;
 use vmmc::wire::frame::Datagram;
 use vmmc::wire::record::Record;
-use vmmc::wire::{Header, Hello, Kind};
+use vmmc::wire::{HEADER_LEN, Header, Hello, Kind};
 
 use crate::world::{World, address, contents, forge, link_config, seed};
 
@@ -158,4 +158,33 @@ proptest! {
         prop_assert_eq!(&seen[..4], b"good");
         prop_assert!(seen[4..].iter().all(|&b| b == 0));
     }
+}
+
+/// A peer that sends on without credit, while nobody takes its notifications: they are not kept without bound.
+#[test]
+fn credit_is_enforced() {
+    let queue = 4;
+    let mut w = World::new(2, seed(), Conditions::default());
+    let (export, _) = w.export(1, "inbox", 64, queue);
+    let import = w.import(0, 1, "inbox").unwrap();
+    let tap = w.network.tap();
+    let ticket = w.send(0, import, b"x", 0, Some(1)).unwrap();
+    w.delivered(0, ticket).unwrap();
+    // Its last packet with data, to be sent again and again with the next number each time.
+    let genuine = tap.try_iter().filter_map(|frame| {
+        let datagram = Datagram::parse(&frame, frame.len()).ok()?;
+        let packet = &frame[datagram.start..][..datagram.length];
+        let header = Header::parse(packet[..HEADER_LEN].try_into().ok()?).ok()?;
+        (header.kind == Kind::Data && datagram.source == address(0)).then(|| (header, packet[HEADER_LEN..].to_vec()))
+    });
+    let (header, body) = genuine.last().unwrap();
+    w.hosts[0].on = false;
+    for ahead in 1..=1000 {
+        let header = Header { sequence: header.sequence.wrapping_add(ahead), ..header };
+        w.network.inject(&forge(address(0), w.hosts[0].mac, 1, header, &body));
+        w.run(Duration::from_micros(20));
+    }
+    assert_eq!(w.hosts[1].engine.peers().count(), 0, "the link has outlived its peer's breach");
+    let kept = std::iter::from_fn(|| w.hosts[1].engine.take_notification(export)).count();
+    assert!((queue..=queue + 200).contains(&kept), "{kept} notifications were kept");
 }

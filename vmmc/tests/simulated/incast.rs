@@ -153,3 +153,41 @@ fn a_shallow_queue_is_shared_too() {
     let outcome = run(64, Conditions { queue, ..network(10 * GIGABIT) }, 50);
     assert!(outcome.load >= 0.95 && outcome.fairness >= 0.8 && outcome.least >= 0.2);
 }
+
+/// Whoever comes when the queue is standing has never seen the path without it, and gets no more than his share all the same.
+#[test]
+fn latecomers_share_too() {
+    let senders = 8;
+    let mut world = World::with(senders + 1, seed(), network(10 * GIGABIT), link_config());
+    let data = vec![0; PUT];
+    let (mut imports, mut sends) = (Vec::new(), Vec::new());
+    let start = world.now();
+    let mut before: Option<Vec<u64>> = None;
+    let done = |w: &World| -> Vec<u64> {
+        (1..=senders).map(|s| w.hosts[s].engine.peers().map(|p| p.counters.tx_data).sum()).collect()
+    };
+    while world.now() < start + Duration::from_millis(200) {
+        let age = world.now().since(start);
+        if imports.len() < senders && age >= Duration::from_millis(10) * imports.len() as u32 {
+            let sender = imports.len() + 1;
+            world.export(RECEIVER, &format!("inbox{sender}"), PUT, 1);
+            imports.push(world.begin_import(sender, RECEIVER, &format!("inbox{sender}"), crate::world::key()).unwrap());
+            sends.push(Send::new(&data, 0));
+        }
+        for (sender, (import, send)) in imports.iter().zip(&mut sends).enumerate() {
+            let (now, host) = (world.now(), &mut world.hosts[sender + 1]);
+            while host.engine.send(now, &mut host.port, *import, send).unwrap().is_some() {
+                *send = Send::new(&data, 0);
+            }
+        }
+        if age >= Duration::from_millis(100) && before.is_none() {
+            before = Some(done(&world));
+        }
+        world.step();
+    }
+    let (before, after) = (before.unwrap(), done(&world));
+    let shares: Vec<f64> = before.iter().zip(&after).map(|(b, a)| (a - b) as f64).collect();
+    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|s| s * s).sum::<f64>());
+    let fairness = sum * sum / squares / senders as f64;
+    assert!(fairness >= 0.9, "{fairness}: {shares:?}");
+}

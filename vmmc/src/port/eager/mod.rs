@@ -346,6 +346,10 @@ impl Port for EagerPort {
         (least / self.chain, self.rx_capacity())
     }
 
+    fn tx_headroom(&self) -> usize {
+        self.tx_free.len() / self.chain
+    }
+
     fn alloc(&mut self, space: usize) -> Option<TxPacket> {
         let space = space.min(ROOM);
         match self.take_frame(space) {

@@ -98,6 +98,10 @@ impl Port for FaultPort {
         self.inner.rx_headroom()
     }
 
+    fn tx_headroom(&self) -> usize {
+        self.inner.tx_headroom()
+    }
+
     fn alloc(&mut self, space: usize) -> Option<TxPacket> {
         self.inner.alloc(space)
     }
