@@ -22,7 +22,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make a lab; one that is there already and just the same is left alone.
+    /// Make a lab; one that is there already and just the same is left alone. One that differs is removed first, with the processes
+    /// that run in it.
     Up {
         /// How many hosts, 2 to 64. Two are joined by a veth pair, more by a bridge.
         #[arg(long, default_value_t = 2, value_name = "N")]
