@@ -199,7 +199,7 @@ impl Engine {
         match admission {
             Admission::Refuse => Some(held.packet),
             Admission::Early => {
-                if !peer.link.may_keep(port.rx_headroom().0) {
+                if !peer.link.may_keep(port.rx_headroom()) {
                     self.counters.rx_not_kept += 1;
                     return Some(held.packet);
                 }

@@ -37,7 +37,7 @@ impl Link {
 
     pub(super) fn header(&mut self, now: Time, port: &dyn Port, kind: Kind, flags: Flags, sequence: u64) -> Header {
         let provisional = flags.provisional || self.untold;
-        let credit = self.receiver.credit(port.rx_headroom().0);
+        let credit = self.receiver.credit(port.rx_headroom());
         self.promised = self.promised.max(self.receiver.next() + u64::from(credit));
         Header {
             kind,

@@ -258,7 +258,7 @@ impl Link {
             flags,
             token: self.remote_token,
             sequence: self.first,
-            credit: self.receiver.credit(port.rx_headroom().0),
+            credit: self.receiver.credit(port.rx_headroom()),
             ..Header::default()
         };
         let pad = self.encap.payload_room(mtu).saturating_sub(HEADER_LEN);

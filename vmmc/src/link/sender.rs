@@ -176,7 +176,7 @@ impl Sender {
 
     /// Packets that may be in some queue of the network.
     fn on_the_way(&self) -> u64 {
-        self.next - self.una - self.sacked
+        self.in_flight() - self.sacked
     }
 
     /// How many packets may be sent now if neither credit nor congestion is a matter.
@@ -318,9 +318,8 @@ impl Sender {
         }
     }
 
-    /// Completes what was waiting for the peer's packets before `received`. Returns whether that changed anything.
-    pub(super) fn settle(&mut self, received: u64) -> bool {
-        let before = self.completed;
+    /// Completes what was waiting for the peer's packets before `received`.
+    pub(super) fn settle(&mut self, received: u64) {
         while let Some((ack, barrier)) = self.settling {
             if received < barrier {
                 break;
@@ -328,17 +327,16 @@ impl Sender {
             self.completed = self.completed.max(ack);
             self.settling = self.settling_next.take();
         }
-        self.completed > before
     }
 
     /// The next packet from `from` on that must be sent again: one sent later has arrived, and either it was sent too much
     /// later, or this one has had all the time to arrive itself. Of packets farther ahead than an acknowledgement can tell of,
     /// nothing is known.
     pub(super) fn lost(&self, now: Time, from: u64) -> Option<u64> {
-        let limit = self.newest - self.rtt.reordering();
+        let (limit, straggling) = (self.newest - self.rtt.reordering(), self.rtt.straggling());
         let start = from.max(self.una) - self.una;
         self.overtaken(start as usize)
-            .find(|(_, s)| s.at < limit || now >= s.at + self.rtt.straggling())
+            .find(|(_, s)| s.at < limit || now >= s.at + straggling)
             .map(|(i, _)| self.una + i as u64)
     }
 

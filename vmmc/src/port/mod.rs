@@ -113,8 +113,8 @@ pub trait Port: Send {
     /// How many packets of full length may lie in its receive memory at once.
     fn rx_capacity(&self) -> usize;
 
-    /// For how many packets of full length there is receive memory now, of how many; a node that keeps packets watches it.
-    fn rx_headroom(&self) -> (usize, usize);
+    /// For how many of these there is memory now; a node that keeps packets watches it.
+    fn rx_headroom(&self) -> usize;
 
     /// How many packets of full length could be allocated now, at least.
     fn tx_headroom(&self) -> usize;

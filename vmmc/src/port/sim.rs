@@ -281,8 +281,8 @@ impl Port for SimPort {
         self.rx.packets.len()
     }
 
-    fn rx_headroom(&self) -> (usize, usize) {
-        (self.rx.free.len(), self.rx.packets.len())
+    fn rx_headroom(&self) -> usize {
+        self.rx.free.len()
     }
 
     fn tx_headroom(&self) -> usize {

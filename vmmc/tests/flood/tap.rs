@@ -81,7 +81,7 @@ impl Port for Tap {
         self.port.rx_capacity()
     }
 
-    fn rx_headroom(&self) -> (usize, usize) {
+    fn rx_headroom(&self) -> usize {
         self.port.rx_headroom()
     }
 

@@ -32,7 +32,7 @@ impl Port for Wire {
     fn rx_capacity(&self) -> usize {
         self.port.rx_capacity()
     }
-    fn rx_headroom(&self) -> (usize, usize) {
+    fn rx_headroom(&self) -> usize {
         self.port.rx_headroom()
     }
     fn tx_headroom(&self) -> usize {

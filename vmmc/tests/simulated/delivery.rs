@@ -271,7 +271,7 @@ fn survives(seed: u64, conditions: Conditions, sends: &[(bool, usize, usize)]) {
     // All packets have gone back to their ports.
     world.run(Duration::from_secs(1));
     for host in &world.hosts {
-        assert_eq!(host.port.rx_headroom().0, host.port.rx_headroom().1, "a received packet was not given back");
+        assert_eq!(host.port.rx_headroom(), host.port.rx_capacity(), "a received packet was not given back");
     }
 }
 

@@ -24,6 +24,11 @@ struct Outcome {
     repeated: f64,
 }
 
+fn jain(shares: &[f64]) -> f64 {
+    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|s| s * s).sum::<f64>());
+    sum * sum / squares / shares.len() as f64
+}
+
 /// Every sender sends all it can for `span`, after as long to settle.
 fn incast(senders: usize, conditions: Conditions, span: Duration, seed: u64) -> Outcome {
     let rate = conditions.rate.unwrap() as f64;
@@ -70,11 +75,10 @@ fn incast(senders: usize, conditions: Conditions, span: Duration, seed: u64) -> 
     let after = arrived(&world);
     let shares: Vec<f64> = before.iter().zip(&after).map(|(b, a)| (a.1 - b.1) as f64).collect();
     let sum: f64 = shares.iter().sum();
-    let squares: f64 = shares.iter().map(|s| s * s).sum();
     let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
     Outcome {
         load: (bytes(&world) - bytes_before) as f64 * 8.0 / rate / world.now().since(since).as_secs_f64(),
-        fairness: sum * sum / squares / senders as f64,
+        fairness: jain(&shares),
         least: least * senders as f64 / sum,
         queueing: Duration::from_nanos(waits.value_at_quantile(0.99)),
         repeated: (repeated(&world) - repeated_before) as f64 / sum,
@@ -187,7 +191,6 @@ fn latecomers_share_too() {
     }
     let (before, after) = (before.unwrap(), done(&world));
     let shares: Vec<f64> = before.iter().zip(&after).map(|(b, a)| (a - b) as f64).collect();
-    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|s| s * s).sum::<f64>());
-    let fairness = sum * sum / squares / senders as f64;
+    let fairness = jain(&shares);
     assert!(fairness >= 0.9, "{fairness}: {shares:?}");
 }

@@ -340,10 +340,10 @@ impl Port for EagerPort {
         self.rx_per_queue / self.chain
     }
 
-    fn rx_headroom(&self) -> (usize, usize) {
+    fn rx_headroom(&self) -> usize {
         // The queue that is worst off.
         let least = self.queues.iter().map(|q| q.waiting + q.refill.len()).min().unwrap_or(0);
-        (least / self.chain, self.rx_capacity())
+        least / self.chain
     }
 
     fn tx_headroom(&self) -> usize {

@@ -94,7 +94,7 @@ impl Port for FaultPort {
         self.inner.rx_capacity()
     }
 
-    fn rx_headroom(&self) -> (usize, usize) {
+    fn rx_headroom(&self) -> usize {
         self.inner.rx_headroom()
     }
 
