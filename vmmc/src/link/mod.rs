@@ -27,7 +27,7 @@ mod sender;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::info;
 
 pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub(crate) use emit::send_reset;
@@ -411,8 +411,9 @@ impl Link {
         if let Some(least) = self.sender.is_held_down().filter(|_| !self.warned) {
             self.warned = true;
             let (peer, target) = (self.peer(), self.config.target_delay);
-            warn!(target: "vmmc::link", %peer, ?least, ?target,
-                "round trips never take less than the target delay, so little is sent: Builder::target_delay should be longer");
+            // Not a warning: a host that is slow all the time looks the same.
+            info!(target: "vmmc::link", %peer, ?least, ?target,
+                "round trips never take less than the target delay, so little is sent: unless a host is slow, Builder::target_delay should be longer");
         }
         if self.sender.straggles(now) {
             self.repair(now, port);
