@@ -8,8 +8,6 @@ use libbpf_rs::{
     query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter},
 };
 
-use crate::Target;
-
 /// The name of our own program, as the kernel knows it.
 const STEERING_PROGRAM: &str = "vmmc_steer";
 
@@ -42,7 +40,7 @@ pub struct Holder {
 
 impl Holder {
     /// Fills in what can be found out about the program `attached` tells of.
-    pub(crate) fn find(target: &Target, attached: &bpf_xdp_query_opts) -> Option<Self> {
+    pub(crate) fn find(interface: &str, ifindex: u32, attached: &bpf_xdp_query_opts) -> Option<Self> {
         let ids = [attached.drv_prog_id, attached.skb_prog_id, attached.hw_prog_id, attached.prog_id];
         let program_id = ids.into_iter().find(|&id| id != 0)?;
         let program_name = ProgInfoIter::default()
@@ -52,10 +50,10 @@ impl Holder {
         // The index is only unique within a network namespace, hence the program.
         let link_id = LinkInfoIter::default()
             .filter(|link| link.prog_id == program_id)
-            .find(|link| matches!(&link.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex == target.ifindex))
+            .find(|link| matches!(&link.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex == ifindex))
             .map(|link| link.id);
         Some(Self {
-            interface: target.interface.clone(),
+            interface: interface.to_owned(),
             program_id,
             program_name,
             generic: attached.skb_prog_id == program_id,

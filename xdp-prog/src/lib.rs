@@ -74,6 +74,7 @@ mod log;
 mod maps;
 mod program;
 mod steering;
+mod survey;
 mod verdicts;
 
 pub use error::SteeringError;
@@ -81,6 +82,7 @@ pub use holder::{Holder, Process};
 pub use maps::{MAX_QUEUES, Maps};
 pub use program::{Action, Program, Storage};
 pub use steering::{Mode, Steering, Target};
+pub use survey::{Features, Survey};
 pub use verdicts::Verdicts;
 
 /// What libbpf-cargo generates from `steer.bpf.c`.

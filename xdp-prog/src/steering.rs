@@ -149,7 +149,7 @@ fn cause_elsewhere(program: &Program<'_>, target: &Target, ifindex: i32, error: 
     // Whether someone is in the way is a question for the interface, not for the error code: the kernel
     // has several for that, and uses them for other things too.
     let found = attached(program.maps().sockets(), ifindex).ok();
-    match found.and_then(|found| Holder::find(target, &found)) {
+    match found.and_then(|found| Holder::find(&target.interface, target.ifindex, &found)) {
         Some(holder) if holder.is_vmmc() => Some(SteeringError::OtherNode(Box::new(holder))),
         Some(holder) => Some(SteeringError::OtherProgram(Box::new(holder))),
         None => check_interface(target).err().or_else(|| SteeringError::not_of_the_driver(&target.interface, error)),
@@ -183,7 +183,10 @@ fn check_interface(target: &Target) -> Result<i32, SteeringError> {
 
 /// Asks the kernel (by netlink, unprivileged) what runs on an interface. libbpf-rs wants a file
 /// descriptor of a program for that, and doesn't use it.
-fn attached(unused: BorrowedFd<'_>, ifindex: i32) -> Result<libbpf_sys::bpf_xdp_query_opts, libbpf_rs::Error> {
+pub(crate) fn attached(
+    unused: BorrowedFd<'_>,
+    ifindex: i32,
+) -> Result<libbpf_sys::bpf_xdp_query_opts, libbpf_rs::Error> {
     Xdp::new(unused).query(ifindex, XdpFlags::NONE)
 }
 

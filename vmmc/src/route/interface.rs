@@ -42,6 +42,10 @@ pub struct Interface {
     pub addresses: Vec<(IpAddr, u8)>,
     /// What makes it a VLAN, if it is one.
     pub vlan: Option<Vlan>,
+    /// What the kernel calls its kind, where it isn't hardware: `veth`, `vlan`, `bridge`, `bond` ...
+    pub kind: Option<String>,
+    /// The index of the bridge or bond it belongs to, if it does.
+    pub controller: Option<u32>,
     /// The id of the XDP program attached to it, if any (`bpftool prog show id ...`).
     pub xdp_program: Option<u32>,
 }
@@ -117,27 +121,36 @@ impl Routes {
         Ok(())
     }
 
+    /// The names of all interfaces, Ethernet or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError::Kernel`].
+    pub fn names(&mut self) -> Result<Vec<String>, RouteError> {
+        let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.route.request(question, NLM_F_DUMP).map_err(RouteError::kernel("listing the interfaces"))?;
+        let names = links.iter().filter_map(|link| match link {
+            RouteNetlinkMessage::NewLink(link) => name_of(link),
+            _ => None,
+        });
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// The name of the interface with that index; `None` when there is none.
+    pub fn name(&mut self, index: u32) -> Option<String> {
+        self.link_by_index(index).ok().as_ref().and_then(name_of).map(str::to_owned)
+    }
+
     /// The name of the interface with that index, for error messages.
     pub(super) fn interface_name(&mut self, index: u32) -> String {
-        let link = self.link_by_index(index).ok();
-        let name = link.as_ref().and_then(name_of);
-        name.map_or_else(|| format!("the interface with index {index}"), Into::into)
+        self.name(index).unwrap_or_else(|| format!("the interface with index {index}"))
     }
 
     fn interface_names(&mut self) -> String {
-        let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let links = match self.route.request(question, NLM_F_DUMP) {
-            Ok(links) => links,
-            Err(error) => return format!("others (listing them failed: {error})"),
-        };
-        let names: Vec<&str> = links
-            .iter()
-            .filter_map(|link| match link {
-                RouteNetlinkMessage::NewLink(link) => name_of(link),
-                _ => None,
-            })
-            .collect();
-        names.join(", ")
+        match self.names() {
+            Ok(names) => names.join(", "),
+            Err(error) => format!("others ({error})"),
+        }
     }
 
     fn link_by_name(&mut self, name: &str) -> io::Result<LinkMessage> {
@@ -222,12 +235,15 @@ fn describe(link: &LinkMessage) -> Result<Interface, RouteError> {
         tx_queues: 1,
         addresses: Vec::new(),
         vlan: vlan::describe(link),
+        kind: vlan::kind(link),
+        controller: None,
         xdp_program: None,
     };
     let mut mac = None;
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok(),
+            LinkAttribute::Controller(index) => interface.controller = Some(*index),
             LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
             LinkAttribute::NumRxQueues(queues) => interface.rx_queues = *queues,
             LinkAttribute::NumTxQueues(queues) => interface.tx_queues = *queues,

@@ -79,6 +79,14 @@ pub(super) fn describe(link: &LinkMessage) -> Option<Vlan> {
     Some(vlan)
 }
 
+/// What kind of device the message is about, where it isn't hardware.
+pub(super) fn kind(link: &LinkMessage) -> Option<String> {
+    info(link).find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    })
+}
+
 fn info(link: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
     let infos = link.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),

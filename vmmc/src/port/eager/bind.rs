@@ -42,6 +42,18 @@ pub enum PortError {
         /// The queue.
         queue: u32,
     },
+    /// The process may not pin as much memory as packets need.
+    #[error(
+        "the packet memory of a node on {interface} is {} MiB of locked memory, and this process may not have so much: run \
+         it as root, give it CAP_IPC_LOCK, or raise its limit (ulimit -l {}, LimitMEMLOCK= in a systemd unit)",
+        bytes >> 20, bytes >> 10
+    )]
+    LockedMemory {
+        /// The interface.
+        interface: String,
+        /// How much it is, bytes.
+        bytes: u64,
+    },
     /// The queue doesn't exist.
     #[error("{interface} has no queue {queue}: `ethtool -l {interface}` shows how many there are")]
     NoQueue {
@@ -169,6 +181,7 @@ fn bind_now(
 const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
+pub(super) const ENOBUFS: i32 = rustix::io::Errno::NOBUFS.raw_os_error();
 const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 const EOPNOTSUPP: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
 

@@ -35,7 +35,7 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use self::bind::{Binding, PortError};
-use self::bind::{Rings, classify, invalid, source_of};
+use self::bind::{ENOBUFS, Rings, classify, invalid, source_of};
 use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
 use crate::wire::Fragments;
 use crate::wire::frame::{ETHERNET_LEN, VLAN_LEN};
@@ -55,6 +55,18 @@ const CONTINUED: u32 = 1;
 
 /// The most queues a lane has. Each costs memory, and a look at its ring in every turn.
 pub const MAX_QUEUES: u32 = 32;
+
+/// The largest MTU, bytes, at which every packet has room in one frame. Above it a lane needs multi-buffer.
+pub const SINGLE_FRAME_MTU: usize = ROOM - ETHERNET_LEN - VLAN_LEN;
+
+/// How much packet memory a lane on that many queues pins, in bytes.
+pub const fn pinned_bytes(queues: u32) -> u64 {
+    (rx_frames_per_queue(queues) as u64 * queues as u64 + TX_FRAMES as u64) * FRAME as u64
+}
+
+const fn rx_frames_per_queue(queues: u32) -> u32 {
+    if queues == 1 { RX_FRAMES } else { RX_FRAMES_SHARED }
+}
 
 /// AF_XDP sockets and their packet memory.
 pub struct EagerPort {
@@ -120,7 +132,7 @@ impl EagerPort {
         let (Some(&first), true) = (queues.first(), queues.len() <= MAX_QUEUES as usize) else {
             return Err(PortError::Queues { interface: interface.to_owned(), wanted: queues.len() });
         };
-        let rx_per_queue = if queues.len() == 1 { RX_FRAMES } else { RX_FRAMES_SHARED };
+        let rx_per_queue = rx_frames_per_queue(queues.len() as u32);
         let id = PortId::new();
         let rx_frames = rx_per_queue * queues.len() as u32;
         let (umem, descs) = Self::memory(interface, first, rx_frames + TX_FRAMES)?;
@@ -178,8 +190,15 @@ impl EagerPort {
             .map_err(|e| wrong(&e))?;
         let count = NonZeroU32::new(frames).unwrap_or(NonZeroU32::MIN);
         Umem::new(config, count, false).map_err(|error| {
-            // A UMEM is pinned memory: without CAP_IPC_LOCK it counts against RLIMIT_MEMLOCK.
-            source_of(&error).map_or_else(|| wrong(&error), |source| classify(interface, queue, source))
+            match source_of(&error) {
+                // A UMEM is pinned memory: without CAP_IPC_LOCK it counts against RLIMIT_MEMLOCK.
+                Some(source) if source.raw_os_error() == Some(ENOBUFS) => {
+                    let bytes = u64::from(frames) * u64::from(FRAME);
+                    PortError::LockedMemory { interface: interface.to_owned(), bytes }
+                }
+                Some(source) => classify(interface, queue, source),
+                None => wrong(&error),
+            }
         })
     }
 
