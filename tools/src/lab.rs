@@ -3,12 +3,13 @@
 use std::env;
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use vmmc_lab::{Change, Host, HostStatus, Lab, LabConfig, LabError};
+
+use crate::output::print;
 
 /// The arguments of `vmmc lab`.
 #[derive(clap::Args)]
@@ -173,12 +174,4 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         text += &format!("  {}\n", line.trim_end());
     }
     text
-}
-
-/// Prints to standard output; that nobody reads it, as with `| head`, is no error.
-fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }

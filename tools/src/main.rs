@@ -1,6 +1,7 @@
 //! The `vmmc` command: one module per subcommand, dispatched from here.
 
 mod call;
+mod doctor;
 mod histogram;
 mod interrupt;
 mod lab;
@@ -32,6 +33,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// What will work here and why not: kernel, privileges, interfaces, each problem with the command that mends it.
+    ///
+    /// Looks at the machine and at INTERFACE, or at all of them in short, and changes nothing unless --try is given. The exit
+    /// status is 0 if a node can run, 1 if not. Routes, firewalls and the peer are not looked at: `vmmc ping` tries those.
+    Doctor(doctor::Args),
     /// Hosts to try it on, without a second machine: network namespaces joined by veth pairs.
     Lab(lab::Args),
     /// Export buffers, say what arrives in them, answer pings and check files that are put.
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.verbose);
     let result = match cli.command {
+        Command::Doctor(args) => doctor::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),

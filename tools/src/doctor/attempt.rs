@@ -1,0 +1,37 @@
+//! `--try`: opens a node and says how it was bound. What comes of it overrules what was foreseen.
+
+use std::time::Instant;
+
+use vmmc::{Node, Stats};
+
+use super::judge::{Check, Diagnosis, Verdict};
+
+/// Opens a node on the interface, closes it again, and adds a check that says what came of it.
+pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
+    const NAME: &str = "trial";
+    let begin = Instant::now();
+    let opened = Node::builder().interface(&diagnosis.name).arena(1 << 20).open().and_then(|node| node.stats());
+    let check = match opened {
+        Ok(stats) => {
+            // It runs, whatever was thought to be in its way.
+            for check in diagnosis.checks.iter_mut().chain(machine).filter(|c| c.verdict == Verdict::Problem) {
+                check.verdict = Verdict::Warning;
+            }
+            let how = describe(&stats);
+            let queues = diagnosis.forecast.as_ref().and_then(|f| f.rsplit(", ").next().map(str::to_owned));
+            diagnosis.forecast = Some([how, queues.unwrap_or_default()].join(", "));
+            let took = begin.elapsed().as_millis();
+            let found = format!("a node was open as {}: {}, in {took} ms", stats.local, describe(&stats));
+            Check::ok(NAME, found)
+        }
+        Err(error) => Check::without_mend(NAME, Verdict::Problem, format!("no node could be opened: {error}")),
+    };
+    diagnosis.checks.push(check);
+}
+
+fn describe(stats: &Stats) -> String {
+    let mode = stats.mode.map_or("no XDP".to_owned(), |mode| format!("{mode} XDP"));
+    let copies = stats.binding.map_or("no sockets", |b| if b.zero_copy { "zero-copy" } else { "copy mode" });
+    let long = if stats.binding.is_some_and(|b| b.multi_buffer) { "multi-buffer" } else { "single frames" };
+    format!("{mode}, {copies}, {long}")
+}
