@@ -19,7 +19,7 @@ use crate::worker::WorkerArgs;
 /// take turns in every round; values are medians over the rounds, and ratios are taken within a round. Needs
 /// root, two cores, and iproute2.
 #[derive(Debug, Parser)]
-#[command(name = "vmmc-bench", version)]
+#[command(name = "vmmc-bench", version, after_help = vmmc_cli::LOG_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -61,6 +61,10 @@ pub(crate) enum Command {
     /// whose owner knows what must come, and where. A byte or a notification that is lost, repeated, misplaced or damaged
     /// ends the run with exit status 1.
     Soak(Soak),
+    /// Write a script that completes this program's command line in a shell.
+    Completions(vmmc_cli::Completions),
+    /// Write man pages.
+    Man(vmmc_cli::Man),
     #[command(hide = true)]
     Worker(WorkerArgs),
 }
@@ -215,7 +219,7 @@ impl Command {
             benches.iter().flat_map(|&bench| sizes.iter().map(move |size| spec(bench, size))).collect::<Vec<_>>()
         };
         let planned = match self {
-            Command::Worker(_) | Command::Soak(_) => return Ok(None),
+            Command::Completions(_) | Command::Man(_) | Command::Worker(_) | Command::Soak(_) => return Ok(None),
             Command::Floor(common) => (common.floor_plan()?, common),
             Command::Lat(Lat { size, common }) => (common.plan(|_| with_sizes(&[Bench::Lat], size))?, common),
             Command::Bw(Bw { size, common }) => {

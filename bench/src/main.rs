@@ -24,6 +24,7 @@ mod peers;
 mod protocol;
 mod report;
 mod rounds;
+mod shell;
 mod soak;
 mod spec;
 mod worker;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 
 use crate::child::INTERRUPTED;
 use crate::cli::{Cli, Command, Soak};
@@ -44,10 +45,15 @@ use crate::report::Report;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("VMMC_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
-    if let Command::Worker(args) = &cli.command {
-        return worker::run(args);
+    if let Err(error) = vmmc_cli::start_log(LevelFilter::WARN) {
+        eprintln!("vmmc-bench: {error}");
+        return ExitCode::from(2);
+    }
+    match &cli.command {
+        Command::Worker(args) => return worker::run(args),
+        Command::Completions(args) => return shell::put_out(Ok(args.script::<Cli>())),
+        Command::Man(args) => return shell::put_out(args.write::<Cli>()),
+        _ => {}
     }
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,8 +10,8 @@ pub(crate) fn say(line: impl Display) {
 }
 
 /// Prints a whole text; that nobody reads it to its end is no error.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+pub(crate) fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_ref()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
