@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use vmmc::{EngineError, Error, Export, Import, Key, Node, Notification};
 
 use crate::interrupt;
-use crate::protocol::{ANSWER_AT, ANSWER_LEN, Answer, Open, REPLY_BODY_AT, SCRATCH_AT, door, reply_export};
+use crate::protocol::{
+    ANSWER_AT, ANSWER_LEN, Answer, Open, PING_EXPORT, REPLY_BODY_AT, SCRATCH_AT, door, put_export, reply_export,
+};
 
 /// How long one door is waited at.
 const DOOR_TIME: Duration = Duration::from_secs(1);
@@ -20,16 +22,60 @@ const CHECK_TIME: Duration = Duration::from_millis(250);
 pub(crate) enum CallError {
     #[error(transparent)]
     Node(#[from] Error),
-    #[error("{peer} is not `vmmc serve`, or does not serve this: it exports no {control:?}")]
-    NotServed { peer: SocketAddr, control: String },
-    #[error("{peer} exports {control:?}, but doesn't answer there: is it `vmmc serve` of this version?")]
-    NoAnswer { peer: SocketAddr, control: String },
+    #[error("{peer} is this node itself: give the address of another, on which `vmmc serve` runs")]
+    Itself { peer: SocketAddr },
+    #[error("{peer} {service}: does `vmmc serve` run there{without}?")]
+    NotServed { peer: SocketAddr, service: String, without: &'static str },
+    #[error("{peer} {service}, but doesn't answer there: is it `vmmc serve` of this version?")]
+    NoAnswer { peer: SocketAddr, service: String },
     #[error("{peer} refuses: {why}")]
     Refused { peer: SocketAddr, why: String },
     #[error("{peer} says what makes no sense here: is it `vmmc serve` of this version?")]
     Nonsense { peer: SocketAddr },
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What is asked of `vmmc serve`.
+#[derive(Clone, Copy)]
+pub(crate) enum Service<'a> {
+    /// To answer pings.
+    Ping,
+    /// To check files that are put into this export.
+    Put(&'a str),
+}
+
+impl Service<'_> {
+    /// The name of its control buffer.
+    fn control(self) -> String {
+        match self {
+            Service::Ping => PING_EXPORT.to_owned(),
+            Service::Put(export) => put_export(export),
+        }
+    }
+
+    /// A node that has no such service ...
+    fn missing(self, peer: SocketAddr) -> CallError {
+        match self {
+            Service::Ping => {
+                let without = ", and without --no-ping";
+                CallError::NotServed { peer, service: "is a node, but answers no pings".to_owned(), without }
+            }
+            Service::Put(export) => {
+                let service = format!("exports {export:?}, but nobody there receives files into it");
+                CallError::NotServed { peer, service, without: "" }
+            }
+        }
+    }
+
+    /// ... and one that has it, and doesn't answer.
+    fn mute(self, peer: SocketAddr) -> CallError {
+        let service = match self {
+            Service::Ping => "has a buffer for pings".to_owned(),
+            Service::Put(export) => format!("has a buffer for files that are put into {export:?}"),
+        };
+        CallError::NoAnswer { peer, service }
+    }
 }
 
 /// An open conversation.
@@ -41,12 +87,19 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Opens one about the service whose control buffer is `control`. `body` is how many bytes `serve` may write beside its answers.
-    pub(crate) fn open(node: &Node, peer: SocketAddr, control: &str, key: Key, body: u64) -> Result<Call, CallError> {
-        let import = node.import(peer, control, key).map_err(|error| match error {
-            Error::Engine(EngineError::UnknownName { .. }) => {
-                CallError::NotServed { peer, control: control.to_owned() }
-            }
+    /// Opens one about a service. `body` is how many bytes `serve` may write beside its answers.
+    pub(crate) fn open(
+        node: &Node,
+        peer: SocketAddr,
+        service: Service<'_>,
+        key: Key,
+        body: u64,
+    ) -> Result<Call, CallError> {
+        if peer == node.local() {
+            return Err(CallError::Itself { peer });
+        }
+        let import = node.import(peer, &service.control(), key).map_err(|error| match error {
+            Error::Engine(EngineError::UnknownName { .. }) => service.missing(peer),
             error => error.into(),
         })?;
         let (random, key) = (Key::random()?.to_bytes(), Key::random()?);
@@ -67,7 +120,7 @@ impl Call {
                 None => {}
             }
         }
-        Err(CallError::NoAnswer { peer, control: control.to_owned() })
+        Err(service.mute(peer))
     }
 
     /// Writes to the place of the control buffer that is ours, and announces it.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use vmmc_lab::{Change, Host, HostStatus, Lab, LabConfig, LabError};
 
+use crate::interrupt;
 use crate::output::print;
 
 /// The arguments of `vmmc lab`.
@@ -23,8 +24,10 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make a lab; one that is there already and just the same is left alone. One that differs is removed first, with the processes
-    /// that run in it.
+    /// Make a lab.
+    ///
+    /// One that is there already and just the same is left alone. One that differs, or is damaged, is removed first, with the
+    /// processes that run in it.
     Up {
         /// How many hosts, 2 to 64. Two are joined by a veth pair, more by a bridge.
         #[arg(long, default_value_t = 2, value_name = "N")]
@@ -37,10 +40,14 @@ enum Action {
         queues: u32,
     },
     /// Remove a lab and end the processes in it.
+    ///
+    /// That there is none is said, and is no error: the exit status is 0.
     Down,
     /// Show a lab: interfaces, addresses, XDP programs, processes.
     Status,
-    /// Run a command on a host; the exit status is the command's.
+    /// Run a command on a host.
+    ///
+    /// It becomes the command: exit status, signals and terminal are the command's.
     Exec {
         /// The host: h1, or just 1.
         host: String,
@@ -56,7 +63,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     match args.action {
         Action::Up { hosts, mtu, queues } => {
             let config = LabConfig { name, hosts, mtu, queues };
-            print(&welcome(&Lab::up(&config)?, &config))?;
+            // A lab that is half there would be in the way of the next.
+            interrupt::catch(|| {})?;
+            let lab = Lab::up(&config)?;
+            if interrupt::asked() && *lab.change() != Change::Unchanged {
+                Lab::down(&config.name)?;
+                return Err("interrupted: the lab is removed again".into());
+            }
+            print(&welcome(&lab, &config))?;
         }
         Action::Down => {
             let text = match Lab::down(&name)? {

@@ -40,8 +40,11 @@ pub(crate) struct NodeArgs {
     /// Seconds of silence after which a peer counts as dead [default: 5].
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     peer_timeout: Option<Duration>,
-    /// Make faults in what is sent, to see what comes of it: any of drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,seed=42.
-    /// With on=receive in what is received, with on=both both ways. At the end it says how many.
+    /// Make faults in what is sent, to see what comes of it: such as drop=1%,corrupt=0.1%.
+    ///
+    /// Any of drop=1%, dup=0.1%, reorder=2%, delay=100us, corrupt=0.1% and seed=42, separated by commas. With on=receive faults are made in
+    /// what is received, with on=both both ways. At the end it says how many were made, and how many packets were "spared": chosen, but
+    /// let through as they were, because no memory was free for the copy that is damaged, repeated or held back.
     #[arg(long, value_name = "FAULTS")]
     fault: Option<Faults>,
 }

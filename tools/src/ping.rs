@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use vmmc::{Key, Node};
 
-use crate::call::{Call, CallError};
+use crate::call::{Call, CallError, Service};
 use crate::histogram::Durations;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs, parse_seconds};
 use crate::output::say;
-use crate::protocol::{MAX_PING, PING_EXPORT};
+use crate::protocol::MAX_PING;
 use crate::units::{Size, parse_peer};
 
 /// The arguments of `vmmc ping`.
@@ -79,11 +79,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
 
 /// Makes the round trips, and shows what was measured.
 fn ping(args: &Args, node: &Node, hgrm: Option<File>) -> Result<(), Box<dyn Error>> {
-    let call = Call::open(node, args.peer, PING_EXPORT, Key::PUBLIC, MAX_PING)?;
+    let call = Call::open(node, args.peer, Service::Ping, Key::PUBLIC, MAX_PING)?;
     let mut times = Durations::new();
     let begin = Instant::now();
-    let result = round_trips(args, &call, &mut times);
-    let took = begin.elapsed();
+    let mut last = begin;
+    let result = round_trips(args, &call, &mut times, &mut last);
+    // Not until now: that the peer has fallen silent at the end is no measurement.
+    let took = last - begin;
     // In any case what was measured is shown.
     let (peer, size) = (args.peer, args.size);
     say(format_args!("{peer}: {} round trips of {size} in {:.2} s", times.count(), took.as_secs_f64()));
@@ -100,8 +102,8 @@ fn create(path: &PathBuf) -> Result<File, PingError> {
     File::create(path).map_err(|source| PingError::Write { path: path.clone(), source })
 }
 
-/// Makes round trips until there have been enough, or somebody interrupts.
-fn round_trips(args: &Args, call: &Call, times: &mut Durations) -> Result<(), Box<dyn Error>> {
+/// Makes round trips until there have been enough, or somebody interrupts. The `last` was over then.
+fn round_trips(args: &Args, call: &Call, times: &mut Durations, last: &mut Instant) -> Result<(), Box<dyn Error>> {
     let mut live = Live::new();
     let default = if args.count.is_some() { Duration::ZERO } else { Duration::from_secs(5) };
     let duration = args.duration.unwrap_or(default);
@@ -119,6 +121,7 @@ fn round_trips(args: &Args, call: &Call, times: &mut Durations) -> Result<(), Bo
             other => other?,
         }
         times.record(now - begin);
+        *last = now;
         if received != sent {
             return Err(PingError::Damaged(number).into());
         }

@@ -14,14 +14,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vmmc::{Import, Key, Node};
+use vmmc::{EngineError, Import, Key, Node};
 
 use self::source::{PIECE, Source, SourceError};
-use crate::call::{Call, CallError};
+use crate::call::{Call, CallError, Service};
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
 use crate::output::say;
-use crate::protocol::{Answer, PROGRESS_UNIT, Trailer, put_export};
+use crate::protocol::{Answer, PROGRESS_UNIT, Trailer};
 use crate::units::{Sha256Sum, Size, parse_peer};
 
 /// The arguments of `vmmc put`.
@@ -51,6 +51,12 @@ enum PutError {
     TooLarge { path: PathBuf, file: Size, name: String, peer: SocketAddr, export: Size },
     #[error("{peer} has found other bytes in {name:?} (SHA-256 {theirs}) than {} has (SHA-256 {ours}){hint}", path.display())]
     Damaged { peer: SocketAddr, name: String, path: PathBuf, theirs: Sha256Sum, ours: Sha256Sum, hint: &'static str },
+    #[error(
+        "{peer} exports {name:?} under a key, and none was given: --key HEX, as `vmmc serve` printed it when it started there"
+    )]
+    KeyMissing { peer: SocketAddr, name: String },
+    #[error("{peer} exports {name:?} under another key: give the one that `vmmc serve` printed when it started there")]
+    KeyWrong { peer: SocketAddr, name: String },
     #[error("{peer} has got the file, but {why}")]
     Failed { peer: SocketAddr, why: String },
     #[error("the thread that reads the file has ended too early: what it said is above")]
@@ -82,14 +88,23 @@ fn put(
     node: &Node,
     source: &Source,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let remote = node.import(peer, name, key)?;
+    let remote = node.import(peer, name, key).map_err(|error| match error {
+        vmmc::Error::Engine(EngineError::Denied { .. }) => {
+            let name = name.to_owned();
+            Box::from(match key {
+                Key::PUBLIC => PutError::KeyMissing { peer, name },
+                _ => PutError::KeyWrong { peer, name },
+            })
+        }
+        error => Box::<dyn Error>::from(error),
+    })?;
     if source.length() > remote.len() {
         let (file, export) = (Size(source.length()), Size(remote.len()));
         return Err(PutError::TooLarge { path, file, name: name.to_owned(), peer, export }.into());
     }
     // Before the transfer, not beside it: with two cores for everything that costs a fifth of the rate.
     let ours = wait_for(node, &source.hash())?;
-    let call = Call::open(node, peer, &put_export(name), key, 0)?;
+    let call = Call::open(node, peer, Service::Put(name), key, 0)?;
     let took = transfer(node, &remote, &call, source)?;
 
     let size = Size(source.length());

@@ -187,3 +187,22 @@ fn without_iproute2_the_error_says_what_to_install() {
     let error = String::from_utf8(output.stderr).expect("text");
     assert!(error.contains("install iproute2"), "{error}");
 }
+
+#[test]
+fn an_interrupted_up_leaves_nothing() {
+    let cli = Cli::new("stop");
+    let mut up = cli.command(&["up", "--hosts", "40"]);
+    let mut up = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vmmc can be started");
+    let first = format!("/run/netns/{}-h1", cli.lab);
+    while !fs::exists(&first).expect("it can be looked for") {
+        assert!(up.try_wait().expect("it was started").is_none(), "it ended too early: this test needs root");
+        thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&up);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it still runs");
+    let output = up.wait_with_output().expect("it was started");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert!(error.contains("interrupted: the lab is removed again"), "{error}");
+    assert!(cli.ok(&["down"]).contains("There was no lab"));
+}

@@ -120,7 +120,7 @@ pub enum LabError {
 
     /// A namespace of the name that is needed exists, and no lab made it.
     #[error(
-        "the network namespace {0} exists but was not made by a lab: choose another lab name, \
+        "the network namespace {0} exists but was not made by a lab, or by one that was killed at once: choose another lab name, \
          or remove it with `ip netns delete {0}`"
     )]
     NotOurs(String),

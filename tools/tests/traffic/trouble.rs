@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::process::Signal;
+use vmmc::{Key, Node, Progress};
 
 use super::hosts::{Hosts, Program, text};
 
@@ -27,8 +28,11 @@ fn wrong_arguments() {
     let wrong_key = ["--key", "00112233445566778899aabbccddeef0"];
     let directory = text(hosts.files.path());
     let cases: [(&[&str], &[&str]); 7] = [
-        (&["put", "10.77.0.2", "inbox", file], &["key is wrong", "inbox"]),
-        (&["put", "10.77.0.2", "inbox", file, wrong_key[0], wrong_key[1]], &["key is wrong", "inbox"]),
+        (&["put", "10.77.0.2", "inbox", file], &["\"inbox\" under a key, and none was given: --key HEX"]),
+        (
+            &["put", "10.77.0.2", "inbox", file, wrong_key[0], wrong_key[1]],
+            &["\"inbox\" under another key", "vmmc serve"],
+        ),
         (&["put", "10.77.0.2", "outbox", file], &["exports no buffer named \"outbox\""]),
         (&["put", "10.77.0.2", "inbox", file, key[0], key[1]], &["5000 bytes", "4 KiB"]),
         (&["put", "10.77.0.2", "inbox", directory, key[0], key[1]], &["is a directory"]),
@@ -151,4 +155,19 @@ fn a_file_that_changes_while_it_is_sent() {
     assert!(finished.out.contains("DAMAGED") && finished.out.contains("1 damaged"), "{finished:?}");
     assert_eq!(finished.code(), Some(1), "{finished:?}");
     fs::remove_file(file).expect("it is there");
+}
+
+#[test]
+fn a_node_that_is_no_server() {
+    let hosts = Hosts::new(2);
+    let file = hosts.file("file", 10);
+    let open = || Node::builder().interface("vh2").progress(Progress::Thread { core: None }).open();
+    let node = hosts.lab.host(2).enter(open).expect("the host is there").expect("a node can be opened");
+    let _inbox = node.export("inbox").len(4096).key(Key::PUBLIC).create().expect("a buffer can be exported");
+    let error = hosts.fails(1, &["ping", "10.77.0.2"]);
+    assert!(error.contains("10.77.0.2:7000 is a node, but answers no pings"), "{error}");
+    let error = hosts.fails(1, &["put", "10.77.0.2", "inbox", text(&file)]);
+    assert!(error.contains("exports \"inbox\", but nobody there receives files into it"), "{error}");
+    let error = hosts.fails(1, &["ping", "10.77.0.1"]);
+    assert!(error.contains("10.77.0.1:7000 is this node itself"), "{error}");
 }

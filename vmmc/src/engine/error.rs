@@ -87,7 +87,7 @@ pub enum EngineError {
         name: String,
     },
     /// The link to the peer has ended.
-    #[error("the link to {peer} has ended: {end}")]
+    #[error("{} {peer}{}: {end}", link_was(end).0, link_was(end).1)]
     LinkEnded {
         /// The peer.
         peer: SocketAddr,
@@ -105,4 +105,32 @@ pub enum EngineError {
     /// The handle is of an import or export that has been dropped.
     #[error("this import or export has been dropped")]
     Dropped,
+}
+
+/// What has become of a link, before and after its peer's name: one that nobody answered has never begun.
+fn link_was(end: &LinkEnd) -> (&'static str, &'static str) {
+    match end {
+        LinkEnd::NoAnswer(_) => ("no link to", " could be opened"),
+        _ => ("the link to", " has ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_never_began_has_not_ended() {
+        let peer = "10.77.0.2:7000".parse().unwrap();
+        let text = |end| EngineError::LinkEnded { peer, end }.to_string();
+        let nobody = text(LinkEnd::NoAnswer(Duration::from_secs(2)));
+        assert!(
+            nobody.starts_with("no link to 10.77.0.2:7000 could be opened: it did not answer within 2s"),
+            "{nobody}"
+        );
+        let silent = text(LinkEnd::Silent(Duration::from_nanos(5_004_014_903)));
+        assert!(silent.starts_with("the link to 10.77.0.2:7000 has ended: it has been silent for 5.0s: "), "{silent}");
+    }
 }

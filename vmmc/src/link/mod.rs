@@ -82,7 +82,7 @@ pub enum LinkEnd {
     #[error("it did not answer within {0:?}: is a node running there, and does UDP reach it?")]
     NoAnswer(Duration),
     /// The peer was there and has fallen silent.
-    #[error("it has been silent for {0:?}: it is dead or out of reach")]
+    #[error("it has been silent for {0:.1?}: it is dead or out of reach")]
     Silent(Duration),
     /// The peer has a new incarnation, or has lost the link.
     #[error("it has restarted, and what was under way is lost")]
