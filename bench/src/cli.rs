@@ -19,7 +19,7 @@ use crate::worker::WorkerArgs;
 /// take turns in every round; values are medians over the rounds, and ratios are taken within a round. Needs
 /// root, two cores, and iproute2.
 #[derive(Debug, Parser)]
-#[command(name = "vmmc-bench", version, after_help = vmmc_cli::LOG_HELP)]
+#[command(name = "vmmc-bench", version, after_long_help = vmmc_cli::LOG_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tracing::debug;
 use vmmc::{EngineError, Error, Export, Import, Key, Node, Notification};
 
 use crate::interrupt;
@@ -109,6 +110,7 @@ impl Call {
         let mut call = Call { control: import, reply, nonce, at: 0 };
         let open = Open { nonce, key: key.to_bytes() }.emit();
         for &random in &random[random.len() - DOORS..] {
+            debug!(target: "vmmc::serve", %peer, reply = reply_export(nonce), "asking at a door");
             call.control.send(&open, door(random.into())).notify(nonce).start()?;
             match call.answer(Some(Instant::now() + DOOR_TIME))? {
                 Some(Answer::Ready { at }) => {

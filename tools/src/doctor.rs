@@ -49,6 +49,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if let ([diagnosis], true) = (&mut report.interfaces[..], args.attempt) {
         attempt::node(diagnosis, &mut report.machine);
     }
-    print(&if args.json { report.json() } else { report.table() })?;
+    print(if args.json { report.json() } else { report.table() })?;
     Ok(if report.can_run() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -70,7 +70,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
                 Lab::down(&config.name)?;
                 return Err("interrupted: the lab is removed again".into());
             }
-            print(&welcome(&lab, &config))?;
+            print(welcome(&lab, &config))?;
         }
         Action::Down => {
             let text = match Lab::down(&name)? {

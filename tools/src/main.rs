@@ -22,7 +22,7 @@ use vmmc_cli::{Completions, LOG_HELP, Man, start_log};
 
 /// Virtual memory-mapped communication over Ethernet.
 #[derive(Parser)]
-#[command(name = "vmmc", version, after_help = LOG_HELP)]
+#[command(name = "vmmc", version, after_long_help = LOG_HELP)]
 struct Cli {
     /// Say on standard error what is being done (as does VMMC_LOG=debug).
     #[arg(short, long, global = true)]

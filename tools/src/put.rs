@@ -55,7 +55,10 @@ enum PutError {
         "{peer} exports {name:?} under a key, and none was given: --key HEX, as `vmmc serve` printed it when it started there"
     )]
     KeyMissing { peer: SocketAddr, name: String },
-    #[error("{peer} exports {name:?} under another key: give the one that `vmmc serve` printed when it started there")]
+    #[error(
+        "{peer} exports {name:?} under another key, or without one: what `vmmc serve` printed when it started there says which \
+         --key to give"
+    )]
     KeyWrong { peer: SocketAddr, name: String },
     #[error("{peer} has got the file, but {why}")]
     Failed { peer: SocketAddr, why: String },

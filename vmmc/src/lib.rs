@@ -22,6 +22,7 @@
 pub mod engine;
 mod error;
 pub mod link;
+mod log;
 pub mod memory;
 pub mod node;
 pub mod port;

@@ -64,9 +64,12 @@ impl Drop for Link {
         // exec, or a tool that lists links.
         // SAFETY: the call takes a number and touches no memory; the file descriptor is open.
         let result = unsafe { libbpf_sys::bpf_link_detach(self.0.as_raw_fd()) };
-        if result < 0 {
-            let error = io::Error::from_raw_os_error(-result);
-            tracing::debug!("detaching failed, closing the link instead: {error}");
+        match result {
+            0.. => tracing::debug!(target: "vmmc::steering", "program detached"),
+            _ => {
+                let error = io::Error::from_raw_os_error(-result);
+                tracing::debug!(target: "vmmc::steering", %error, "detaching failed, closing the link instead");
+            }
         }
     }
 }

@@ -93,6 +93,8 @@ impl Steering {
         let found = attached(link.as_fd(), ifindex)
             .map_err(|error| SteeringError::attaching(&target.interface, format!("{error:#}")))?;
         let mode = if found.drv_prog_id != 0 { Mode::Native } else { Mode::Generic };
+        let Target { interface, address, port, vlan, .. } = target;
+        tracing::info!(target: "vmmc::steering", interface, %mode, program = found.prog_id, %address, port, ?vlan, "program attached");
         if mode == Mode::Generic {
             warn_of_generic_mode(&target.interface, refusal.as_ref());
         }
@@ -110,7 +112,9 @@ impl Steering {
     ///
     /// [`SteeringError::Register`].
     pub fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
-        self.maps.register(queue, socket)
+        self.maps.register(queue, socket)?;
+        tracing::debug!(target: "vmmc::steering", queue, "socket registered");
+        Ok(())
     }
 
     /// The program's counters since it was loaded: see [`Maps::counters`].
@@ -137,6 +141,7 @@ fn in_the_driver_or_generic<L>(
     if let Some(cause) = cause_elsewhere(&refusal) {
         return Err(cause);
     }
+    tracing::debug!(target: "vmmc::steering", interface = target.interface, %refusal, "the driver refuses: trying generic mode");
     match attach(Placement::Generic) {
         Ok(link) => Ok((link, Some(refusal))),
         Err(error) => Err(cause_elsewhere(&error)
@@ -159,8 +164,9 @@ fn cause_elsewhere(program: &Program<'_>, target: &Target, ifindex: i32, error: 
 fn warn_of_generic_mode(interface: &str, refusal: Option<&io::Error>) {
     const COST: &str = "steering in generic mode, which costs a socket buffer and a copy for every frame";
     match refusal {
-        None => tracing::warn!(interface, "the driver of {interface} has no XDP: {COST}"),
+        None => tracing::warn!(target: "vmmc::steering", interface, "the driver of {interface} has no XDP: {COST}"),
         Some(refusal) => tracing::warn!(
+            target: "vmmc::steering",
             interface,
             "the driver of {interface} has XDP, but refuses the steering program as the interface is \
              configured ({refusal}): {COST}. {}. For native mode change that, then attach again",

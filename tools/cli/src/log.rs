@@ -10,7 +10,7 @@ use tracing_subscriber::prelude::*;
 const VARIABLE: &str = "VMMC_LOG";
 
 /// All targets, of the library and of the programs. A filter that names another is a mistake.
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "vmmc::node",
     "vmmc::link",
     "vmmc::engine",
@@ -18,6 +18,7 @@ const TARGETS: [&str; 10] = [
     "vmmc::route",
     "vmmc::steering",
     "vmmc::serve",
+    "vmmc::doctor",
     "vmmc::lab",
     "vmmc_bench",
     "libbpf",
@@ -27,7 +28,7 @@ const TARGETS: [&str; 10] = [
 pub const LOG_HELP: &str = "VMMC_LOG says what is logged on standard error: a level (off, error, warn, info, debug, trace), \
 or targets with levels, separated by commas, as in VMMC_LOG=info,vmmc::link=debug. At info the log tells the lives of nodes, \
 links, exports and imports; at debug what was decided, and why. The targets are vmmc::node, vmmc::link, vmmc::engine, vmmc::port, \
-vmmc::route, vmmc::steering, vmmc::serve, vmmc::lab, vmmc_bench and libbpf; vmmc stands for all that begin with it. Keys are never \
+vmmc::route, vmmc::steering, vmmc::serve, vmmc::doctor, vmmc::lab, vmmc_bench and libbpf; vmmc stands for all that begin with it. Keys are never \
 logged.";
 
 /// `VMMC_LOG` isn't a filter.
@@ -113,7 +114,7 @@ mod tests {
         assert!(some.would_enable("vmmc::link", &Level::DEBUG) && some.would_enable("vmmc::node", &Level::INFO));
         assert!(!some.would_enable("vmmc::node", &Level::DEBUG) && !some.would_enable("libbpf", &Level::ERROR));
         let every = parse("vmmc=trace").unwrap();
-        assert!(TARGETS[..8].iter().all(|target| every.would_enable(target, &Level::TRACE)));
+        assert!(TARGETS[..9].iter().all(|target| every.would_enable(target, &Level::TRACE)));
         assert!(!every.would_enable("libbpf", &Level::ERROR));
         parse("vmmc::serve::echo=debug").unwrap();
         parse("vmmc::node").unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn program() -> Result<PathBuf, LabError> {
 /// Runs `ip` with these arguments and returns what it printed.
 pub(crate) fn ip(args: &[&str]) -> Result<String, LabError> {
     let command = command_line(args);
-    tracing::debug!("+ {command}");
+    tracing::debug!(target: "vmmc::lab", "+ {command}");
     let output = Command::new(program()?)
         .args(args)
         // The messages are shown to the user within ours, which are in English.
@@ -98,7 +98,7 @@ pub(crate) fn is_netns(namespace: &str) -> bool {
 ///
 /// By the kernel's own files: the program `sysctl` is missing on small systems.
 pub(crate) fn sysctl(namespace: &str, key: &str, value: &str) -> Result<(), LabError> {
-    tracing::debug!("+ ip netns exec {namespace} sysctl -qw net.{key}={value}");
+    tracing::debug!(target: "vmmc::lab", "+ ip netns exec {namespace} sysctl -qw net.{key}={value}");
     let path = PathBuf::from(format!("/proc/sys/net/{}", key.replace('.', "/")));
     enter(namespace, || fs::write(&path, value))?
         .map_err(|source| file_error(&format!("write {value} to"), &path, source))

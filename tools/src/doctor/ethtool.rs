@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
+use tracing::debug;
+
 use super::facts::{Channels, Ethtool, Switch};
 
 /// Where it is found: ordinary users don't have the second in their PATH.
@@ -37,7 +39,10 @@ pub(super) fn ask(port: &str) -> Ethtool {
 fn run(args: &[&str]) -> Option<String> {
     for program in PROGRAMS {
         match Command::new(program).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output() {
-            Ok(output) => return Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+            Ok(output) => {
+                debug!(target: "vmmc::doctor", program, ?args, status = %output.status, "asked");
+                return Some(String::from_utf8_lossy(&output.stdout).into_owned());
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(_) => return None,
         }

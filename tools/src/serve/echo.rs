@@ -61,7 +61,7 @@ fn echo(
         match client.echo(ping, news.tag) {
             Ok(()) => drop(shared.tally.pings.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
-                debug!(peer = %news.peer, %error, "a ping is not answered");
+                debug!(target: "vmmc::serve", peer = %news.peer, %error, "a ping is not answered");
                 lock(slots)[slot].take_if(|c| Arc::ptr_eq(c, &client));
             }
         }
@@ -78,7 +78,7 @@ fn meet(shared: &Shared, slots: &Slots, newcomers: Receiver<(Notification, Open)
         let client = match Reply::open(&shared.node, news.peer, open) {
             Ok(client) => Arc::new(client),
             Err(error) => {
-                debug!(peer = %news.peer, %error, "a new client is not there any more");
+                debug!(target: "vmmc::serve", peer = %news.peer, %error, "a new client is not there any more");
                 continue;
             }
         };
@@ -98,7 +98,7 @@ fn meet(shared: &Shared, slots: &Slots, newcomers: Receiver<(Notification, Open)
             None => Answer::Refused { why: format!("{PING_SLOTS} others are pinging: try again later") },
         };
         if let Err(error) = client.answer(&answer) {
-            debug!(peer = %news.peer, %error, "a new client can't be answered");
+            debug!(target: "vmmc::serve", peer = %news.peer, %error, "a new client can't be answered");
         }
     }
 }

@@ -68,7 +68,7 @@ impl Desk<'_> {
         let reply = match Reply::open(&self.shared.node, news.peer, open) {
             Ok(reply) => reply,
             Err(error) => {
-                debug!(peer = %news.peer, %error, "a new client is not there any more");
+                debug!(target: "vmmc::serve", peer = %news.peer, %error, "a new client is not there any more");
                 return;
             }
         };
@@ -84,7 +84,7 @@ impl Desk<'_> {
             self.give_up(old.reply.peer(), &why);
         }
         if let Err(error) = reply.answer(&Answer::Ready { at: BODY_AT }) {
-            debug!(peer = %news.peer, %error, "a new client can't be answered");
+            debug!(target: "vmmc::serve", peer = %news.peer, %error, "a new client can't be answered");
             return;
         }
         say(format_args!("{} begins a put into {:?}", news.peer, self.data.name()));
@@ -169,7 +169,7 @@ impl Desk<'_> {
         let (peer, size, name) = (reply.peer(), Size(trailer.length), files::safe_name(&trailer.name));
         say(format_args!("{peer} put {name} ({size}) into {:?}: {verdict}", self.data.name()));
         if let Err(error) = reply.answer(&answer) {
-            debug!(%peer, %error, "the verdict can't be told");
+            debug!(target: "vmmc::serve", %peer, %error, "the verdict can't be told");
         }
         self.shared.finished_put(whole, matches!(answer, Answer::Verified { .. }));
         Ok(())

@@ -31,10 +31,21 @@ impl Hosts {
 
     /// Starts `vmmc` on a host; `--interface` is added.
     pub(crate) fn start(&self, host: usize, args: &[&str]) -> Program {
+        Program::start(self.command(host, args))
+    }
+
+    /// The same, logging what the filter says.
+    pub(crate) fn start_logging(&self, filter: &str, host: usize, args: &[&str]) -> Program {
+        let mut command = self.command(host, args);
+        command.env("VMMC_LOG", filter);
+        Program::start(command)
+    }
+
+    fn command(&self, host: usize, args: &[&str]) -> Command {
         let host = self.lab.host(host);
         let mut command = host.command(env!("CARGO_BIN_EXE_vmmc"));
         command.args(args).args(["--interface", &host.interface]).env_remove("VMMC_LOG");
-        Program::start(command)
+        command
     }
 
     /// Runs it to its end.

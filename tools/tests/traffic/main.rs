@@ -2,6 +2,7 @@
 
 mod faults;
 mod hosts;
+mod log;
 mod ping;
 mod put;
 mod trouble;

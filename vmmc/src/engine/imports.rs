@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::slab::Slab;
 use super::{EngineError, Key};
 use crate::link::LinkEnd;
+use crate::log::provoked;
 use crate::wire::record::ImportStatus;
 
 /// What an import is good for.
@@ -97,6 +98,12 @@ impl Imports {
         };
         self.changes += 1;
         let (peer, name) = (import.peer, import.name.clone());
+        match status {
+            ImportStatus::Granted => {
+                provoked!(INFO, target: "vmmc::engine", %peer, export = name, length, notifies, "imported")
+            }
+            _ => provoked!(DEBUG, target: "vmmc::engine", %peer, export = name, ?status, "import refused by the peer"),
+        }
         import.grant = (status == ImportStatus::Granted).then_some(grant);
         import.state = match status {
             ImportStatus::Granted => ImportState::Ready { notifies, length },
@@ -115,6 +122,8 @@ impl Imports {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
+            provoked!(INFO, target: "vmmc::engine", peer = %import.peer, export = import.name, refused = from.is_some(),
+                "import revoked by the peer");
             import.fail(EngineError::Revoked { peer: import.peer, name: import.name.clone() });
         }
     }

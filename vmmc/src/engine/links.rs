@@ -8,6 +8,7 @@ use tracing::debug;
 use super::peer::Peer;
 use super::{Config, Engine, EngineError, PLACE_BITS, place_of};
 use crate::link::{self, Link, LinkEnd};
+use crate::log::{ShowMac, provoked};
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::frame::{Datagram, Mac, Path};
@@ -41,6 +42,7 @@ impl Engine {
         let path = Path { local, remote: peer, local_mac: mac, next_hop, vlan };
         let link = Link::open(self.config.link, path, self.incarnation, token, now)
             .map_err(|_| EngineError::Family { local: self.config.local, peer })?;
+        debug!(target: "vmmc::link", %peer, %local, next_hop = %ShowMac(next_hop), ?vlan, "opening a link");
         self.by_address.insert(peer, token);
         self.peers[place_of(token)] = Some(Box::new(Peer::new(link)));
         self.timers.set(place_of(token), now);
@@ -82,8 +84,14 @@ impl Engine {
         let address = peer.link.peer();
         let half_open = peer.link.is_half_open();
         if !half_open {
-            debug!(target: "vmmc::link", peer = %address, %end, "link ended");
+            let link::LinkCounters { tx_data, tx_retransmitted, timeouts, rx_data, rx_damaged, .. } =
+                peer.link.counters();
+            let (rtt, in_flight) = (peer.link.rtt().smoothed(), peer.link.in_flight());
+            provoked!(INFO, target: "vmmc::link", peer = %address, %end, tx_data, tx_retransmitted, timeouts, rx_data, rx_damaged, ?rtt,
+                in_flight, "link ended");
             self.counters.links_ended += 1;
+        } else {
+            provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
         if self.by_address.get(&address) == Some(&token) {
@@ -98,6 +106,7 @@ impl Engine {
     /// Begins to close all links: each ends once what was sent on it is acknowledged.
     pub fn close(&mut self, now: Time) {
         self.closing = true;
+        debug!(target: "vmmc::engine", links = self.by_address.len(), "closing all links");
         for (place, peer) in self.peers.iter_mut().enumerate() {
             if let Some(peer) = peer {
                 peer.link.close(now);
@@ -127,6 +136,8 @@ impl Engine {
                 Some(token) => token,
                 None => {
                     self.counters.refused_hellos += 1;
+                    let (peer, closing) = (datagram.source, self.closing);
+                    provoked!(DEBUG, target: "vmmc::link", %peer, closing, "HELLO refused: closing, or as many peers as max_peers allows");
                     return;
                 }
             },
@@ -178,6 +189,7 @@ impl Engine {
             let unopened = !rival.link.is_open();
             let twin = !unopened && rival.link.is_initiated() && rival.link.peer_incarnation() == incarnation;
             if twin && local < address {
+                provoked!(DEBUG, target: "vmmc::link", peer = %address, "both sides have opened a link: keeping the one made here");
                 // Unless the peer has lost it: then it says so, and the next packet gets through.
                 rival.link.doubt(now, port);
                 self.list(place_of(old));
@@ -207,6 +219,7 @@ impl Engine {
             return;
         };
         if self.peer(token).is_some_and(|p| p.link.is_reset_by(header.token)) {
+            provoked!(DEBUG, target: "vmmc::link", peer = %datagram.source, "RESET: the peer doesn't know this link");
             self.end(token, LinkEnd::Restarted, port);
         }
     }
@@ -221,6 +234,7 @@ impl Engine {
             return;
         }
         self.resets.1 += 1;
+        provoked!(DEBUG, target: "vmmc::link", peer = %datagram.source, kind = ?header.kind, "packet for a link there isn't: sending RESET");
         let path = self.way_back(datagram);
         link::send_reset(&path, header.token, port);
     }

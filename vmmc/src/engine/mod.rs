@@ -25,6 +25,7 @@ use std::time::Duration;
 pub use error::EngineError;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
 pub use send::{Send, Ticket};
+use tracing::info;
 
 use self::exports::Exports;
 use self::imports::Imports;
@@ -202,14 +203,16 @@ impl Engine {
     /// # Errors
     /// When the name can't be, is taken, or there are too many exports.
     pub fn export(&mut self, options: ExportOptions, region: Region) -> Result<u32, EngineError> {
-        self.exports.insert(options, region)
+        let (export, length, notify) = (options.name.clone(), region.len(), options.notify);
+        let id = self.exports.insert(options, region)?;
+        info!(target: "vmmc::engine", export, length, notify, "exported");
+        Ok(id)
     }
 
     /// Takes an export back. From now on nothing is written into it, and its importers are told.
     pub fn unexport(&mut self, id: u32) {
-        if self.exports.remove(id).is_none() {
-            return;
-        }
+        let Some(gone) = self.exports.remove(id) else { return };
+        info!(target: "vmmc::engine", export = gone.options.name, "export revoked");
         self.imports.local_revoked(id);
         for place in 0..self.peers.len() {
             if let Some(peer) = &mut self.peers[place] {

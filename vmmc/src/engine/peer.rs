@@ -7,6 +7,7 @@ use super::exports::{Export, Exports, Key, Notification};
 use super::imports::Imports;
 use super::slab::Slab;
 use crate::link::Link;
+use crate::log::provoked;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
 use crate::wire::record::{ImportStatus, MAX_NAME, Notify, Record, Refusal};
@@ -214,6 +215,9 @@ impl Peer {
                     {
                         // It is delivered all the same, as are the others the peer has credit for: held back, they would
                         // hold back everything behind them, answers to our own requests too.
+                        if self.throttled_by.is_none() {
+                            self.say_throttled(&export.options.name);
+                        }
                         self.throttled_by = id;
                         self.link.throttle(true);
                     }
@@ -233,7 +237,7 @@ impl Peer {
                         self.answer(Record::Release { grant });
                     }
                 }
-                Record::Release { grant } => drop(self.grants.remove(grant)),
+                Record::Release { grant } => self.released(grant),
                 Record::Revoked { grant } => {
                     if let Some(&import) = self.held.get(&grant) {
                         imports.revoked(import, self.link.token(), grant, None);
@@ -249,8 +253,21 @@ impl Peer {
         }
     }
 
+    /// The peer needs a grant no longer.
+    #[cold]
+    fn released(&mut self, grant: u32) {
+        drop(self.grants.remove(grant));
+        provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), grant, "grant given back");
+    }
+
+    #[cold]
+    fn say_throttled(&self, export: &str) {
+        provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), export, "no more credit until notifications are taken");
+    }
+
     /// Tells the peer that a send was refused. Once for each grant: the first is what counts, and all later ones under the
     /// same grant are refused too.
+    #[cold]
     fn refuse(&mut self, reason: Refusal, grant: u32, sequence: u64) {
         if let Some(held) = self.grants.get_mut(grant) {
             held.refused = true;
@@ -258,6 +275,7 @@ impl Peer {
                 return;
             }
         }
+        provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), grant, ?reason, "PUT refused, and all that follow under its grant");
         self.answer(Record::Refused { reason, grant, sequence: sequence as u32 });
     }
 
@@ -308,9 +326,15 @@ impl Peer {
         Ok(())
     }
 
+    #[cold]
     fn import(&mut self, request: u32, name: &[u8], key: Key, exports: &mut Exports) -> Record {
-        let peer = self.link.peer().ip();
-        let refuse = |status| Record::Imported { request, status, grant: 0, notifies: false, length: 0 };
+        let address = self.link.peer();
+        let peer = address.ip();
+        let refuse = |status| {
+            let name = String::from_utf8_lossy(name);
+            provoked!(DEBUG, target: "vmmc::engine", peer = %address, export = ?name, reason = ?status, "import refused");
+            Record::Imported { request, status, grant: 0, notifies: false, length: 0 }
+        };
         let Some((id, export)) = exports.find(name) else {
             return refuse(ImportStatus::UnknownName);
         };
@@ -319,13 +343,16 @@ impl Peer {
         }
         match self.grants.insert(Grant { export: id, refused: false, told: false }) {
             Err(_) => refuse(ImportStatus::TooMany),
-            Ok(grant) => Record::Imported {
-                request,
-                status: ImportStatus::Granted,
-                grant,
-                notifies: export.options.notify,
-                length: export.region.len() as u64,
-            },
+            Ok(grant) => {
+                provoked!(INFO, target: "vmmc::engine", peer = %address, export = export.options.name, grant, "import granted");
+                Record::Imported {
+                    request,
+                    status: ImportStatus::Granted,
+                    grant,
+                    notifies: export.options.notify,
+                    length: export.region.len() as u64,
+                }
+            }
         }
     }
 

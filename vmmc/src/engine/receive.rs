@@ -1,11 +1,10 @@
 //! What happens to a packet that arrives: it is examined, handed to the link it is for, and its records are processed when its
 //! turn has come.
 
-use tracing::{debug, trace};
-
 use super::peer::Stop;
 use super::{Engine, place_of};
 use crate::link::{Admission, Arrival, Held, LinkEnd};
+use crate::log::provoked;
 use crate::port::{Port, RxPacket};
 use crate::time::Time;
 use crate::wire::frame::Datagram;
@@ -50,7 +49,7 @@ impl Engine {
         let Arrived { datagram, header, what, start, length } = match arrived {
             Ok(arrived) => arrived,
             Err(error) => {
-                trace!(target: "vmmc::engine", %error, "packet refused");
+                provoked!(TRACE, target: "vmmc::engine", %error, length = packet.len(), "packet refused");
                 return Some(packet);
             }
         };
@@ -250,7 +249,7 @@ impl Engine {
             Err(Stop::Violation(error)) => {
                 port.recycle(held.packet);
                 let token = peer.link.token();
-                debug!(target: "vmmc::engine", peer = %peer.link.peer(), %error, "protocol violation");
+                provoked!(DEBUG, target: "vmmc::engine", peer = %peer.link.peer(), %error, "protocol violation");
                 self.end(token, LinkEnd::Violation(error), port);
                 false
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::imports::{Import, ImportState};
 use super::peer::Open;
 use super::{Engine, EngineError, Key, Notification, place_of};
+use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::record::{MAX_NAME, NOTIFY_LEN, Notify, PUT_LEN, Record};
@@ -120,8 +121,10 @@ impl Engine {
 
     /// Gives an import back.
     pub fn unimport(&mut self, id: u32) {
-        if let Some(import) = self.imports.remove(id)
-            && let Some(grant) = import.grant
+        let Some(import) = self.imports.remove(id) else { return };
+        // A program that answers its peers imports and drops as they come and go.
+        provoked!(INFO, target: "vmmc::engine", peer = %import.peer, export = import.name, "import dropped");
+        if let Some(grant) = import.grant
             && let Some(peer) = self.peer_mut(import.link)
         {
             peer.release(grant);

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use super::{Config, Link, LinkCounters, LinkEnd, State};
 use crate::link::receiver::Receiver;
 use crate::link::sender::Sender;
+use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::frame::Path;
@@ -103,6 +104,7 @@ impl Link {
             receiver: Receiver::new(0, config.credit),
             promised: 0,
             warned: false,
+            collapsed: false,
             untold: false,
             heard_at: now,
             asked_at: None,
@@ -149,7 +151,7 @@ impl Link {
     /// Uses larger packets from now on.
     fn grow(&mut self, size: usize) {
         if size > self.mtu {
-            debug!(target: "vmmc::link", peer = %self.peer(), mtu = size, "larger packets get through after all");
+            provoked!(DEBUG, target: "vmmc::link", peer = %self.peer(), mtu = size, before = self.mtu, "larger packets get through after all");
             self.mtu = size;
         }
     }
@@ -159,6 +161,7 @@ impl Link {
         // A confirmation needs no answer.
         if hello.peer_incarnation == 0 {
             let size = self.config.mtu.min(hello.mtu.into());
+            provoked!(DEBUG, target: "vmmc::link", peer = %self.peer(), mtu = size, offered = hello.mtu, "answering HELLO with WELCOME");
             self.emit_hello(port, Kind::Welcome, size, hello.incarnation);
         }
     }
@@ -181,6 +184,7 @@ impl Link {
         // This is the size that has got through, whatever was heard before.
         self.mtu = self.config.mtu.min(hello.mtu.into());
         self.sender.grant(header.credit);
+        debug!(target: "vmmc::link", peer = %self.peer(), mtu = self.mtu, wanted = self.config.mtu, credit = header.credit, attempt, "WELCOME");
         (self.heard_at, self.asked_at) = (now, None);
         if attempt > TRIES || self.mtu < self.config.mtu {
             self.upgrade = Some((0, now));
@@ -221,7 +225,8 @@ impl Link {
             return;
         }
         self.state = State::Open;
-        debug!(target: "vmmc::link", peer = %self.peer(), mtu = self.mtu, checksum = self.options.checksum, "link open");
+        provoked!(INFO, target: "vmmc::link", peer = %self.peer(), mtu = self.mtu, checksum = self.options.checksum,
+            initiated = self.initiated, "link open");
     }
 
     pub(super) fn tick_handshake(&mut self, now: Time, port: &mut dyn Port) -> Option<LinkEnd> {
@@ -233,7 +238,12 @@ impl Link {
             State::Opening { attempt, retry_at, give_up_at } if now >= retry_at => {
                 let sizes: Sizes = self.sizes().collect();
                 let in_round = attempt % (TRIES * sizes.len() as u32);
-                self.emit_hello(port, Kind::Hello, sizes[(in_round / TRIES) as usize], 0);
+                let size = sizes[(in_round / TRIES) as usize];
+                // Each size once, and then once a round.
+                if in_round == 0 || (in_round == attempt && in_round.is_multiple_of(TRIES)) {
+                    debug!(target: "vmmc::link", peer = %self.peer(), mtu = size, attempt, "HELLO");
+                }
+                self.emit_hello(port, Kind::Hello, size, 0);
                 let last = in_round + 1 == TRIES * sizes.len() as u32;
                 let retry_at = now + if last { ROUND_INTERVAL } else { HELLO_INTERVAL };
                 self.state = State::Opening { attempt: attempt + 1, retry_at, give_up_at };

@@ -27,7 +27,7 @@ mod sender;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, trace};
 
 pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub(crate) use emit::send_reset;
@@ -37,6 +37,7 @@ pub use rtt::{INITIAL_RTO, MAX_RTO, Rtt};
 
 use self::receiver::Receiver;
 use self::sender::{Acknowledgement, Expired, PORT_RETRY, Sender};
+use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::frame::{Encap, Path};
@@ -160,10 +161,16 @@ pub struct Link {
     probe_at: Time,
     /// It has been said that the target delay is too short for this path.
     warned: bool,
+    /// It has been said that the window has collapsed.
+    collapsed: bool,
     /// After how long a silence it is asked.
     keepalive: Duration,
     counters: LinkCounters,
 }
+
+/// A window this small, in packets, has collapsed, and one of this size has recovered. It begins at ten.
+const COLLAPSED: u64 = 2;
+const RECOVERED: u64 = 10;
 
 /// The number nearest to `near` whose low 32 bits are `low`.
 fn extend(low: u32, near: u64) -> u64 {
@@ -415,12 +422,14 @@ impl Link {
             info!(target: "vmmc::link", %peer, ?least, ?target,
                 "round trips never take less than the target delay, so little is sent: unless a host is slow, Builder::target_delay should be longer");
         }
+        self.watch_window();
         if self.sender.straggles(now) {
             self.repair(now, port);
         }
         match self.sender.expire(now) {
             Some(Expired::Repeat(sequence)) => {
                 self.counters.timeouts += 1;
+                self.say_timeout(sequence);
                 self.resend(now, sequence, port);
             }
             Some(Expired::Ask) => self.probe(now, port),
@@ -433,9 +442,40 @@ impl Link {
         None
     }
 
+    #[cold]
+    fn say_timeout(&self, sequence: u64) {
+        let (in_flight, window, rtt) = (self.in_flight(), self.window(), self.rtt().smoothed());
+        provoked!(DEBUG, target: "vmmc::link", peer = %self.peer(), sequence, in_flight, window, ?rtt,
+            "nothing acknowledged for the retransmission timeout");
+    }
+
+    /// Says that the window has collapsed, once until it has recovered.
+    fn watch_window(&mut self) {
+        let window = self.window();
+        match self.collapsed {
+            false if window <= COLLAPSED => {
+                self.collapsed = true;
+                self.say_collapsed(window);
+            }
+            true if window >= RECOVERED => self.collapsed = false,
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn say_collapsed(&self, window: u64) {
+        let (rtt, counters) = (self.rtt().smoothed(), self.counters);
+        provoked!(DEBUG, target: "vmmc::link", peer = %self.peer(), window, ?rtt, retransmitted = counters.tx_retransmitted,
+                    timeouts = counters.timeouts, "the window has collapsed: delay, loss or marks of congestion");
+    }
+
     /// Asks the peer whether it is there: it answers with an acknowledgement, or RESET when it has lost the link.
     fn probe(&mut self, now: Time, port: &mut dyn Port) {
         self.probe_at = now;
+        if self.asked_at.is_none() {
+            let silent = now.since(self.heard_at);
+            trace!(target: "vmmc::link", peer = %self.peer(), ?silent, "asking whether it is there");
+        }
         self.asked_at.get_or_insert(now);
         self.emit_ack(now, port, true);
     }

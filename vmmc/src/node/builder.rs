@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::progress::{Core, Shared};
 use super::{DEFAULT_PORT, Lane, Node};
@@ -224,6 +224,9 @@ impl Builder {
         let core = Core::new(engine, port, Clock::start());
         let drives = self.progress == Progress::Caller;
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, lane.binding)?);
+        let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);
+        info!(target: "vmmc::node", %local, mtu = lane.mtu, ?progress, arena = self.arena, checksum = self.checksum,
+            peer_timeout = ?self.peer_timeout, "node open");
         Node::start(shared, arena, self.progress)
     }
 

@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use tracing::{debug, error};
+use tracing::{error, info};
 use xdp_prog::Steering;
 
 use super::lane::Resolve;
@@ -428,7 +428,9 @@ impl Shared {
             let driven = core.drive();
             let now = core.now();
             if driven.is_err() || core.engine.is_closed() || now.since(start) >= linger {
-                debug!(target: "vmmc::node", clean = core.engine.is_closed(), "node closed");
+                let (clean, local) = (core.engine.is_closed(), core.engine.local());
+                let bytes = core.engine.counters().delivered_bytes;
+                info!(target: "vmmc::node", %local, clean, delivered_bytes = bytes, "node closed");
                 return;
             }
             let until = core.engine.deadline().min(start + linger);

@@ -9,6 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp};
 use rustix::io::Errno;
+use tracing::debug;
 
 use super::ethtool::{Channels, channels};
 use super::{RouteError, Routes, Vlan, vlan};
@@ -93,6 +94,8 @@ impl Routes {
             interface.tx_queues = tx;
         }
         interface.addresses = self.addresses(interface.index).map_err(failed())?;
+        let Interface { index, mtu, up, carrier, rx_queues, tx_queues, .. } = interface;
+        debug!(target: "vmmc::route", name, index, mtu, up, carrier, rx_queues, tx_queues, "interface found");
         Ok(interface)
     }
 

@@ -17,6 +17,9 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
+use tracing::debug;
+
+use crate::log::ShowMac;
 
 use super::{Interface, NextHop, RouteError, Routes};
 
@@ -79,11 +82,14 @@ impl Routes {
                     // Having it verified is a courtesy: without the privilege it still serves.
                     let _ = self.mark_used(interface.index, hop);
                 }
+                debug!(target: "vmmc::route", interface = interface.name, %peer, %hop, mac = %ShowMac(mac), ?state, waited = ?started.elapsed(),
+                    "way found");
                 return Ok(mac);
             }
             // Also when the kernel has given up meanwhile: there is time left, so it shall try
             // again.
             if state != Some(NeighbourState::Incomplete) {
+                debug!(target: "vmmc::route", interface = interface.name, %peer, %hop, ?state, "asking the kernel to resolve");
                 self.ask_to_resolve(interface, hop, peer)?;
             }
             let left = timeout.saturating_sub(started.elapsed());
