@@ -256,7 +256,7 @@ impl Peer {
     /// The peer needs a grant no longer.
     #[cold]
     fn released(&mut self, grant: u32) {
-        drop(self.grants.remove(grant));
+        let _ = self.grants.remove(grant);
         provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), grant, "grant given back");
     }
 

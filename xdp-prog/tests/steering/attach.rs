@@ -42,11 +42,12 @@ fn attaches_at_the_largest_mtu() {
     assert_eq!(steering.mode(), Mode::Native);
 }
 
-/// Attaches to `interface`, and returns what was logged too.
+/// Attaches to `interface`, and returns the warnings, too.
 fn attach_with_log(namespace: &Namespace, interface: &str) -> (Steering, String) {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let warnings = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
+    let subscriber = warnings.with_writer(move || writer.clone()).finish();
     let attach = || Steering::attach(&target(interface, node_v4(), PORT));
     let steering = namespace.run(|| tracing::subscriber::with_default(subscriber, attach)).unwrap();
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
