@@ -19,3 +19,27 @@ pub(crate) fn put_out(text: Result<Vec<u8>, ManError>) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn every_subcommand_has_a_page_and_completions() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let arguments = ["vmmc-bench", "man", "--dir", directory.path().to_str().expect("text")];
+        let Command::Man(man) = Cli::parse_from(arguments).command else { panic!("man is man") };
+        man.write::<Cli>().expect("pages can be written");
+        let Command::Completions(bash) = Cli::parse_from(["vmmc-bench", "completions", "bash"]).command else {
+            panic!("completions are completions")
+        };
+        let script = String::from_utf8(bash.script::<Cli>()).expect("text");
+        for subcommand in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+            let name = subcommand.get_name();
+            assert!(directory.path().join(format!("vmmc-bench-{name}.1")).exists(), "{name}");
+            assert!(script.contains(name), "{name}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod call;
 mod doctor;
+mod explain;
 mod histogram;
 mod interrupt;
 mod lab;

@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vmmc::{Key, Node};
 
 use crate::call::{Call, CallError, Service};
+use crate::explain;
 use crate::histogram::Durations;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs, parse_seconds};
@@ -74,7 +75,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let node = args.node.open(Some(args.peer), Driver::Caller, 1 << 20, spin)?;
     let result = ping(&args, &node, hgrm);
     args.node.say_faults(&node)?;
-    result.map(|()| ExitCode::SUCCESS)
+    result.map(|()| ExitCode::SUCCESS).map_err(|error| explain::silence(&args.node.interface, error))
 }
 
 /// Makes the round trips, and shows what was measured.

@@ -18,6 +18,7 @@ use vmmc::{EngineError, Import, Key, Node};
 
 use self::source::{PIECE, Source, SourceError};
 use crate::call::{Call, CallError, Service};
+use crate::explain;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
 use crate::output::say;
@@ -79,7 +80,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let node = args.node.open(Some(args.peer), Driver::Caller, 1 << 20, Duration::from_micros(200))?;
     let result = put(args.peer, &args.name, args.file, key, &node, &source);
     args.node.say_faults(&node)?;
-    result
+    result.map_err(|error| explain::silence(&args.node.interface, error))
 }
 
 /// Has the file written and checked.

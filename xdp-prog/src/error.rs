@@ -67,7 +67,7 @@ pub enum SteeringError {
     /// The calling thread lacks capabilities.
     #[error(
         "loading and attaching the steering program needs {missing}, which this process lacks: run it \
-         as root, or give it `setcap cap_bpf,cap_net_admin,cap_net_raw+ep`"
+         as root, or give its program `setcap cap_bpf,cap_net_admin,cap_net_raw,cap_ipc_lock+ep`; `vmmc doctor` says what else it lacks"
     )]
     Privilege {
         /// The capabilities that are missing.

@@ -171,3 +171,16 @@ fn a_node_that_is_no_server() {
     let error = hosts.fails(1, &["ping", "10.77.0.1"]);
     assert!(error.contains("10.77.0.1:7000 is this node itself"), "{error}");
 }
+
+#[test]
+fn a_peer_that_is_silent_because_the_interface_here_is_down() {
+    let hosts = Hosts::new(2);
+    let file = hosts.file("big", BIG);
+    let mut server = hosts.serve(2, &[]);
+    let put = hosts.start(1, &["put", "10.77.0.2", "inbox", text(&file), "--peer-timeout", "1"]);
+    server.wait_for("begins a put");
+    hosts.lab.host(1).set_link(false).expect("it can be set down");
+    let error = put.finish().failure();
+    let expected = "it is dead or out of reach. The reason may be here: interface vh1 is down: ip link set vh1 up";
+    assert!(error.contains("the link to 10.77.0.2:7000 has ended") && error.contains(expected), "{error}");
+}
