@@ -17,6 +17,9 @@
 //! | [`port`] | the wire: AF_XDP, or simulated | yes |
 //! | [`route`] | the kernel's routes and neighbours | yes |
 //!
+//! It logs by `tracing`: the lives of nodes, links, exports and imports at `info`, decisions at `debug`, under targets that begin with
+//! `vmmc::`.
+//!
 //! Everything is measured in bytes; where durations are numbers, they are microseconds. See [`Node`] for an example.
 
 pub mod engine;

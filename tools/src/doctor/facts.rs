@@ -111,6 +111,8 @@ pub(super) struct PortFacts {
     pub kind: Option<String>,
     /// What its driver can do; `None` where the kernel doesn't tell.
     pub features: Option<Features>,
+    /// Of a virtio device, whether the host gives it an IOMMU, without which its driver refuses zero-copy.
+    pub virtio_iommu: Option<bool>,
     /// Whose XDP program is there, if any.
     pub holder: Option<Holder>,
     pub ethtool: Ethtool,
@@ -150,6 +152,13 @@ pub(super) struct Switch {
 impl Ethtool {
     pub(super) fn is_on(&self, feature: &str) -> bool {
         self.features.get(feature).is_some_and(|switch| switch.on)
+    }
+}
+
+impl PortFacts {
+    /// Whether its driver has AF_XDP zero-copy, and will let a socket have it.
+    pub(super) fn has_zero_copy(&self) -> bool {
+        self.virtio_iommu != Some(false) && self.features.is_some_and(|features| features.native && features.zero_copy)
     }
 }
 

@@ -105,9 +105,20 @@ fn port(port: &Interface) -> Result<PortFacts, (String, Option<String>)> {
         tx_queues: port.tx_queues,
         kind: port.kind.clone(),
         features: survey.features,
+        virtio_iommu: virtio_iommu(&port.name, port.index),
         holder: survey.holder,
         ethtool: ethtool::ask(&port.name),
     })
+}
+
+/// Whether a virtio device has agreed with its host to use an IOMMU (VIRTIO_F_ACCESS_PLATFORM, number 33 of its features).
+fn virtio_iommu(name: &str, index: u32) -> Option<bool> {
+    let device = format!("/sys/class/net/{name}");
+    // /sys may be of another network namespace than this process.
+    let same = read(&format!("{device}/ifindex"))?.parse() == Ok(index);
+    let virtio = fs::read_link(format!("{device}/device/driver")).ok()?.ends_with("virtio_net");
+    let features = read(&format!("{device}/device/features")).filter(|_| same && virtio)?;
+    features.as_bytes().get(33).map(|&digit| digit == b'1')
 }
 
 /// A file of the kernel's, without the line's end; `None` when it can't be read.

@@ -20,6 +20,7 @@
 mod congestion;
 mod emit;
 mod handshake;
+mod notice;
 mod receiver;
 mod rtt;
 mod sender;
@@ -37,7 +38,6 @@ pub use rtt::{INITIAL_RTO, MAX_RTO, Rtt};
 
 use self::receiver::Receiver;
 use self::sender::{Acknowledgement, Expired, PORT_RETRY, Sender};
-use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::frame::{Encap, Path};
@@ -167,10 +167,6 @@ pub struct Link {
     keepalive: Duration,
     counters: LinkCounters,
 }
-
-/// A window this small, in packets, has collapsed, and one of this size has recovered. It begins at ten.
-const COLLAPSED: u64 = 2;
-const RECOVERED: u64 = 10;
 
 /// The number nearest to `near` whose low 32 bits are `low`.
 fn extend(low: u32, near: u64) -> u64 {
@@ -440,33 +436,6 @@ impl Link {
         }
         self.acknowledge(now, port);
         None
-    }
-
-    #[cold]
-    fn say_timeout(&self, sequence: u64) {
-        let (in_flight, window, rtt) = (self.in_flight(), self.window(), self.rtt().smoothed());
-        provoked!(DEBUG, target: "vmmc::link", peer = %self.peer(), sequence, in_flight, window, ?rtt,
-            "nothing acknowledged for the retransmission timeout");
-    }
-
-    /// Says that the window has collapsed, once until it has recovered.
-    fn watch_window(&mut self) {
-        let window = self.window();
-        match self.collapsed {
-            false if window <= COLLAPSED => {
-                self.collapsed = true;
-                self.say_collapsed(window);
-            }
-            true if window >= RECOVERED => self.collapsed = false,
-            _ => {}
-        }
-    }
-
-    #[cold]
-    fn say_collapsed(&self, window: u64) {
-        let (rtt, counters) = (self.rtt().smoothed(), self.counters);
-        provoked!(DEBUG, target: "vmmc::link", peer = %self.peer(), window, ?rtt, retransmitted = counters.tx_retransmitted,
-                    timeouts = counters.timeouts, "the window has collapsed: delay, loss or marks of congestion");
     }
 
     /// Asks the peer whether it is there: it answers with an acknowledgement, or RESET when it has lost the link.

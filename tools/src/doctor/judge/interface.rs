@@ -170,9 +170,8 @@ fn generic(port: &PortFacts) -> Check {
 /// How AF_XDP sockets will share packets with the driver: whether without copies, and whether in several frames.
 fn expected(m: &Machine, port: &PortFacts, mtu: u32) -> Option<(bool, bool)> {
     let features = port.features?;
-    let able = features.native && features.zero_copy;
     let segments = features.zero_copy_segments > 1;
-    let zero_copy = able && (segments || mtu as usize <= SINGLE_FRAME_MTU);
+    let zero_copy = port.has_zero_copy() && (segments || mtu as usize <= SINGLE_FRAME_MTU);
     Some((zero_copy, if zero_copy { segments } else { m.has(MULTI_BUFFER) }))
 }
 
@@ -188,21 +187,20 @@ fn binding(m: &Machine, port: &PortFacts, mtu: u32) -> Check {
         let found = format!("MTU {mtu} needs AF_XDP multi-buffer, which Linux has had since 6.6");
         return Check::new(NAME, Verdict::Problem, found, format!("ip link set dev {name} mtu {SINGLE_FRAME_MTU}"));
     }
-    let able = port.features.is_some_and(|features| features.native && features.zero_copy);
     match expected(m, port, mtu) {
         None => {
             let found = format!("MTU {mtu}; whether packets are copied is not known");
             Check::new(NAME, Verdict::Note, found, format!("vmmc doctor {name} --try"))
         }
         Some((true, _)) => Check::ok(NAME, format!("MTU {mtu}, zero-copy")),
-        Some((false, _)) if able => {
+        Some((false, _)) if port.has_zero_copy() => {
             let found = format!(
                 "MTU {mtu}, copy mode: the driver has zero-copy, but not for packets of several frames, which an MTU above \
                  {SINGLE_FRAME_MTU} needs"
             );
             Check::new(NAME, Verdict::Note, found, format!("ip link set dev {name} mtu {SINGLE_FRAME_MTU}"))
         }
-        Some((false, _)) => Check::ok(NAME, format!("MTU {mtu}, copy mode (the driver has no AF_XDP zero-copy)")),
+        Some((false, _)) => Check::ok(NAME, format!("MTU {mtu}, copy mode (AF_XDP zero-copy is not to be had)")),
     }
 }
 
@@ -248,9 +246,9 @@ fn device(port: &PortFacts) -> Option<Check> {
             "it may reset the link for 1 to 3 s when a node opens or closes: what is sent meanwhile is lost",
             "wait 3 s after a node has opened, or raise Builder::connect_timeout",
         ),
-        "virtio_net" => note(
-            "it has zero-copy only where the host gives it an IOMMU (QEMU: iommu_platform=on); else a node gets copy mode",
-            &format!("vmmc doctor {} --try", port.name),
+        "virtio_net" if port.virtio_iommu == Some(false) => note(
+            "it has zero-copy, but only where the host gives it an IOMMU, which this one doesn't: a node gets copy mode",
+            "on the host, QEMU's -device virtio-net-pci,iommu_platform=on",
         ),
         "bridge" | "bonding" | "team" | "macvlan" | "ipvlan" | "tun" => Some(Check::new(
             NAME,

@@ -39,6 +39,7 @@ fn healthy_port() -> PortFacts {
         tx_queues: 4,
         kind: None,
         features: Some(Features { native: true, multi_buffer: true, zero_copy: true, zero_copy_segments: 1 }),
+        virtio_iommu: None,
         holder: None,
         ethtool: Ethtool {
             driver: Some("mlx5_core".to_owned()),
@@ -192,7 +193,7 @@ fn veth(facts: &mut InterfaceFacts) {
 #[test]
 fn interfaces() {
     type Row = (&'static str, fn(&mut InterfaceFacts), &'static str, Verdict, &'static str, &'static str);
-    let rows: [Row; 26] = [
+    let rows: [Row; 27] = [
         ("down", |i| i.up = false, "link", Problem, "eth0 is down", "ip link set eth0 up"),
         ("no carrier", |i| i.carrier = false, "link", Warning, "nobody can be reached", "other end up"),
         ("port down", |i| (i.name, port(i).up) = ("eth0.5".into(), false), "link", Problem, "eth0 is down", "eth0 up"),
@@ -317,6 +318,14 @@ fn interfaces() {
             "connect_timeout",
         ),
         (
+            "virtio without an IOMMU",
+            |i| (port(i).ethtool.driver, port(i).virtio_iommu) = (Some("virtio_net".into()), Some(false)),
+            "driver",
+            Note,
+            "a node gets copy mode",
+            "iommu_platform=on",
+        ),
+        (
             "short ring",
             |i| port(i).ethtool.rx_ring = Some((256, 4096)),
             "receive ring",
@@ -374,6 +383,16 @@ fn what_kernel_and_interface_do_together() {
     assert_eq!(the_bad(&machine(&m), "memlock"), None);
     let diagnosis = interface(&m, "eth0", &Look::Found(healthy_interface().into()));
     assert_is(the_bad(&diagnosis.checks, "memlock"), "memlock", "queues", Problem, "32 MiB", "combined 1");
+}
+
+#[test]
+fn virtio_has_zero_copy_where_the_host_gives_it_an_iommu() {
+    for (iommu, sentence) in [(true, "native XDP, zero-copy, 4 queues"), (false, "native XDP, copy mode, 4 queues")] {
+        let mut facts = healthy_interface();
+        (port(&mut facts).ethtool.driver, port(&mut facts).virtio_iommu) = (Some("virtio_net".into()), Some(iommu));
+        let diagnosis = interface(&healthy_machine(), "eth0", &Look::Found(facts.into()));
+        assert_eq!(diagnosis.sentence(&[]), format!("a node can run on eth0: {sentence}"));
+    }
 }
 
 #[test]
