@@ -1,9 +1,9 @@
 //! From what the sides of a measurement have found to the figures of the report.
 
-use hdrhistogram::Histogram;
+use vmmc_histogram::Durations;
 use xdp_prog::damage::DamageCounters;
 
-use crate::spec::{Bench, Counts, Outcome, Spec, histogram};
+use crate::spec::{Bench, Counts, Outcome, Spec};
 
 /// One figure of one measurement.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +25,9 @@ pub(crate) fn figure(metric: &'static str, of: impl ToString, unit: &'static str
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
 
-fn quantiles(histogram: &Histogram<u64>, of: impl ToString) -> Vec<Figure> {
+fn quantiles(times: &Durations, of: impl ToString) -> Vec<Figure> {
     let of = of.to_string();
-    QUANTILES.map(|(name, q)| figure(name, &of, "us", histogram.value_at_quantile(q) as f64 / 1e3)).to_vec()
+    QUANTILES.map(|(name, q)| figure(name, &of, "us", times.quantile(q))).to_vec()
 }
 
 /// Gbit/s.
@@ -46,7 +46,7 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
-        (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&histogram(counts), ""),
+        (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&Durations::from_counts(counts), ""),
         (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
             vec![figure("rate", "", "packets/s", messages * 1e9 / *nanos as f64)]
         }
@@ -57,7 +57,7 @@ fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
             vec![figure("goodput", loss(spec), "Gbit/s", gbit(bytes, nanos))]
         }
         (Outcome::Links { trips, heap }, Bench::Links) if !trips.is_empty() => {
-            let mut figures = quantiles(&histogram(trips), links(spec.count));
+            let mut figures = quantiles(&Durations::from_counts(trips), links(spec.count));
             figures.extend(heap.map(|heap| figure("heap", links(spec.count), "bytes", heap)));
             figures
         }
@@ -96,11 +96,11 @@ fn incast(outcomes: &[Outcome]) -> Vec<Figure> {
             _ => None,
         })
         .collect();
-    let mut all: Histogram<u64> = histogram(&Vec::new());
+    let mut all = Durations::new();
     let mut figures = Vec::new();
     for (&(goodput, latency), number) in senders.iter().zip(1..) {
-        let own = histogram(latency);
-        all.add(&own).expect("two of the same range");
+        let own = Durations::from_counts(latency);
+        all.add(&own);
         let of = format!("sender {number}");
         figures.push(figure("goodput", &of, "Gbit/s", goodput));
         figures.extend(quantiles(&own, of));

@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use vmmc::port::fault::Faults;
 
@@ -206,7 +205,7 @@ pub(crate) enum Outcome {
     Soak(Box<SoakSide>),
 }
 
-/// A histogram as (nanoseconds, how many samples).
+/// Durations as (nanoseconds, how many samples), from `Durations::counts`.
 pub(crate) type Counts = Vec<(u64, u64)>;
 
 /// What one side of a soak has counted.
@@ -232,50 +231,9 @@ pub(crate) struct SoakSide {
     pub(crate) damaged: u64,
 }
 
-impl Outcome {
-    /// The outcome that carries `histogram`, whose values are nanoseconds one way.
-    pub(crate) fn latency(histogram: &Histogram<u64>) -> Outcome {
-        Outcome::Latency(counts(histogram))
-    }
-}
-
-/// An empty histogram of nanoseconds, three significant digits, as every latency here is kept.
-pub(crate) fn new_histogram() -> Histogram<u64> {
-    // One hour: longer than any measurement may last, so recording never fails nor allocates.
-    Histogram::new_with_max(3_600_000_000_000, 3).expect("a valid range and precision")
-}
-
-/// What `histogram` has recorded.
-pub(crate) fn counts(histogram: &Histogram<u64>) -> Counts {
-    histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
-}
-
-/// The histogram that `counts` came from.
-pub(crate) fn histogram(counts: &[(u64, u64)]) -> Histogram<u64> {
-    let mut histogram = new_histogram();
-    for &(value, count) in counts {
-        histogram.saturating_record_n(value, count);
-    }
-    histogram
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_histogram_survives_the_journey() {
-        let mut before = new_histogram();
-        for ns in 1..10_000 {
-            before.record(ns).unwrap();
-        }
-        let Outcome::Latency(counts) = Outcome::latency(&before) else { panic!("not a latency") };
-        let after = histogram(&counts);
-        assert_eq!(after.len(), before.len());
-        for q in [0.0, 0.5, 0.99, 0.999, 1.0] {
-            assert_eq!(after.value_at_quantile(q), before.value_at_quantile(q), "quantile {q}");
-        }
-    }
 
     #[test]
     fn faults_survive_the_journey() {

@@ -1,7 +1,6 @@
 //! The `vmmc` command: one module per subcommand, dispatched from here.
 
 mod call;
-mod histogram;
 mod interrupt;
 mod lab;
 mod node_args;

@@ -9,9 +9,9 @@ mod vmmc;
 
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
+use vmmc_histogram::Durations;
 
-use crate::spec::{Bench, Outcome, Side, Spec, counts, new_histogram};
+use crate::spec::{Bench, Outcome, Side, Spec};
 use crate::worker::Session;
 
 /// Every peer, in the order in which a round measures and a table shows them.
@@ -92,7 +92,7 @@ pub(crate) fn names(bench: Option<Bench>) -> String {
 
 /// The client's record of a ping-pong.
 pub(crate) struct RoundTrips {
-    histogram: Histogram<u64>,
+    times: Durations,
     warmup: u64,
     samples: u64,
 }
@@ -100,7 +100,7 @@ pub(crate) struct RoundTrips {
 impl RoundTrips {
     /// An empty record.
     pub(crate) fn new(spec: &Spec) -> Self {
-        Self { histogram: new_histogram(), warmup: spec.warmup_samples(), samples: spec.samples }
+        Self { times: Durations::new(), warmup: spec.warmup_samples(), samples: spec.samples }
     }
 
     /// Makes all round trips of the warm-up and of the measurement by calling `round_trip`, and times them.
@@ -115,9 +115,9 @@ impl RoundTrips {
             let start = Instant::now();
             round_trip()?;
             let nanos = start.elapsed().as_nanos() as u64;
-            self.histogram.saturating_record(nanos / 2);
+            self.times.record_nanos(nanos / 2);
         }
-        Ok(Outcome::latency(&self.histogram))
+        Ok(Outcome::Latency(self.times.counts()))
     }
 }
 
@@ -184,7 +184,7 @@ impl Meter {
 
 /// One sender's record of an incast: what was acknowledged between the end of the warm-up and the end of the run.
 pub(crate) struct SendMeter {
-    histogram: Histogram<u64>,
+    times: Durations,
     warmup: Duration,
     duration: Duration,
     start: Instant,
@@ -198,7 +198,7 @@ impl SendMeter {
     /// A record that begins now.
     pub(crate) fn start(spec: &Spec) -> Self {
         let (warmup, duration) = (spec.warmup(), spec.duration());
-        Self { histogram: new_histogram(), warmup, duration, start: Instant::now(), bytes: 0 }
+        Self { times: Durations::new(), warmup, duration, start: Instant::now(), bytes: 0 }
     }
 
     /// Whether the time is over.
@@ -214,14 +214,14 @@ impl SendMeter {
     fn add_at(&mut self, begun: Instant, bytes: usize, now: Instant) {
         if (self.warmup..self.duration).contains(&now.duration_since(self.start)) {
             self.bytes += bytes as u64;
-            self.histogram.saturating_record(now.duration_since(begun).as_nanos() as u64);
+            self.times.record(now.duration_since(begun));
         }
     }
 
     /// What was measured.
     pub(crate) fn outcome(&self) -> Outcome {
         let nanos = (self.duration - self.warmup).as_nanos() as u64;
-        Outcome::Sender { bytes: self.bytes, nanos, latency: counts(&self.histogram) }
+        Outcome::Sender { bytes: self.bytes, nanos, latency: self.times.counts() }
     }
 }
 
