@@ -91,6 +91,9 @@ pub(crate) struct Common {
     /// Also write the results to this file, as one flat JSON array.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also write the results to this file, as a page for a browser: plots, tables, and what was measured on.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Also write each latency distribution into this directory, as HdrHistogram text (.hgrm).
     #[arg(long, value_name = "DIR")]
     pub(crate) hgrm: Option<PathBuf>,
@@ -185,6 +188,9 @@ pub(crate) struct Soak {
     /// Also write the results to this file, as one flat JSON array.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also write the results to this file, as a page for a browser.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 impl Soak {

@@ -53,6 +53,9 @@ pub(crate) enum BenchError {
     #[error("a worker ended the soak without an account of it")]
     NoAccount,
 
+    #[error("drawing the plots of the page: {0}")]
+    Plot(String),
+
     #[error("writing {}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },
 }

@@ -25,6 +25,11 @@ impl Histograms {
         self.merged[at].2.add_counts(counts);
     }
 
+    /// Everything: who, what was measured, and the samples.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Spec, &Durations)> {
+        self.merged.iter().map(|(peer, spec, durations)| (*peer, spec, durations))
+    }
+
     /// Writes a file for each peer, MTU and size into `directory`.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), BenchError> {
         for (peer, spec, durations) in &self.merged {

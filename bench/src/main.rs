@@ -1,7 +1,7 @@
 //! `vmmc-bench`: measures VMMC against AF_XDP alone and kernel TCP.
 //!
 //! ```text
-//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), hgrm        soak ─► its own account
+//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), html, hgrm        soak ─► its own account
 //!                              │                                            │
 //!                           harness: lab, faults on its wires, child: timeouts
 //!                           │     ▲
@@ -19,6 +19,7 @@ mod error;
 mod figures;
 mod harness;
 mod hgrm;
+mod html;
 mod links;
 mod peers;
 mod protocol;
@@ -33,6 +34,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -40,6 +42,7 @@ use tracing_subscriber::EnvFilter;
 use crate::child::INTERRUPTED;
 use crate::cli::{Cli, Command, Soak};
 use crate::error::BenchError;
+use crate::hgrm::Histograms;
 use crate::report::Report;
 
 fn main() -> ExitCode {
@@ -71,15 +74,21 @@ fn run(command: &Command) -> Result<(), BenchError> {
         return Ok(());
     };
     // Before the measurements: a path that can't be written should not cost minutes.
-    let json = common.json.as_deref().map(Json::open).transpose()?;
+    let [json, html] = [&common.json, &common.html].map(|file| file.as_deref().map(Results::open).transpose());
+    let (json, html) = (json?, html?);
     if let Some(directory) = &common.hgrm {
         std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.clone(), source })?;
     }
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
 
+    let (started, begin) = (SystemTime::now(), Instant::now());
     let (report, histograms) = plan.run()?;
     if let Some(json) = json {
-        json.write(&report)?;
+        json.write(&report.json())?;
+    }
+    if let Some(html) = html {
+        let run = html::Run { started, took: begin.elapsed(), rounds: plan.rounds, specs: plan.specs.clone() };
+        html.write(&html::page(&run, &report.rows(), &histograms)?)?;
     }
     if let Some(directory) = &common.hgrm {
         histograms.write(directory)?;
@@ -90,13 +99,19 @@ fn run(command: &Command) -> Result<(), BenchError> {
 
 fn run_soak(args: &Soak) -> Result<(), BenchError> {
     let (peer, spec) = args.plan()?;
-    let json = args.json.as_deref().map(Json::open).transpose()?;
+    let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(Results::open).transpose());
+    let (json, html) = (json?, html?);
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
+    let mut report = Report::default();
+    report.add_figures(peer.name(), &spec, soak.figures());
     if let Some(json) = json {
-        let mut report = Report::default();
-        report.add_figures(peer.name(), &spec, soak.figures());
-        json.write(&report)?;
+        json.write(&report.json())?;
+    }
+    if let Some(html) = html {
+        let run = html::Run { started, took: begin.elapsed(), rounds: 1, specs: vec![spec.clone()] };
+        html.write(&html::page(&run, &report.rows(), &Histograms::default())?)?;
     }
     show(&soak.text(&spec));
     Ok(())
@@ -107,22 +122,22 @@ fn show(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// The file for results.
-struct Json {
+/// A file for results.
+struct Results {
     path: PathBuf,
     file: File,
 }
 
-impl Json {
+impl Results {
     /// Opens it. What it holds stays until there is something to replace it.
-    fn open(path: &Path) -> Result<Json, BenchError> {
+    fn open(path: &Path) -> Result<Results, BenchError> {
         let file = File::options().create(true).write(true).truncate(false).open(path);
         let file = file.map_err(|source| BenchError::Write { path: path.into(), source })?;
-        Ok(Json { path: path.into(), file })
+        Ok(Results { path: path.into(), file })
     }
 
-    fn write(mut self, report: &Report) -> Result<(), BenchError> {
-        self.replace(&report.json()).map_err(|source| BenchError::Write { path: self.path, source })
+    fn write(mut self, text: &str) -> Result<(), BenchError> {
+        self.replace(text).map_err(|source| BenchError::Write { path: self.path, source })
     }
 
     fn replace(&mut self, text: &str) -> io::Result<()> {
