@@ -14,6 +14,8 @@ use crate::report::Row;
 /// A plot with its caption and its legend.
 pub(super) struct Figure {
     pub(super) caption: String,
+    /// What it shows is of this MTU.
+    pub(super) mtu: u32,
     /// Whom it shows.
     pub(super) peers: Vec<&'static str>,
     pub(super) drawing: Drawing,
@@ -74,7 +76,10 @@ pub(super) fn figures(bench: &str, rows: &[&Row], peers: &Peers) -> Vec<Figure> 
         "links" => [charts.by_number("p50", "Median round trip beside idle links", "idle links", " links"), Vec::new()],
         _ => [Vec::new(), Vec::new()],
     };
-    both.into_iter().flatten().collect()
+    // Side by side where there is room: what both show of one MTU.
+    let mut figures: Vec<Figure> = both.into_iter().flatten().collect();
+    figures.sort_by_key(|figure| figure.mtu);
+    figures
 }
 
 struct Charts<'a> {
@@ -134,7 +139,7 @@ impl Charts<'_> {
                 Line { slot: self.peers.slot(peer), points: marks.iter().map(|m| (m.0, m.1)).collect(), marks }
             };
             let lines = Lines { x: x.clone(), y: y.clone(), lines: peers.iter().map(line).collect() };
-            Figure { caption: caption(key), peers, drawing: Drawing::Lines(lines) }
+            Figure { caption: caption(key), mtu: rows[0].mtu, peers, drawing: Drawing::Lines(lines) }
         };
         distinct(rows.iter().map(|row| plot(row))).into_iter().map(one).collect()
     }
@@ -156,7 +161,7 @@ impl Charts<'_> {
                 (heading, rows.iter().filter(|row| row.size == size).map(bar).collect())
             };
             let groups = distinct(rows.iter().map(|row| row.size)).into_iter().map(group).collect();
-            Figure { caption: format!("{what}, MTU {mtu}"), peers, drawing: Drawing::Bars(Bars { groups }) }
+            Figure { caption: format!("{what}, MTU {mtu}"), mtu, peers, drawing: Drawing::Bars(Bars { groups }) }
         };
         distinct(rows.iter().map(|row| row.mtu)).into_iter().map(one).collect()
     }

@@ -115,8 +115,8 @@ impl Page<'_> {
                 div .figures { @for figure in figures { (figure) } }
                 @if !ends.is_empty() {
                     p {
-                        "On a percentile’s scale, how often must one send to meet a latency at least as long: 90% is once in ten, 99.9% once in "
-                        "a thousand."
+                        "How long the slowest messages take: one in ten is slower than what is shown at 90%, one in a thousand than at 99.9%. "
+                        "The closer to 100%, the wider the scale. All rounds together."
                     }
                     div .figures { @for figure in ends { (figure) } }
                 }
@@ -158,7 +158,7 @@ fn reading(peers: &Peers) -> Markup {
             @if has("tcp-nooff") {
                 p { b { "tcp-nooff" } " is the same with tso, gso and gro off: packets of the MTU’s size, as on a wire." }
             }
-            p { "Point at a mark to read its value. Logarithmic axes show ratios as distances; those of one kind of plot are equal." }
+            p { "Point at a mark to read its value. On a logarithmic axis equal distances are equal ratios. Plots of one kind have the same axes at every MTU." }
         }
     }
 }

@@ -7,13 +7,13 @@ use super::theme::Peers;
 use super::units;
 use crate::hgrm::Histograms;
 
-/// A plot for each MTU and size. The first of each pair says whether it is one of those to be seen at once: the smallest and the
-/// largest size of an MTU.
+/// A plot for each MTU and size. The first of each pair says whether it is one of those to be seen at once: of an MTU's sizes the
+/// one next to 64 bytes, and the largest.
 pub(super) fn figures(histograms: &Histograms, peers: &Peers) -> Vec<(bool, Figure)> {
     let plots = distinct(histograms.iter().map(|(_, spec, _)| (spec.mtu, spec.size)));
     let ends = |mtu| {
         let sizes = || plots.iter().filter(move |plot| plot.0 == mtu).map(|plot| plot.1);
-        [sizes().min(), sizes().max()]
+        [sizes().min_by_key(|size| size.abs_diff(64)), sizes().max()]
     };
     plots.iter().map(|&(mtu, size)| (ends(mtu).contains(&Some(size)), figure(histograms, peers, mtu, size))).collect()
 }
@@ -43,6 +43,7 @@ fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figu
     let y = Axis::logarithmic(values, "us");
     Figure {
         caption: format!("Latency by percentile, {}, MTU {mtu}", units::bytes(size as f64)),
+        mtu,
         peers: present.iter().map(|p| p.0).collect(),
         drawing: Drawing::Lines(Lines { x, y, lines }),
     }

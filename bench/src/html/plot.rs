@@ -23,7 +23,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 const UNIT: i32 = 4;
 
 const WIDTH: i32 = 560;
-const HEIGHT: i32 = 330;
+const HEIGHT: i32 = 340;
 
 /// Height of a text, in the page's points.
 const TEXT: i32 = 13;
@@ -52,10 +52,10 @@ impl Lines {
         let mut hints = String::new();
         let svg = draw(WIDTH, HEIGHT, |root| {
             let mut chart = ChartBuilder::on(root)
-                .margin_top(26 * UNIT)
+                .margin_top(28 * UNIT)
                 .margin_right(24 * UNIT)
                 .x_label_area_size(46 * UNIT)
-                .y_label_area_size(58 * UNIT)
+                .y_label_area_size(62 * UNIT)
                 .build_cartesian_2d(self.x.clone(), self.y.clone())?;
             chart
                 .configure_mesh()
@@ -69,9 +69,13 @@ impl Lines {
                 .x_desc(&self.x.title)
                 .axis_desc_style(text(Role::Muted))
                 .draw()?;
-            root.draw(&Text::new(self.y.title.clone(), (6 * UNIT, 4 * UNIT), text(Role::Muted)))?;
+            let above = text(Role::Muted).pos(Pos::new(HPos::Left, VPos::Bottom));
+            root.draw(&Text::new(self.y.title.clone(), at(4, 17), above))?;
             let place = |x, y| chart.plotting_area().map_coordinate(&(x, y));
-            for line in &self.lines {
+            // VMMC last, so that nobody's line covers its.
+            let mut lines: Vec<&Line> = self.lines.iter().collect();
+            lines.sort_by_key(|line| line.slot == 1);
+            for line in lines {
                 let shown = |x, y| self.x.shows(x) && self.y.shows(y);
                 let points = line.points.iter().filter(|p| shown(p.0, p.1)).map(|p| place(p.0, p.1)).collect();
                 path(root, points, line.slot)?;

@@ -23,9 +23,9 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
     let columns: Vec<&str> =
         peers.names().iter().copied().filter(|peer| rows.iter().any(|row| row.peer == *peer)).collect();
     let mut lines = distinct(rows.iter().map(|row| (row.metric.as_str(), row.size)));
-    let metrics = distinct(lines.iter().map(|line| line.0));
+    let kinds = distinct(lines.iter().map(|line| kind(line.0).0));
     // Stable: sizes stay in order.
-    lines.sort_by_key(|line| metrics.iter().position(|metric| *metric == line.0));
+    lines.sort_by_key(|line| kinds.iter().position(|of| *of == kind(line.0).0));
     html! {
         details open[lines.len() <= FOLD] {
             summary { "Table, MTU " (mtu) }
@@ -40,9 +40,9 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
                             }
                         }
                     }
-                    @for metric in &metrics {
+                    @for lines in lines.chunk_by(|a, b| kind(a.0).0 == kind(b.0).0) {
                         tbody {
-                            @for (_, size) in lines.iter().filter(|line| line.0 == *metric) {
+                            @for (metric, size) in lines {
                                 (line(metric, *size, &columns, rows))
                             }
                         }
@@ -63,10 +63,11 @@ fn line(metric: &str, size: usize, columns: &[&str], rows: &[&Row]) -> Markup {
             @for peer in columns {
                 @match rows.iter().find(|row| row.peer == *peer) {
                     Some(row) => {
-                        td .best[best == Some(*peer)] {
+                        td .best[best == Some(row.value)] {
                             (units::value(row.value, row.unit))
                             @let ratios = ratios(row);
-                            @if !ratios.is_empty() { span .ratio { (ratios) } }
+                            // Of what is a ratio itself that were one too many.
+                            @if !ratios.is_empty() && row.unit != "ratio" { span .ratio { (ratios) } }
                         }
                     }
                     None => td { "–" },
@@ -85,22 +86,26 @@ pub(super) fn ratios(row: &Row) -> String {
     both.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-/// Who is best in a line, where that can be said: the floor takes no part, nobody is best alone.
-fn best(rows: &[&Row]) -> Option<&'static str> {
+/// The best value in a line, where that can be said: the floor takes no part, nobody is best alone.
+fn best(rows: &[&Row]) -> Option<f64> {
     let rivals: Vec<&&Row> = rows.iter().filter(|row| row.peer != "floor" && row.value.is_finite()).collect();
     let unit = rivals.first().map(|row| row.unit).filter(|_| rivals.len() > 1)?;
-    let order = |a: &&&&Row, b: &&&&Row| a.value.total_cmp(&b.value);
+    let values = rivals.iter().map(|row| row.value);
     match unit {
-        "us" => rivals.iter().min_by(order),
-        "Gbit/s" | "packets/s" | "ratio" => rivals.iter().max_by(order),
+        "us" => values.reduce(f64::min),
+        "Gbit/s" | "packets/s" | "ratio" => values.reduce(f64::max),
         _ => None,
     }
-    .map(|row| row.peer)
+}
+
+/// What a metric is, and of what: `goodput` and `1%`.
+fn kind(metric: &str) -> (&str, &str) {
+    metric.split_once(' ').unwrap_or((metric, ""))
 }
 
 /// A metric as people write it.
 fn name(metric: &str) -> String {
-    let (kind, of) = metric.split_once(' ').map_or((metric, ""), |(kind, of)| (kind, of));
+    let (kind, of) = kind(metric);
     let kind = match kind {
         "p50" => "median",
         "p99" => "99%",
@@ -129,7 +134,7 @@ mod tests {
                 [row("floor", 0.1, unit), row("vmmc", 1.0, unit), row("tcp", 2.0, unit), row("x", f64::NAN, unit)];
             best(&rows.iter().collect::<Vec<_>>())
         };
-        assert_eq!((who("us"), who("Gbit/s"), who("count")), (Some("vmmc"), Some("tcp"), None));
+        assert_eq!((who("us"), who("Gbit/s"), who("count")), (Some(1.0), Some(2.0), None));
         assert_eq!(best(&[&row("vmmc", 1.0, "us")]), None);
         assert_eq!(best(&[&row("vmmc", 1.0, "us"), &row("floor", 0.5, "us")]), None);
     }

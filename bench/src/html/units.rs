@@ -71,7 +71,8 @@ pub(super) fn tick(value: f64, unit: &str) -> String {
 /// What is said of an axis whose marks have this unit.
 pub(super) fn name(unit: &str) -> &str {
     match unit {
-        "us" => "one way",
+        "us" => "latency",
+        "ratio" => "",
         "Gbit/s" => "Gbit/s of payload",
         "packets/s" => "messages per second",
         unit => unit,

@@ -84,8 +84,8 @@ fn a_long_run_has_every_plot_and_every_peer() {
         assert_eq!(names(&html, &format!("Goodput, messages of 1 MiB, MTU {mtu}")), four);
         assert_eq!(names(&html, &format!("Share of the lossless goodput, messages of 1 MiB, MTU {mtu}")), four);
     }
-    // p50, p99, bw, bw-copy and rate once; percentiles, goodput and kept once for each size.
-    let plots = 3 * (5 + 3 * sizes().len());
+    // p50, p99, bw, bw-copy, rate, goodput and kept, once each; percentiles once for each size.
+    let plots = 3 * (7 + sizes().len());
     assert_eq!(all(&html, "figure > svg").len(), plots);
     assert_eq!(all(&html, "details figure > svg").len(), 3 * (sizes().len() - 2), "the ends are seen at once");
     assert_eq!(all(&html, "nav a").len(), 5);
