@@ -94,14 +94,17 @@ fn network(specs: &[Spec]) -> String {
 }
 
 fn processes(specs: &[Spec]) -> String {
-    match distinct(specs.iter().map(|spec| spec.bench.pins()))[..] {
-        [true] => {
-            "one on each host, pinned to a core of its own, spinning unless a peer’s name says that it blocks".into()
-        }
-        [false] => "on whichever core the scheduler chooses, asleep when there is nothing to do".into(),
-        _ => {
-            "pinned and spinning where one veth pair joins two hosts; else the scheduler’s, and asleep when idle".into()
-        }
+    const PINNED: &str =
+        "one on each host, pinned to a core of its own, spinning unless a peer’s name says that it blocks";
+    const FREE: &str = "on whichever core the scheduler chooses, asleep when there is nothing to do";
+    let benches = |pinned| {
+        let names = specs.iter().map(|spec| spec.bench).filter(|bench| bench.pins() == pinned);
+        distinct(names).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    match [benches(true), benches(false)] {
+        [_, free] if free.is_empty() => PINNED.into(),
+        [pinned, _] if pinned.is_empty() => FREE.into(),
+        [pinned, free] => format!("{pinned}: {PINNED}; {free}: {FREE}"),
     }
 }
 

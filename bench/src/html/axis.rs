@@ -56,11 +56,10 @@ impl Axis {
         Axis { title: title.into(), ..self }
     }
 
-    /// Logarithmic for times, of which ratios are what counts, and where the values differ so much that the small ones would be
-    /// lost; else linear.
+    /// Logarithmic where the values differ so much that the small ones would be lost, else linear.
     pub(super) fn fitting(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Axis {
         match bounds(values.clone().filter(|v| *v > 0.0)) {
-            Some((least, most)) if unit == "us" || most > WIDE * least => Axis::logarithmic(values, unit),
+            Some((least, most)) if most > WIDE * least => Axis::logarithmic(values, unit),
             _ => Axis::linear(values, unit),
         }
     }

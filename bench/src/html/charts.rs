@@ -96,8 +96,14 @@ impl Charts<'_> {
         }
         let points = |row: &Row| Some((row.size as f64, units::bytes(row.size as f64)));
         let x = Axis::sizes(rows.iter().map(|row| row.size as f64));
+        let values = rows.iter().map(|row| row.value);
+        let y = match rows[0].unit {
+            // As the ratios of latencies are what counts, from small messages to large.
+            "us" => Axis::logarithmic(values, "us"),
+            unit => Axis::fitting(values, unit),
+        };
         let caption = |mtu| format!("{what} by message size, MTU {mtu}");
-        self.lines(&rows, &x, points, |row| row.mtu, caption)
+        self.lines(&rows, (&x, &y), points, |row| row.mtu, caption)
     }
 
     /// A line for each peer over the number behind the metric's name, as in `goodput 1%`; a plot for each MTU and size.
@@ -110,20 +116,19 @@ impl Charts<'_> {
         let values = numbers.into_iter().map(f64::from_bits);
         let x = Axis::linear(values, unit.trim_start_matches(" links")).called(title);
         let points = |row: &Row| number(row, metric).map(|n| (n, format!("{n}{unit}")));
+        let y = Axis::fitting(rows.iter().map(|row| row.value), rows[0].unit);
         let caption = |(mtu, size)| format!("{what}, messages of {}, MTU {mtu}", units::bytes(size as f64));
-        self.lines(&rows, &x, points, |row| (row.mtu, row.size), caption)
+        self.lines(&rows, (&x, &y), points, |row| (row.mtu, row.size), caption)
     }
 
     fn lines<K: PartialEq + Copy>(
         &self,
         rows: &[&Row],
-        x: &Axis,
+        (x, y): (&Axis, &Axis),
         point: impl Fn(&Row) -> Option<(f64, String)>,
         plot: impl Fn(&Row) -> K,
         caption: impl Fn(K) -> String,
     ) -> Vec<Figure> {
-        let Some(unit) = rows.first().map(|row| row.unit) else { return Vec::new() };
-        let y = Axis::fitting(rows.iter().map(|row| row.value), unit);
         let one = |key: K| {
             let rows: Vec<&Row> = rows.iter().copied().filter(|row| plot(row) == key).collect();
             let peers = self.present(&rows);

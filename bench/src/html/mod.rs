@@ -63,6 +63,9 @@ impl Page<'_> {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
+                    // Whatever should get into the page: the browser runs no script and fetches nothing.
+                    meta http-equiv="Content-Security-Policy"
+                        content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                     meta name="color-scheme" content="light dark";
                     // So that the browser asks nobody for one.
                     link rel="icon" href="data:,";
@@ -73,7 +76,9 @@ impl Page<'_> {
                     header {
                         h1 { "VMMC, measured" }
                         p .command { code { (self.command) } }
-                        nav { @for bench in &benches { a href={ "#" (bench) } { (title(bench).0) } } }
+                        @if benches.len() > 1 {
+                            nav { @for bench in &benches { a href={ "#" (bench) } { (title(bench).0) } } }
+                        }
                     }
                     main {
                         (glance::tiles(self.rows))
@@ -134,33 +139,45 @@ impl Page<'_> {
 
 /// How to read the page, as far as it concerns who is on it.
 fn reading(peers: &Peers) -> Markup {
-    let has = |name: &str| peers.names().contains(&name);
     html! {
         section .reading {
             h2 { "How to read this" }
+            @if peers.names().len() > 1 {
+                p {
+                    "Peers took turns in every round, so that the machine’s drift meets all of them. A figure is the "
+                    b { "median over the rounds" } "; a ratio (×) is taken " b { "within each round" }
+                    ", and then the median of those. Ratios hold where absolute figures move with the machine’s load."
+                }
+            }
+            @for name in peers.names() {
+                @if let Some(text) = whom(name) { p { b { (name) } " is " (text) } }
+            }
             p {
-                "Peers took turns in every round, so that the machine’s drift meets all of them. A figure is the "
-                b { "median over the rounds" } "; a ratio (×) is taken " b { "within each round" }
-                ", and then the median of those. Ratios hold where absolute figures move with the machine’s load."
+                "Point at a mark in a plot to read its value. On a logarithmic axis equal distances are equal ratios. "
+                "Plots of one kind have the same axes at every MTU."
             }
-            @if has("floor") {
-                p {
-                    b { "floor" } " is AF_XDP alone, through the same library, with no protocol on top: nothing built on AF_XDP can be faster. "
-                    "It is no rival, and so never marked as the best."
-                }
-            }
-            @if has("tcp") {
-                p {
-                    b { "tcp" } " is kernel TCP over the same wire, spinning, with the interface’s offloads as they come: on a veth pair "
-                    "segmentation offload hands on packets of 64 KiB whatever the MTU."
-                }
-            }
-            @if has("tcp-nooff") {
-                p { b { "tcp-nooff" } " is the same with tso, gso and gro off: packets of the MTU’s size, as on a wire." }
-            }
-            p { "Point at a mark to read its value. On a logarithmic axis equal distances are equal ratios. Plots of one kind have the same axes at every MTU." }
         }
     }
+}
+
+/// Who a peer is.
+fn whom(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "floor" => {
+            "AF_XDP alone, through the same library, with no protocol on top: nothing built on AF_XDP can be faster. It is no rival, \
+             and so never marked as the best."
+        }
+        "vmmc" => "VMMC: remote writes with notification, every byte under a checksum.",
+        "vmmc-nocrc" => "VMMC with its checksums switched off.",
+        "tcp" => {
+            "kernel TCP over the same wire, with the interface’s offloads as they come: on a veth pair segmentation offload hands on \
+             packets of 64 KiB whatever the MTU."
+        }
+        "tcp-nooff" => "kernel TCP with tso, gso and gro off: packets of the MTU’s size, as on a wire.",
+        "tcp-block" => "kernel TCP whose calls block: both sides sleep until there is data.",
+        name if name.starts_with("ucx") => "UCX over kernel TCP, measured by its own ucx_perftest.",
+        _ => return None,
+    })
 }
 
 /// What people call a bench, and what it measures.

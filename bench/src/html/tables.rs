@@ -26,15 +26,19 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
     let kinds = distinct(lines.iter().map(|line| kind(line.0).0));
     // Stable: sizes stay in order.
     lines.sort_by_key(|line| kinds.iter().position(|of| *of == kind(line.0).0));
+    let sizes = distinct(lines.iter().map(|line| line.1));
+    // Said once where it is always the same; nodes that are idle send nothing, and a soak messages of all sizes.
+    let sent = !["idle", "soak"].contains(&rows.first().map_or("", |row| row.bench));
+    let size = sizes.first().filter(|_| sizes.len() == 1 && sent).map(|size| units::bytes(*size as f64));
     html! {
         details open[lines.len() <= FOLD] {
-            summary { "Table, MTU " (mtu) }
+            summary { "Table, MTU " (mtu) @if let Some(size) = size { ", messages of " (size) } }
             div .scroll tabindex="0" {
                 table {
                     thead {
                         tr {
                             th scope="col" { "figure" }
-                            th scope="col" { "size" }
+                            @if sizes.len() > 1 { th scope="col" { "size" } }
                             @for peer in &columns {
                                 th scope="col" .peer style={ "--peer:" (peers.colour(peer)) } { (peer) }
                             }
@@ -43,7 +47,7 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
                     @for lines in lines.chunk_by(|a, b| kind(a.0).0 == kind(b.0).0) {
                         tbody {
                             @for (metric, size) in lines {
-                                (line(metric, *size, &columns, rows))
+                                (line(metric, *size, sizes.len() > 1, &columns, rows))
                             }
                         }
                     }
@@ -53,13 +57,13 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
     }
 }
 
-fn line(metric: &str, size: usize, columns: &[&str], rows: &[&Row]) -> Markup {
+fn line(metric: &str, size: usize, sized: bool, columns: &[&str], rows: &[&Row]) -> Markup {
     let rows: Vec<&Row> = rows.iter().copied().filter(|row| row.metric == metric && row.size == size).collect();
     let best = best(&rows);
     html! {
         tr {
             th scope="row" { (name(metric)) }
-            th scope="row" .size { (units::bytes(size as f64)) }
+            @if sized { th scope="row" .size { (units::bytes(size as f64)) } }
             @for peer in columns {
                 @match rows.iter().find(|row| row.peer == *peer) {
                     Some(row) => {
