@@ -94,8 +94,7 @@ fn network(specs: &[Spec]) -> String {
 }
 
 fn processes(specs: &[Spec]) -> String {
-    const PINNED: &str =
-        "one on each host, pinned to a core of its own, spinning unless a peer’s name says that it blocks";
+    const PINNED: &str = "each pinned to a core of its own, spinning unless a peer’s name says that it blocks";
     const FREE: &str = "on whichever core the scheduler chooses, asleep when there is nothing to do";
     let benches = |pinned| {
         let names = specs.iter().map(|spec| spec.bench).filter(|bench| bench.pins() == pinned);

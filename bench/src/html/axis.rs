@@ -91,7 +91,7 @@ impl Axis {
             2 => "99%".to_owned(),
             n => format!("99.{}%", "9".repeat(n - 2)),
         };
-        let mut ticks = vec![(1.0, "0%".to_owned()), (2.0, "50%".to_owned())];
+        let mut ticks = vec![(1.0, "0%".to_owned())];
         ticks.extend((1..=7).map(|n| (10f64.powi(n as i32), nines(n))).take_while(|tick| tick.0 <= most));
         Axis { logarithmic: true, min: 1.0, max: most, ticks, title: "percentile".into() }
     }
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_marked_by_their_nines() {
-        assert_eq!(texts(&Axis::percentiles(20_000.0)), ["0%", "50%", "90%", "99%", "99.9%", "99.99%"]);
+        assert_eq!(texts(&Axis::percentiles(20_000.0)), ["0%", "90%", "99%", "99.9%", "99.99%"]);
         assert_eq!(texts(&Axis::percentiles(f64::INFINITY)).last(), Some(&"99.9999%"));
         let axis = Axis::percentiles(1e4);
         assert!((axis.position(100.0) - 0.5).abs() < 1e-9);

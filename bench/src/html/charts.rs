@@ -117,6 +117,7 @@ impl Charts<'_> {
         let x = Axis::linear(values, unit.trim_start_matches(" links")).called(title);
         let points = |row: &Row| number(row, metric).map(|n| (n, format!("{n}{unit}")));
         let y = Axis::fitting(rows.iter().map(|row| row.value), rows[0].unit);
+        let y = if metric == "p50" { y.called("round trip") } else { y };
         let caption = |(mtu, size)| format!("{what}, messages of {}, MTU {mtu}", units::bytes(size as f64));
         self.lines(&rows, (&x, &y), points, |row| (row.mtu, row.size), caption)
     }

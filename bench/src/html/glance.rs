@@ -14,7 +14,8 @@ pub(super) fn tiles(rows: &[Row]) -> Markup {
             section .tiles aria-label="VMMC at a glance" {
                 @for (what, row) in tiles {
                     div .tile {
-                        span { "VMMC: " (what) ", " (units::bytes(row.size as f64)) ", MTU " (row.mtu) }
+                        span { "VMMC: " (what) }
+                        span { (units::bytes(row.size as f64)) ", MTU " (row.mtu) }
                         b { (units::value(row.value, row.unit)) }
                         span { (ratios(row)) }
                     }

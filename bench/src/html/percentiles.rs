@@ -36,7 +36,8 @@ fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figu
             let us = durations.quantile(1.0 - 1.0 / x);
             (x, us, format!("{peer}, {}: {}", x_text(x), units::value(us, "us")))
         };
-        let marks = x.marked().filter(|x| *x > 1.0).map(mark).collect();
+        // The median too, for which there is no room on the axis.
+        let marks = [2.0].into_iter().chain(x.marked()).filter(|x| *x > 1.0 && *x <= most).map(mark).collect();
         lines.push(Line { slot: peers.slot(peer), points, marks });
     }
     let values = lines.iter().flat_map(|line| line.points.iter().map(|p| p.1));

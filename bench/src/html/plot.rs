@@ -125,6 +125,8 @@ impl Bars {
             for (heading, bars) in &self.groups {
                 root.draw(&Text::new(heading.clone(), at(4, y + 15), anchored(Role::Muted, HPos::Left)))?;
                 y += HEADING;
+                let zero = [at(LEFT, y), at(LEFT, y + ROW * bars.len() as i32)];
+                root.draw(&PathElement::new(zero, Role::Muted.placeholder().stroke_width(UNIT as u32)))?;
                 for Bar { slot, name, value, text } in bars {
                     let share = if most > 0.0 && value.is_finite() { (value / most).max(0.0) } else { 0.0 };
                     let end = LEFT * UNIT + (share * f64::from((WIDTH - LEFT - RIGHT) * UNIT)) as i32;
@@ -138,7 +140,7 @@ impl Bars {
                     y += ROW;
                 }
             }
-            root.draw(&PathElement::new([at(LEFT, 4), at(LEFT, height - 4)], Role::Muted.placeholder()))
+            Ok(())
         })?;
         Ok(themed(&svg, label, ""))
     }
