@@ -63,7 +63,7 @@ pub(super) fn figures(bench: &str, rows: &[&Row], peers: &Peers) -> Vec<Figure> 
     let both = match bench {
         "lat" => [charts.by_size("p50", "Median latency", 1), charts.by_size("p99", "99th percentile of latency", 1)],
         "bw" => [charts.by_size("bandwidth", "Bandwidth", 1), Vec::new()],
-        "bw-copy" => [charts.by_size("bandwidth", "Bandwidth, payload copied in and out", 1), Vec::new()],
+        "bw-copy" => [charts.by_size("bandwidth", "Bandwidth with copies", 1), Vec::new()],
         "rate" => [charts.by_size("rate", "Message rate", 3), Vec::new()],
         "loss" => [
             charts.by_number("goodput", "Goodput", lost, "%"),

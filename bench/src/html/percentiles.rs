@@ -7,6 +7,9 @@ use super::theme::Peers;
 use super::units;
 use crate::hgrm::Histograms;
 
+/// How many points a curve has from 0% to 90%, from 90% to 99%, and so on.
+const POINTS: f64 = 30.0;
+
 /// A plot for each MTU and size. The first of each pair says whether it is one of those to be seen at once: of an MTU's sizes the
 /// one next to 64 bytes, and the largest.
 pub(super) fn figures(histograms: &Histograms, peers: &Peers) -> Vec<(bool, Figure)> {
@@ -26,18 +29,21 @@ fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figu
     let present: Vec<(&'static str, _)> = peers.names().iter().filter_map(|p| Some((*p, here(p)?))).collect();
     let most = present.iter().map(|(_, durations)| durations.count()).max().unwrap_or(0) as f64;
     let x = Axis::percentiles(most);
+    // The median too, for whose name there is no room on the axis.
+    let marked: Vec<f64> = [2.0].into_iter().chain(x.marked()).filter(|x| *x > 1.0 && *x <= most).collect();
     let mut lines = Vec::new();
     for (peer, durations) in &present {
-        // What is beyond is the one longest of all, whose place on this scale is infinitely far away.
-        let inside = |quantile: f64| 1.0 / (1.0 - quantile) <= most;
-        let points = durations.steps().filter(|step| step.quantile < 1.0 && inside(step.quantile));
-        let points = points.map(|step| (1.0 / (1.0 - step.quantile), step.us)).collect();
+        // Beyond it is the one longest of all, whose place on this scale is infinitely far away.
+        let curve = (0..).map(|n| 10f64.powf(f64::from(n) / POINTS)).take_while(|x| *x < most);
+        let mut curve: Vec<f64> = curve.chain(marked.iter().copied()).chain([most]).collect();
+        curve.sort_by(f64::total_cmp);
+        let at = |x: f64| durations.quantile(1.0 - 1.0 / x);
+        let points = curve.into_iter().map(|x| (x, at(x))).collect();
         let mark = |x: f64| {
-            let us = durations.quantile(1.0 - 1.0 / x);
+            let us = at(x);
             (x, us, format!("{peer}, {}: {}", x_text(x), units::value(us, "us")))
         };
-        // The median too, for which there is no room on the axis.
-        let marks = [2.0].into_iter().chain(x.marked()).filter(|x| *x > 1.0 && *x <= most).map(mark).collect();
+        let marks = marked.iter().copied().map(mark).collect();
         lines.push(Line { slot: peers.slot(peer), points, marks });
     }
     let values = lines.iter().flat_map(|line| line.points.iter().map(|p| p.1));

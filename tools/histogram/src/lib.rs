@@ -28,17 +28,6 @@ const STEPS: u32 = 5;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Durations(Histogram<u64>);
 
-/// One step of a percentile distribution.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// The share of all durations that `us` stands for, 0 to 1.
-    pub quantile: f64,
-    /// The duration that this share doesn't exceed, microseconds.
-    pub us: f64,
-    /// How many durations that are.
-    pub count: u64,
-}
-
 impl Default for Durations {
     fn default() -> Durations {
         Durations::new()
@@ -96,15 +85,6 @@ impl Durations {
         us(self.0.value_at_quantile(share) as f64)
     }
 
-    /// The percentile distribution: steps that grow denser towards 1, the last of them at 1.
-    pub fn steps(&self) -> impl Iterator<Item = Step> {
-        let mut count = 0;
-        self.0.iter_quantiles(STEPS).map(move |step| {
-            count += step.count_since_last_iteration();
-            Step { quantile: step.quantile_iterated_to(), us: us(step.value_iterated_to() as f64), count }
-        })
-    }
-
     /// How many there are up to about a microsecond, two, four ...: (upper bound in microseconds, how many since the last).
     pub fn doublings(&self) -> impl Iterator<Item = (f64, u64)> {
         self.0.iter_log(1 << 10, 2.0).map(|bin| (us(bin.value_iterated_to() as f64), bin.count_since_last_iteration()))
@@ -134,9 +114,12 @@ impl Durations {
         let histogram = &self.0;
         let mut text =
             format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+        let mut count = 0;
         // Writing to a String cannot fail.
-        for Step { quantile, us, count } in self.steps() {
-            let _ = write!(text, "{us:12.3} {quantile:1.12} {count:10}");
+        for step in histogram.iter_quantiles(STEPS) {
+            count += step.count_since_last_iteration();
+            let (value, quantile) = (us(step.value_iterated_to() as f64), step.quantile_iterated_to());
+            let _ = write!(text, "{value:12.3} {quantile:1.12} {count:10}");
             let _ = match quantile < 1.0 {
                 true => writeln!(text, " {:14.2}", 1.0 / (1.0 - quantile)),
                 false => writeln!(text),

@@ -212,3 +212,43 @@ impl Seen {
         Ok(Seen { plots: number("plots"), tables: number("tables"), height: number("height").max(200), colours })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(facts: &str) -> String {
+        format!("[1:1:INFO:CONSOLE:9] \"vmmc-probe {facts} vmmc-probe-end\", source: file:///x (9)")
+    }
+
+    const GOOD: &str =
+        r#"{"plots":4,"tables":1,"height":900,"overflow":0,"theme":"dark","page":"rgb(0,0,0)","ink":"x","unseen":[]}"#;
+
+    #[test]
+    fn a_page_that_is_as_it_must_be() {
+        let seen = Seen::new(&[line(GOOD)], "dark").unwrap();
+        assert_eq!((seen.plots, seen.tables, seen.height), (4, 1, 900));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let error = |lines: &[String], theme| Seen::new(lines, theme).err().expect("an error").to_string();
+        let but = |from: &str, to: &str| error(&[line(&GOOD.replace(from, to))], "dark");
+        assert!(but("[]", r#"["Bandwidth"]"#).contains("1 of 4 plots can't be seen whole: [\"Bandwidth\"]"));
+        assert!(but("\"tables\":1", "\"tables\":0").contains("no table"));
+        assert!(but("\"overflow\":0", "\"overflow\":30").contains("by 30 pixels"));
+        assert!(but("\"overflow\":0,", "").contains("wider than the window"));
+        assert!(error(&[line(GOOD)], "light").contains("the other theme"));
+        assert!(error(&[], "dark").contains("said nothing"));
+        assert!(error(&[line(GOOD), "CONSOLE: a complaint".into()], "dark").contains("a complaint"));
+    }
+
+    #[test]
+    fn the_probe_is_let_in_and_nothing_else() {
+        let page = format!("<meta content=\"{POLICY} img-src data:\"><body>x</body></html>");
+        let probed = probed(&page).unwrap();
+        assert!(probed.starts_with("<meta content=\"default-src 'none'; script-src 'unsafe-inline'; img-src data:\">"));
+        assert!(probed.contains("x<script>") && probed.ends_with("</script></body></html>"));
+        assert!(super::probed("<body></body>").is_none() && super::probed(POLICY).is_none());
+    }
+}

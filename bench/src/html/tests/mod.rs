@@ -77,7 +77,7 @@ fn a_long_run_has_every_plot_and_every_peer() {
         assert_eq!(names(&html, &format!("Latency by percentile, 64 B, MTU {mtu}")), six);
         let bandwidth = names(&html, &format!("Bandwidth by message size, MTU {mtu}"));
         assert_eq!(bandwidth, ["floor", "vmmc", "tcp", "tcp-nooff", "ucx"]);
-        let copied = names(&html, &format!("Bandwidth, payload copied in and out by message size, MTU {mtu}"));
+        let copied = names(&html, &format!("Bandwidth with copies by message size, MTU {mtu}"));
         assert_eq!(copied, ["floor", "vmmc"]);
         let four = ["floor", "vmmc", "tcp", "tcp-nooff"];
         assert_eq!(names(&html, &format!("Message rate by message size, MTU {mtu}")), four);
