@@ -47,6 +47,7 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
         (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&histogram(counts), ""),
+        (&Outcome::Median { nanos }, Bench::Lat) => vec![figure("p50", "", "us", nanos / 1e3)],
         (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
             vec![figure("rate", "", "packets/s", messages * 1e9 / *nanos as f64)]
         }

@@ -48,6 +48,10 @@ struct Series {
 }
 
 impl Series {
+    fn has_ratio(&self) -> bool {
+        true
+    }
+
     fn comparable(&self, other: &Series) -> bool {
         let key = |s: &Series| (s.bench, s.mtu, s.size, s.metric);
         key(self) == key(other) && self.of == other.of
@@ -112,8 +116,31 @@ impl Report {
     }
 
     fn ratio(&self, series: &Series, reference: &str) -> Option<f64> {
+        if !series.has_ratio() {
+            return None;
+        }
         let other = self.series.iter().find(|s| s.peer == reference && s.comparable(series))?;
         Some(median(&ratios(series, other))).filter(|r| r.is_finite())
+    }
+
+    /// How far apart the rounds' ratios are. None where there is none, or but one round.
+    pub(crate) fn spread(&self) -> Option<Spread> {
+        let mut all: Vec<(f64, String)> = Vec::new();
+        for series in &self.series {
+            for base in ["floor", "tcp"].iter().filter(|base| **base != series.peer && series.has_ratio()) {
+                let other = self.series.iter().find(|s| s.peer == *base && s.comparable(series));
+                let ratios = other.map_or(Vec::new(), |other| ratios(series, other));
+                if ratios.len() > 1 {
+                    let Series { bench, peer, mtu, size, .. } = series;
+                    let of = format!("{peer}/{base}, {bench}, {size} bytes at MTU {mtu}");
+                    all.push((quartiles_apart(&ratios) / median(&ratios), of));
+                }
+            }
+        }
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let typical = median(&all.iter().map(|(spread, _)| *spread).collect::<Vec<_>>());
+        let (widest, of) = all.pop()?;
+        Some(Spread { typical, widest, of })
     }
 
     /// The rows as one flat JSON array, a row a line.
@@ -135,6 +162,24 @@ impl Report {
         }
         text
     }
+}
+
+/// How far apart the first and the third quartile of each ratio are, in relation to its median.
+pub(crate) struct Spread {
+    /// The median over all ratios.
+    pub(crate) typical: f64,
+    /// The largest.
+    pub(crate) widest: f64,
+    /// Whose that is.
+    pub(crate) of: String,
+}
+
+/// The third quartile less the first.
+fn quartiles_apart(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len() - 1;
+    sorted[(last * 3).div_ceil(4)] - sorted[last / 4]
 }
 
 /// What is in `of` divided by what is in `base`, round by round.
