@@ -17,8 +17,8 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long after a measurement should have ended the parent looks at the lab's interfaces, and how often from then on.
 const LOOK_AT_LINKS: Duration = Duration::from_secs(2);
 
-/// How often a stream is sent of which too little arrived.
-const TRIES: u32 = 5;
+/// How often a stream is sent at most of which too little arrived.
+const TRIES: u32 = 10;
 
 /// The hosts and the workers on them.
 pub(crate) struct Harness {
@@ -102,7 +102,8 @@ impl Harness {
             // Somebody else has had a core meanwhile.
             tries += 1;
             if tries == TRIES {
-                let message = "the stream ended before its warm-up did; measure for longer".into();
+                let message =
+                    format!("too little of the stream arrived, {TRIES} times; measure for longer (--duration)");
                 return Err(failed(peer, &specs[short], Side::Server, message));
             }
         }

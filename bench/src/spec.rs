@@ -202,7 +202,7 @@ pub(crate) enum Outcome {
     Latency(Counts),
     /// The median of nanoseconds one way, where that is all there is to know.
     Median { nanos: f64 },
-    /// A stream of which nothing arrived after the warm-up.
+    /// A stream of which nothing arrived after the warm-up, or only for a moment.
     TooShort,
     /// What arrived after the warm-up, and in how long.
     Stream { messages: f64, bytes: u64, nanos: u64 },

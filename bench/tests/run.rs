@@ -23,7 +23,7 @@ fn latency_of_floor_and_tcp() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("lat.json");
     let hgrm = directory.path().join("histograms");
-    let arguments = format!("lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 300 --hgrm {}", hgrm.display());
+    let arguments = format!("lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 2000 --hgrm {}", hgrm.display());
     let (rows, output) = succeed(&arguments, &json);
     rows.iter().for_each(assert_row);
     assert_eq!(rows.len(), 2 * 2 * 3);
@@ -33,7 +33,11 @@ fn latency_of_floor_and_tcp() {
         }
         assert!(hgrm.join(format!("{peer}-lat-64b-mtu1500.hgrm")).is_file());
     }
-    assert!(rows.iter().all(|r| r["vs_floor"].is_number() && r["vs_tcp"].is_number()));
+    // Two samples beyond the last percentile are enough to name it, but not to compare it.
+    for row in &rows {
+        let compared = row["metric"] != "p999";
+        assert!(row["vs_floor"].is_number() == compared && row["vs_tcp"].is_number() == compared, "{row}");
+    }
     assert!(String::from_utf8_lossy(&output.stdout).contains("vs floor"));
 }
 
@@ -43,7 +47,7 @@ fn the_floor_at_any_mtu() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("floor.json");
     fs::write(&json, "x".repeat(100_000)).unwrap();
-    let arguments = "floor --mtu 1280,3814,3815,65535 --rounds 1 --samples 100 --duration 50";
+    let arguments = "floor --mtu 1280,3814,3815,65535 --rounds 1 --samples 1000 --duration 100";
     let (rows, _) = succeed(arguments, &json);
     rows.iter().for_each(assert_row);
     assert_eq!(rows.len(), 4 * (3 + 1 + 1 + 1));

@@ -96,19 +96,23 @@ impl Meter {
 
     /// What was measured.
     pub(crate) fn outcome(&self) -> Result<Outcome, PeerError> {
-        match (self.counting, self.last) {
-            (Some(from), Some(to)) if to > from => Ok(Outcome::Stream {
-                messages: self.bytes as f64 / self.size as f64,
-                bytes: self.bytes,
-                nanos: to.duration_since(from).as_nanos() as u64,
-            }),
-            // A stream that stalls for as long as it has is a result where packets are lost.
-            _ if self.first.is_some() && self.lossy => {
-                Ok(Outcome::Stream { messages: 0.0, bytes: 0, nanos: self.duration.as_nanos() as u64 })
-            }
-            _ if self.first.is_some() => Ok(Outcome::TooShort),
-            _ => Err("the stream was sent, but none of it arrived".into()),
+        if self.first.is_none() {
+            return Err("the stream was sent, but none of it arrived".into());
         }
+        let counted = self.counting.zip(self.last).map_or(Duration::ZERO, |(from, to)| to.duration_since(from));
+        // What comes in a moment after a receiver has been kept from looking has been waiting in a ring: that is no rate. Where
+        // packets are lost, a stream that stalls for as long as it lasts is a result.
+        if self.lossy && counted.is_zero() {
+            return Ok(Outcome::Stream { messages: 0.0, bytes: 0, nanos: self.duration.as_nanos() as u64 });
+        }
+        if !self.lossy && counted < (self.duration - self.warmup) / 2 {
+            return Ok(Outcome::TooShort);
+        }
+        Ok(Outcome::Stream {
+            messages: self.bytes as f64 / self.size as f64,
+            bytes: self.bytes,
+            nanos: counted.as_nanos() as u64,
+        })
     }
 }
 
@@ -200,6 +204,18 @@ mod tests {
         }
         let outcome = meter.outcome().unwrap();
         assert_eq!(outcome, Outcome::Stream { messages: 180.0, bytes: 18_000, nanos: 90_000_000 });
+    }
+
+    #[test]
+    fn what_comes_all_at_once_is_no_rate() {
+        let mut meter = Meter::new(&spec(0, 100));
+        let start = Instant::now();
+        for ms in [0, 90, 91, 92] {
+            meter.add_at(200, start + Duration::from_millis(ms));
+        }
+        assert_eq!(meter.outcome().unwrap(), Outcome::TooShort);
+        meter.lossy = true;
+        assert!(matches!(meter.outcome(), Ok(Outcome::Stream { bytes: 400, .. })));
     }
 
     #[test]
