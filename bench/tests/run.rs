@@ -23,7 +23,10 @@ fn latency_of_floor_and_tcp() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("lat.json");
     let hgrm = directory.path().join("histograms");
-    let arguments = format!("lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 2000 --hgrm {}", hgrm.display());
+    let arguments = format!(
+        "lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 2000 --duration 60000 --hgrm {}",
+        hgrm.display()
+    );
     let (rows, output) = succeed(&arguments, &json);
     rows.iter().for_each(assert_row);
     assert_eq!(rows.len(), 2 * 2 * 3);
@@ -47,10 +50,15 @@ fn the_floor_at_any_mtu() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("floor.json");
     fs::write(&json, "x".repeat(100_000)).unwrap();
-    let arguments = "floor --mtu 1280,3814,3815,65535 --rounds 1 --samples 1000 --duration 100";
+    let arguments = "floor --mtu 1280,3814,3815,65535 --rounds 1 --samples 100 --duration 50";
     let (rows, _) = succeed(arguments, &json);
     rows.iter().for_each(assert_row);
-    assert_eq!(rows.len(), 4 * (3 + 1 + 1 + 1));
+    // A hundred samples are too few for the slowest thousandth.
+    assert_eq!(
+        rows.iter().filter(|row| !row["metric"].as_str().unwrap().starts_with("p99")).count(),
+        4 * (1 + 1 + 1 + 1)
+    );
+    assert!(rows.iter().all(|row| row["metric"] != "p999"));
     assert!(has(&rows, "rate", "floor", "rate", "packets/s"));
     assert!(has(&rows, "bw", "floor", "bandwidth", "Gbit/s"));
     assert!(has(&rows, "bw-copy", "floor", "bandwidth", "Gbit/s"));
