@@ -15,18 +15,22 @@
 
 mod child;
 mod cli;
+mod compare;
 mod error;
 mod figures;
 mod harness;
 mod hgrm;
 mod html;
 mod links;
+mod matrix;
 mod peers;
 mod protocol;
 mod report;
 mod rounds;
 mod soak;
 mod spec;
+mod tied;
+mod versus;
 mod worker;
 
 use std::fs::File;
@@ -44,16 +48,19 @@ use crate::cli::{Cli, Command, Soak};
 use crate::error::BenchError;
 use crate::hgrm::Histograms;
 use crate::report::Report;
+use crate::rounds::Results;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("VMMC_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
-    if let Command::Worker(args) = &cli.command {
-        return worker::run(args);
+    match &cli.command {
+        Command::Worker(args) => return worker::run(args),
+        Command::Tied(args) => return tied::run(args),
+        _ => {}
     }
     match run(&cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whatever it was that the signal interrupted.
         Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
             eprintln!("vmmc-bench: {}", BenchError::Interrupted);
@@ -66,40 +73,55 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(), BenchError> {
-    if let Command::Soak(args) = command {
-        return run_soak(args);
+fn run(command: &Command) -> Result<ExitCode, BenchError> {
+    match command {
+        Command::Soak(args) => return run_soak(args),
+        Command::Compare(args) => {
+            let (table, within) = compare::run(args)?;
+            show(&table);
+            return Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        _ => {}
     }
     let Some((plan, common)) = command.plan()? else {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     // Before the measurements: a path that can't be written should not cost minutes.
-    let [json, html] = [&common.json, &common.html].map(|file| file.as_deref().map(Results::open).transpose());
+    let [json, html] = [&common.json, &common.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
     let (json, html) = (json?, html?);
     if let Some(directory) = &common.hgrm {
         std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.clone(), source })?;
     }
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
 
+    for line in plan.left_out() {
+        eprintln!("{line}");
+    }
     let (started, begin) = (SystemTime::now(), Instant::now());
-    let (report, histograms) = plan.run()?;
+    let Results { report, histograms, rounds } = plan.run()?;
+    let took = begin.elapsed();
+    let rounds = match rounds {
+        (fewest, most) if fewest == most => most.to_string(),
+        (fewest, most) => format!("{fewest} to {most}"),
+    };
     if let Some(json) = json {
         json.write(&report.json())?;
     }
     if let Some(html) = html {
-        let run = html::Run { started, took: begin.elapsed(), rounds: plan.rounds, specs: plan.specs.clone() };
+        let run = html::Run { started, took, rounds: rounds.clone(), specs: plan.specs.clone() };
         html.write(&html::page(&run, &report.rows(), &histograms)?)?;
     }
     if let Some(directory) = &common.hgrm {
         histograms.write(directory)?;
     }
-    show(&format!("{}\n{} rounds; medians over the rounds, ratios within a round\n", report.table(), plan.rounds));
-    Ok(())
+    let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
+    show(&format!("{table}\n{rounds} rounds; medians over the rounds, ratios within a round\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_soak(args: &Soak) -> Result<(), BenchError> {
+fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (peer, spec) = args.plan()?;
-    let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(Results::open).transpose());
+    let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
     let (json, html) = (json?, html?);
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
     let (started, begin) = (SystemTime::now(), Instant::now());
@@ -110,11 +132,11 @@ fn run_soak(args: &Soak) -> Result<(), BenchError> {
         json.write(&report.json())?;
     }
     if let Some(html) = html {
-        let run = html::Run { started, took: begin.elapsed(), rounds: 1, specs: vec![spec.clone()] };
+        let run = html::Run { started, took: begin.elapsed(), rounds: "1".into(), specs: vec![spec.clone()] };
         html.write(&html::page(&run, &report.rows(), &Histograms::default())?)?;
     }
     show(&soak.text(&spec));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A reader that has seen enough, `head` for example, is no error.
@@ -123,17 +145,17 @@ fn show(text: &str) {
 }
 
 /// A file for results.
-struct Results {
+struct ResultFile {
     path: PathBuf,
     file: File,
 }
 
-impl Results {
+impl ResultFile {
     /// Opens it. What it holds stays until there is something to replace it.
-    fn open(path: &Path) -> Result<Results, BenchError> {
+    fn open(path: &Path) -> Result<ResultFile, BenchError> {
         let file = File::options().create(true).write(true).truncate(false).open(path);
         let file = file.map_err(|source| BenchError::Write { path: path.into(), source })?;
-        Ok(Results { path: path.into(), file })
+        Ok(ResultFile { path: path.into(), file })
     }
 
     fn write(mut self, text: &str) -> Result<(), BenchError> {

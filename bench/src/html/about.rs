@@ -17,8 +17,8 @@ pub(crate) struct Run {
     pub(crate) started: SystemTime,
     /// How long it took.
     pub(crate) took: Duration,
-    /// How often each peer was measured.
-    pub(crate) rounds: usize,
+    /// How often each peer was measured: a number, or `9 to 11` where that differs.
+    pub(crate) rounds: String,
     /// What was measured.
     pub(crate) specs: Vec<Spec>,
 }
@@ -51,7 +51,7 @@ pub(super) fn facts(run: &Run, ucx: bool) -> Vec<Fact> {
     ];
     let facts = [
         ("Started", started(run.started)),
-        ("Took", format!("{}, {}", seconds(run.took), rounds(run.rounds))),
+        ("Took", format!("{}, {}", seconds(run.took), rounds(&run.rounds))),
         ("Network", network(&run.specs)),
         ("Processes", processes(&run.specs)),
         ("Processor", processor),
@@ -76,9 +76,9 @@ fn seconds(took: Duration) -> String {
     }
 }
 
-fn rounds(rounds: usize) -> String {
+fn rounds(rounds: &str) -> String {
     match rounds {
-        1 => "one round".into(),
+        "1" => "one round".into(),
         rounds => format!("{rounds} rounds"),
     }
 }
@@ -172,11 +172,12 @@ mod tests {
             Spec { mtu: 9000, ..Spec::default() },
             Spec { bench: Bench::Incast, mtu: 9000, count: 4, ..Spec::default() },
         ];
-        let run = Run { started: SystemTime::UNIX_EPOCH, took: Duration::from_secs(125), rounds: 9, specs };
+        let run =
+            Run { started: SystemTime::UNIX_EPOCH, took: Duration::from_secs(125), rounds: "9 to 11".into(), specs };
         let facts = facts(&run, false);
         let of = |key| facts.iter().find(|fact| fact.0 == key).map_or("", |fact| &fact.1);
         assert_eq!(of("Started"), "1970-01-01 00:00 UTC");
-        assert_eq!(of("Took"), "2 min 5 s, 9 rounds");
+        assert_eq!(of("Took"), "2 min 5 s, 9 to 11 rounds");
         assert!(of("Network").contains("veth pair; 5 network namespaces") && of("Network").ends_with("MTU 9000"));
         assert!(of("Processor").contains("core") && of("System").contains("Linux ") && of("Memory").contains("GiB"));
         assert!(of("Program").starts_with("vmmc ") && of("Program").contains("rustc "), "{facts:?}");

@@ -175,7 +175,11 @@ fn whom(name: &str) -> Option<&'static str> {
         }
         "tcp-nooff" => "kernel TCP with tso, gso and gro off: packets of the MTU’s size, as on a wire.",
         "tcp-block" => "kernel TCP whose calls block: both sides sleep until there is data.",
-        name if name.starts_with("ucx") => "UCX over kernel TCP, measured by its own ucx_perftest.",
+        "tcp-block-nooff" => "kernel TCP whose calls block, with tso, gso and gro off.",
+        "ucx" => {
+            "UCX over kernel TCP, one-sided (put), by its own ucx_perftest, which tells one percentile of a latency only."
+        }
+        "ucx-tag" => "UCX over kernel TCP, two-sided, with matching by tags.",
         _ => return None,
     })
 }

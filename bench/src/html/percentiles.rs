@@ -30,12 +30,14 @@ fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figu
     let most = present.iter().map(|(_, durations)| durations.count()).max().unwrap_or(0) as f64;
     let x = Axis::percentiles(most);
     // The median too, for whose name there is no room on the axis.
-    let marked: Vec<f64> = [2.0].into_iter().chain(x.marked()).filter(|x| *x > 1.0 && *x <= most).collect();
+    let marked: Vec<f64> = [2.0].into_iter().chain(x.marked()).filter(|x| *x > 1.0).collect();
     let mut lines = Vec::new();
     for (peer, durations) in &present {
+        let most = durations.count() as f64;
+        let marked: Vec<f64> = marked.iter().copied().filter(|x| *x <= most).collect();
         // Beyond it is the one longest of all, whose place on this scale is infinitely far away.
         let curve = (0..).map(|n| 10f64.powf(f64::from(n) / POINTS)).take_while(|x| *x < most);
-        let mut curve: Vec<f64> = curve.chain(marked.iter().copied()).chain([most]).collect();
+        let mut curve: Vec<f64> = curve.chain(marked.iter().copied()).chain([most.max(1.0)]).collect();
         curve.sort_by(f64::total_cmp);
         let at = |x: f64| durations.quantile(1.0 - 1.0 / x);
         let points = curve.into_iter().map(|x| (x, at(x))).collect();
@@ -43,7 +45,7 @@ fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figu
             let us = at(x);
             (x, us, format!("{peer}, {}: {}", x_text(x), units::value(us, "us")))
         };
-        let marks = marked.iter().copied().map(mark).collect();
+        let marks = marked.into_iter().map(mark).collect();
         lines.push(Line { slot: peers.slot(peer), points, marks });
     }
     let values = lines.iter().flat_map(|line| line.points.iter().map(|p| p.1));
