@@ -157,14 +157,27 @@ fn kernel() -> String {
 fn ucx_version() -> String {
     let output = Command::new("ucx_info").arg("-v").output().map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&output);
-    let version = text.lines().find_map(|line| line.split_once("version").map(|(_, version)| version));
-    version.unwrap_or_default().trim_start_matches([':', ' ', '=']).trim().to_owned()
+    version_in(&text).unwrap_or_default()
+}
+
+/// The first version number: `ucx_info -v` says `# Version 1.13.1` or `# Library version: 1.17.0`.
+fn version_in(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.to_lowercase().contains("version"))?;
+    line.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::Bench;
+
+    #[test]
+    fn the_version_of_ucx() {
+        for text in ["# Version 1.13.1\n# Git branch", "# Library version: 1.13.1\n# Library path: /usr"] {
+            assert_eq!(version_in(text).as_deref(), Some("1.13.1"));
+        }
+        assert_eq!(version_in("not found"), None);
+    }
 
     #[test]
     fn the_facts_of_this_machine_are_there() {

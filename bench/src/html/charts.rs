@@ -153,6 +153,7 @@ impl Charts<'_> {
     /// A bar for each peer, a group for each size, a plot for each MTU.
     fn bars(&self, metric: &str, what: &str) -> Vec<Figure> {
         let rows: Vec<&Row> = self.rows.iter().copied().filter(|row| row.metric == metric).collect();
+        let most = rows.iter().map(|row| row.value).filter(|value| value.is_finite()).fold(0.0, f64::max);
         let one = |mtu: u32| {
             let rows: Vec<&Row> = rows.iter().copied().filter(|row| row.mtu == mtu).collect();
             let peers = self.present(&rows);
@@ -167,7 +168,7 @@ impl Charts<'_> {
                 (heading, rows.iter().filter(|row| row.size == size).map(bar).collect())
             };
             let groups = distinct(rows.iter().map(|row| row.size)).into_iter().map(group).collect();
-            Figure { caption: format!("{what}, MTU {mtu}"), mtu, peers, drawing: Drawing::Bars(Bars { groups }) }
+            Figure { caption: format!("{what}, MTU {mtu}"), mtu, peers, drawing: Drawing::Bars(Bars { most, groups }) }
         };
         distinct(rows.iter().map(|row| row.mtu)).into_iter().map(one).collect()
     }

@@ -106,6 +106,8 @@ pub(super) struct Bar {
 /// Bars that begin at zero, in groups with a heading each.
 #[derive(Clone, Debug)]
 pub(super) struct Bars {
+    /// The value whose bar is as long as there is room for.
+    pub(super) most: f64,
     pub(super) groups: Vec<(String, Vec<Bar>)>,
 }
 
@@ -118,8 +120,6 @@ impl Bars {
         const LEFT: i32 = 150;
         const RIGHT: i32 = 130;
         let height = self.groups.iter().map(|(_, bars)| HEADING + ROW * bars.len() as i32).sum::<i32>() + 8;
-        let values = self.groups.iter().flat_map(|(_, bars)| bars).map(|bar| bar.value);
-        let most = values.filter(|v| v.is_finite()).fold(0.0, f64::max);
         let svg = draw(WIDTH, height, |root| {
             let mut y = 0;
             for (heading, bars) in &self.groups {
@@ -128,7 +128,8 @@ impl Bars {
                 let zero = [at(LEFT, y), at(LEFT, y + ROW * bars.len() as i32)];
                 root.draw(&PathElement::new(zero, Role::Muted.placeholder().stroke_width(UNIT as u32)))?;
                 for Bar { slot, name, value, text } in bars {
-                    let share = if most > 0.0 && value.is_finite() { (value / most).max(0.0) } else { 0.0 };
+                    let share = value / self.most;
+                    let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
                     let end = LEFT * UNIT + (share * f64::from((WIDTH - LEFT - RIGHT) * UNIT)) as i32;
                     // Something can be seen of the smallest, too.
                     let corners = [at(LEFT, y + 4), (end.max((LEFT + 1) * UNIT), (y + ROW - 4) * UNIT)];

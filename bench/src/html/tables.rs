@@ -24,8 +24,11 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
         peers.names().iter().copied().filter(|peer| rows.iter().any(|row| row.peer == *peer)).collect();
     let mut lines = distinct(rows.iter().map(|row| (row.metric.as_str(), row.size)));
     let kinds = distinct(lines.iter().map(|line| kind(line.0).0));
-    // Stable: sizes stay in order.
-    lines.sort_by_key(|line| kinds.iter().position(|of| *of == kind(line.0).0));
+    let metrics = distinct(lines.iter().map(|line| line.0));
+    lines.sort_by_key(|&(metric, size)| {
+        let place = |of: &[&str], it: &str| of.iter().position(|of| *of == it);
+        (place(&kinds, kind(metric).0), place(&metrics, metric), size)
+    });
     let sizes = distinct(lines.iter().map(|line| line.1));
     // Said once where it is always the same; nodes that are idle send nothing, and a soak messages of all sizes.
     let sent = !["idle", "soak"].contains(&rows.first().map_or("", |row| row.bench));

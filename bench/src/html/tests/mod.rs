@@ -123,6 +123,31 @@ fn a_single_size_is_shown_as_bars() {
 }
 
 #[test]
+fn bars_of_several_mtus_compare_by_their_lengths() {
+    let mut report = Report::default();
+    for (mtu, rate) in [(1500, 1e6), (9000, 4e6)] {
+        let spec = Spec { bench: Bench::Rate, mtu, size: 64, ..Spec::default() };
+        report.add_figures("vmmc", &spec, vec![figure("rate", "", "packets/s", rate)]);
+    }
+    let html = parse(&page_of(&report, &Histograms::default()));
+    let widths: Vec<f64> =
+        all(&html, "figure rect").iter().map(|rect| rect.attr("width").unwrap().parse().unwrap()).collect();
+    assert_eq!(widths.len(), 2);
+    assert!((widths[1] / widths[0] - 4.0).abs() < 0.05, "{widths:?}");
+}
+
+#[test]
+fn lines_of_a_table_are_in_the_order_of_sizes() {
+    let mut report = Report::default();
+    for (size, metric) in [(64, "p50"), (8, "p50"), (4096, "p99"), (8, "p99")] {
+        let spec = Spec { bench: Bench::Lat, mtu: 1500, size, ..Spec::default() };
+        report.add_figures("vmmc", &spec, vec![figure(metric, "", "us", 1.0)]);
+    }
+    let html = parse(&page_of(&report, &Histograms::default()));
+    assert_eq!(texts(&html, "th[scope=row]").join(" "), "median 8 B median 64 B 99% 8 B 99% 4 KiB");
+}
+
+#[test]
 fn an_empty_report_is_a_page_too() {
     let html = parse(&page_of(&Report::default(), &Histograms::default()));
     assert!(texts(&html, "main p").iter().any(|p| p == "Nothing was measured."));
