@@ -64,11 +64,24 @@ impl Harness {
             Topology::Bridge(hosts) => Some(TempLab::new(&config(hosts.max(3)))?),
         };
         let mut harness = Self { workers: Vec::new(), lab, pins: spec.bench.pins(), begun: 0 };
-        for place in 0..hosts {
-            let worker = harness.start(place)?;
-            harness.workers.push(worker);
-        }
+        harness.populate(hosts)?;
         Ok(harness)
+    }
+
+    fn populate(&mut self, hosts: usize) -> Result<(), BenchError> {
+        for place in 0..hosts {
+            let worker = self.start(place)?;
+            self.workers.push(worker);
+        }
+        Ok(())
+    }
+
+    /// Ends the workers, and starts others. Where chance has put a process's code and data in memory makes a difference of some
+    /// percent that lasts as long as the process does: no number of measurements in the same one averages it away.
+    pub(crate) fn renew(&mut self) -> Result<(), BenchError> {
+        let hosts = self.workers.len();
+        self.workers.clear();
+        self.populate(hosts)
     }
 
     /// Starts the worker of this place.

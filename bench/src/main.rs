@@ -1,13 +1,13 @@
-//! `vmmc-bench`: measures VMMC against AF_XDP alone and kernel TCP.
+//! `vmmc-bench`: measures VMMC against AF_XDP alone, kernel TCP, and UCX.
 //!
 //! ```text
-//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), html, hgrm        soak ─► its own account
+//!   parent     cli ─► plan ─► rounds ─► report (tables, JSON), html, hgrm       soak ─► its own account
 //!                              │                                            │
 //!                           harness: lab, faults on its wires, child: timeouts
 //!                           │     ▲
 //!       JSON lines: Order   ▼     │   Answer
 //!   workers on hosts 1, 2 ... (clients)   worker on the last host (server)
-//!              peers: floor, vmmc, tcp, ...; links; soak
+//!           peers: floor, vmmc, tcp, ucx ...; links; soak
 //! ```
 //!
 //! A peer is anything that can play both sides of a ping-pong and of a stream, and of what else there is to measure if it
@@ -101,8 +101,9 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     let Results { report, histograms, rounds } = plan.run()?;
     let took = begin.elapsed();
     let rounds = match rounds {
-        (fewest, most) if fewest == most => most.to_string(),
-        (fewest, most) => format!("{fewest} to {most}"),
+        (1, 1) => "1 round".into(),
+        (fewest, most) if fewest == most => format!("{most} rounds"),
+        (fewest, most) => format!("{fewest} to {most} rounds"),
     };
     if let Some(json) = json {
         json.write(&report.json())?;
@@ -115,7 +116,7 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
         histograms.write(directory)?;
     }
     let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
-    show(&format!("{table}\n{rounds} rounds; medians over the rounds, ratios within a round\n"));
+    show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round\n"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,7 +133,7 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
         json.write(&report.json())?;
     }
     if let Some(html) = html {
-        let run = html::Run { started, took: begin.elapsed(), rounds: "1".into(), specs: vec![spec.clone()] };
+        let run = html::Run { started, took: begin.elapsed(), rounds: "1 round".into(), specs: vec![spec.clone()] };
         html.write(&html::page(&run, &report.rows(), &Histograms::default())?)?;
     }
     show(&soak.text(&spec));

@@ -288,7 +288,7 @@ mod tests {
     fn a_percentile_with_nothing_beyond_it_is_left_out_and_one_with_little_is_not_compared() {
         let mut report = Report::default();
         for peer in ["floor", "vmmc"] {
-            for samples in [90, 110, 2000, 150, 120] {
+            for samples in [90, 110, 20_000, 150, 120] {
                 report.add(peer, &spec(Bench::Lat, 64), &[Outcome::Latency(vec![(1000, samples)])]);
             }
         }

@@ -2,7 +2,7 @@
 //! so that neither the machine's drift nor the order favours one of them.
 //!
 //! Opening a connection takes longer than a short measurement, so in each round a peer is measured by all specs in one sitting
-//! that can share a connection. Many short rounds say more than a few long ones: what disturbs one of them falls out of the
+//! that can share a connection. Each round has new processes. Many short rounds say more than a few long ones: what disturbs one of them falls out of the
 //! median.
 
 use std::time::{Duration, Instant};
@@ -90,6 +90,9 @@ impl Plan {
             progress.bar.set_message(format!("making a lab of MTU {}", specs[0].mtu));
             let mut harness = Harness::up(&specs[0])?;
             while end.another_round() {
+                if end.rounds > 1 {
+                    harness.renew()?;
+                }
                 for sitting in sittings(specs) {
                     for peer in order(&self.peers, sitting, end.rounds - 1) {
                         progress.show(&end, peer, sitting);

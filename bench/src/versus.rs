@@ -42,7 +42,7 @@ pub(crate) static QUICK: Shape = Shape {
     rate: &[64],
     slice: 25,
     time: Duration::from_secs(75),
-    peers: &["floor", "vmmc", "tcp", "tcp-nooff", "tcp-block", "ucx"],
+    peers: &["floor", "vmmc", "tcp", "tcp-nooff", "tcp-block", "ucx", "ucx-tag"],
 };
 
 /// Under ten minutes.

@@ -35,9 +35,9 @@ fn latency_of_floor_and_tcp() {
         }
         assert!(hgrm.join(format!("{peer}-lat-64b-mtu1500.hgrm")).is_file());
     }
-    // Two samples beyond the last percentile are enough to name it, but not to compare it.
+    // A few samples beyond a percentile are enough to name it, but not to compare it.
     for row in &rows {
-        let compared = row["metric"] != "p999";
+        let compared = row["metric"] == "p50";
         assert!(row["vs_floor"].is_number() == compared && row["vs_tcp"].is_number() == compared, "{row}");
     }
     let page = fs::read_to_string(html).unwrap();

@@ -17,7 +17,7 @@ pub(crate) struct Run {
     pub(crate) started: SystemTime,
     /// How long it took.
     pub(crate) took: Duration,
-    /// How often each peer was measured: a number, or `9 to 11` where that differs.
+    /// How often each peer was measured: `9 rounds`, or `9 to 11 rounds` where that differs.
     pub(crate) rounds: String,
     /// What was measured.
     pub(crate) specs: Vec<Spec>,
@@ -51,7 +51,7 @@ pub(super) fn facts(run: &Run, ucx: bool) -> Vec<Fact> {
     ];
     let facts = [
         ("Started", started(run.started)),
-        ("Took", format!("{}, {}", seconds(run.took), rounds(&run.rounds))),
+        ("Took", format!("{}, {}", seconds(run.took), run.rounds)),
         ("Network", network(&run.specs)),
         ("Processes", processes(&run.specs)),
         ("Processor", processor),
@@ -73,13 +73,6 @@ fn seconds(took: Duration) -> String {
     match took.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds => format!("{} min {} s", seconds / 60, seconds % 60),
-    }
-}
-
-fn rounds(rounds: &str) -> String {
-    match rounds {
-        "1" => "one round".into(),
-        rounds => format!("{rounds} rounds"),
     }
 }
 
@@ -185,8 +178,12 @@ mod tests {
             Spec { mtu: 9000, ..Spec::default() },
             Spec { bench: Bench::Incast, mtu: 9000, count: 4, ..Spec::default() },
         ];
-        let run =
-            Run { started: SystemTime::UNIX_EPOCH, took: Duration::from_secs(125), rounds: "9 to 11".into(), specs };
+        let run = Run {
+            started: SystemTime::UNIX_EPOCH,
+            took: Duration::from_secs(125),
+            rounds: "9 to 11 rounds".into(),
+            specs,
+        };
         let facts = facts(&run, false);
         let of = |key| facts.iter().find(|fact| fact.0 == key).map_or("", |fact| &fact.1);
         assert_eq!(of("Started"), "1970-01-01 00:00 UTC");
