@@ -193,18 +193,19 @@ fn path(root: &Area, points: Vec<(i32, i32)>, slot: usize) -> Result<(), PlotErr
     root.draw(&PathElement::new(points, Role::Peer(slot).placeholder().stroke_width(width as u32)))
 }
 
-/// A circle, small for the floor, a square, a triangle or a rhombus.
+/// A circle for VMMC, a small one for the floor; for the others a square, a triangle, a rhombus or a triangle on its head.
 fn mark(root: &Area, (x, y): (i32, i32), slot: usize) -> Result<(), PlotError> {
     let style = Role::Peer(slot).placeholder().filled();
     let polygon = |corners: &[(i32, i32)]| {
         let corners: Vec<_> = corners.iter().map(|(dx, dy)| (x + dx * UNIT, y + dy * UNIT)).collect();
         root.draw(&Polygon::new(corners, style))
     };
-    match slot % 5 {
+    match if slot < 2 { slot } else { 2 + (slot - 2) % 4 } {
         0 => root.draw(&Circle::new((x, y), 3 * UNIT, style)),
         1 => root.draw(&Circle::new((x, y), 4 * UNIT, style)),
         2 => polygon(&[(-3, -3), (3, -3), (3, 3), (-3, 3)]),
         3 => polygon(&[(-4, 3), (0, -4), (4, 3)]),
-        _ => polygon(&[(-4, 0), (0, -4), (4, 0), (0, 4)]),
+        4 => polygon(&[(-4, 0), (0, -4), (4, 0), (0, 4)]),
+        _ => polygon(&[(-4, -3), (0, 4), (4, -3)]),
     }
 }

@@ -29,9 +29,9 @@ const PALETTE: [(&str, &str); 9] = [
     ("#009e73", "#2bc79a"),
     ("#a8518a", "#e79bc8"),
     ("#b87f00", "#f0b429"),
+    ("#15181d", "#f4f6f9"),
     ("#2f8fc9", "#9ad9ff"),
     ("#7d7300", "#dcd042"),
-    ("#5b3fa0", "#b39cf2"),
 ];
 
 /// Which of the palette's colours a slot has. When there are more peers than colours, grey and VMMC's blue stay unshared;
