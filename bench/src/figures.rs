@@ -1,9 +1,9 @@
 //! From what the sides of a measurement have found to the figures of the report.
 
-use hdrhistogram::Histogram;
+use vmmc_histogram::Durations;
 use xdp_prog::damage::DamageCounters;
 
-use crate::spec::{Bench, Counts, Outcome, Spec, histogram};
+use crate::spec::{Bench, Counts, Outcome, Spec};
 
 /// One figure of one measurement.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,20 +14,33 @@ pub(crate) struct Figure {
     pub(crate) of: String,
     /// Its unit.
     pub(crate) unit: &'static str,
-    /// How much.
+    /// How much. Not a number where this round can't tell.
     pub(crate) value: f64,
+    /// Whether it is steady enough to be divided by another's.
+    pub(crate) firm: bool,
 }
 
 /// A figure.
 pub(crate) fn figure(metric: &'static str, of: impl ToString, unit: &'static str, value: f64) -> Figure {
-    Figure { metric, of: of.to_string(), unit, value }
+    Figure { metric, of: of.to_string(), unit, value, firm: true }
 }
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
 
-fn quantiles(histogram: &Histogram<u64>, of: impl ToString) -> Vec<Figure> {
+/// How many samples must lie beyond a quantile for it to be compared with another: then chance moves it by less than a tenth of them.
+/// The median needs none.
+const BEYOND: f64 = 200.0;
+
+fn quantiles(times: &Durations, of: impl ToString) -> Vec<Figure> {
     let of = of.to_string();
-    QUANTILES.map(|(name, q)| figure(name, &of, "us", histogram.value_at_quantile(q) as f64 / 1e3)).to_vec()
+    let quantile = |(name, q): (&'static str, f64)| {
+        // A little more, as a tenth isn't quite one.
+        let beyond = times.count() as f64 * (1.0 - q) + 1e-6;
+        let known = q <= 0.5 || beyond >= 1.0;
+        let value = if known { times.quantile(q) } else { f64::NAN };
+        Figure { firm: q <= 0.5 || beyond >= BEYOND, ..figure(name, &of, "us", value) }
+    };
+    QUANTILES.map(quantile).to_vec()
 }
 
 /// Gbit/s.
@@ -46,7 +59,8 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
-        (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&histogram(counts), ""),
+        (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&Durations::from_counts(counts), ""),
+        (&Outcome::Median { nanos }, Bench::Lat) => vec![figure("p50", "", "us", nanos / 1e3)],
         (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
             vec![figure("rate", "", "packets/s", messages * 1e9 / *nanos as f64)]
         }
@@ -57,7 +71,7 @@ fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
             vec![figure("goodput", loss(spec), "Gbit/s", gbit(bytes, nanos))]
         }
         (Outcome::Links { trips, heap }, Bench::Links) if !trips.is_empty() => {
-            let mut figures = quantiles(&histogram(trips), links(spec.count));
+            let mut figures = quantiles(&Durations::from_counts(trips), links(spec.count));
             figures.extend(heap.map(|heap| figure("heap", links(spec.count), "bytes", heap)));
             figures
         }
@@ -96,11 +110,11 @@ fn incast(outcomes: &[Outcome]) -> Vec<Figure> {
             _ => None,
         })
         .collect();
-    let mut all: Histogram<u64> = histogram(&Vec::new());
+    let mut all = Durations::new();
     let mut figures = Vec::new();
     for (&(goodput, latency), number) in senders.iter().zip(1..) {
-        let own = histogram(latency);
-        all.add(&own).expect("two of the same range");
+        let own = Durations::from_counts(latency);
+        all.add(&own);
         let of = format!("sender {number}");
         figures.push(figure("goodput", &of, "Gbit/s", goodput));
         figures.extend(quantiles(&own, of));
@@ -140,6 +154,18 @@ mod tests {
         let figures = figures(&spec(Bench::Lat), &latency);
         assert_eq!(figures.iter().map(|f| f.metric).collect::<Vec<_>>(), ["p50", "p99", "p999"]);
         assert!(figures.iter().all(|f| f.unit == "us" && (f.value - 1.0).abs() < 0.01), "{figures:?}");
+    }
+
+    #[test]
+    fn a_quantile_needs_samples_beyond_it() {
+        let known = |samples| {
+            let figures = figures(&spec(Bench::Lat), &[Outcome::Latency(vec![(1000, samples)])]);
+            figures.iter().map(|f| (!f.value.is_nan(), f.firm)).collect::<Vec<_>>()
+        };
+        assert_eq!(known(1), [(true, true), (false, false), (false, false)]);
+        assert_eq!(known(100), [(true, true), (true, false), (false, false)]);
+        assert_eq!(known(20_000), [(true, true), (true, true), (true, false)]);
+        assert_eq!(known(200_000), [(true, true); 3]);
     }
 
     #[test]

@@ -25,9 +25,10 @@ use vmmc::port::Port;
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::time::Time;
 use vmmc::{DEFAULT_PORT, EngineError, Key, link};
+use vmmc_histogram::Durations;
 
 use crate::peers::PeerError;
-use crate::spec::{Outcome, Spec, counts, new_histogram};
+use crate::spec::{Outcome, Spec};
 
 /// Counts what this process allocates and frees.
 #[global_allocator]
@@ -206,7 +207,7 @@ fn heap_of_hub(links: u64) -> Result<usize, PeerError> {
 
 fn round_trips(spec: &Spec) -> Result<Vec<(u64, u64)>, PeerError> {
     let mut hub = Hub::new(spec.count)?;
-    let (mut histogram, message, mut batch) = (new_histogram(), vec![7; spec.size], Vec::new());
+    let (mut times, message, mut batch) = (Durations::new(), vec![7; spec.size], Vec::new());
     let mut turn_at = Instant::now();
     for trip in 0..spec.warmup_samples() + spec.samples {
         let begin_at = Instant::now() + Duration::from_micros(spec.pause);
@@ -225,13 +226,13 @@ fn round_trips(spec: &Spec) -> Result<Vec<(u64, u64)>, PeerError> {
         one_way(world, busy, hub, imports.1, &message, &mut batch)?;
         let nanos = start.elapsed().as_nanos() as u64;
         if trip >= spec.warmup_samples() {
-            histogram.saturating_record(nanos);
+            times.record_nanos(nanos);
         }
     }
     if hub.hub.engine.peers().filter(|peer| peer.open).count() as u64 != spec.count + 1 {
         return Err("some idle links did not survive the measurement".into());
     }
-    Ok(counts(&histogram))
+    Ok(times.counts())
 }
 
 /// A put with notification, until it has been announced.

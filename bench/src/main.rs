@@ -1,13 +1,13 @@
-//! `vmmc-bench`: measures VMMC against AF_XDP alone and kernel TCP.
+//! `vmmc-bench`: measures VMMC against AF_XDP alone, kernel TCP, and UCX.
 //!
 //! ```text
-//!   parent     cli ─► plan ─► rounds ─► report (table, JSON), hgrm        soak ─► its own account
+//!   parent     cli ─► plan ─► rounds ─► report (tables, JSON), html, hgrm       soak ─► its own account
 //!                              │                                            │
 //!                           harness: lab, faults on its wires, child: timeouts
 //!                           │     ▲
 //!       JSON lines: Order   ▼     │   Answer
 //!   workers on hosts 1, 2 ... (clients)   worker on the last host (server)
-//!              peers: floor, vmmc, tcp, ...; links; soak
+//!           peers: floor, vmmc, tcp, ucx ...; links; soak
 //! ```
 //!
 //! A peer is anything that can play both sides of a ping-pong and of a stream, and of what else there is to measure if it
@@ -15,11 +15,14 @@
 
 mod child;
 mod cli;
+mod compare;
 mod error;
 mod figures;
 mod harness;
 mod hgrm;
+mod html;
 mod links;
+mod matrix;
 mod peers;
 mod protocol;
 mod report;
@@ -27,6 +30,8 @@ mod rounds;
 mod shell;
 mod soak;
 mod spec;
+mod tied;
+mod versus;
 mod worker;
 
 use std::fs::File;
@@ -34,6 +39,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
@@ -41,7 +47,9 @@ use tracing::level_filters::LevelFilter;
 use crate::child::INTERRUPTED;
 use crate::cli::{Cli, Command, Soak};
 use crate::error::BenchError;
+use crate::hgrm::Histograms;
 use crate::report::Report;
+use crate::rounds::Results;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -51,12 +59,13 @@ fn main() -> ExitCode {
     }
     match &cli.command {
         Command::Worker(args) => return worker::run(args),
+        Command::Tied(args) => return tied::run(args),
         Command::Completions(args) => return shell::put_out(Ok(args.script::<Cli>())),
         Command::Man(args) => return shell::put_out(args.write::<Cli>()),
         _ => {}
     }
     match run(&cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whatever it was that the signal interrupted.
         Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
             eprintln!("vmmc-bench: {}", BenchError::Interrupted);
@@ -69,43 +78,71 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(), BenchError> {
-    if let Command::Soak(args) = command {
-        return run_soak(args);
+fn run(command: &Command) -> Result<ExitCode, BenchError> {
+    match command {
+        Command::Soak(args) => return run_soak(args),
+        Command::Compare(args) => {
+            let (table, within) = compare::run(args)?;
+            show(&table);
+            return Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        _ => {}
     }
     let Some((plan, common)) = command.plan()? else {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     // Before the measurements: a path that can't be written should not cost minutes.
-    let json = common.json.as_deref().map(Json::open).transpose()?;
+    let [json, html] = [&common.json, &common.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
+    let (json, html) = (json?, html?);
     if let Some(directory) = &common.hgrm {
         std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.clone(), source })?;
     }
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
 
-    let (report, histograms) = plan.run()?;
+    for line in plan.left_out() {
+        eprintln!("{line}");
+    }
+    let (started, begin) = (SystemTime::now(), Instant::now());
+    let Results { report, histograms, rounds } = plan.run()?;
+    let took = begin.elapsed();
+    let rounds = match rounds {
+        (1, 1) => "1 round".into(),
+        (fewest, most) if fewest == most => format!("{most} rounds"),
+        (fewest, most) => format!("{fewest} to {most} rounds"),
+    };
     if let Some(json) = json {
-        json.write(&report)?;
+        json.write(&report.json())?;
+    }
+    if let Some(html) = html {
+        let run = html::Run { started, took, rounds: rounds.clone(), specs: plan.specs.clone() };
+        html.write(&html::page(&run, &report.rows(), &histograms)?)?;
     }
     if let Some(directory) = &common.hgrm {
         histograms.write(directory)?;
     }
-    show(&format!("{}\n{} rounds; medians over the rounds, ratios within a round\n", report.table(), plan.rounds));
-    Ok(())
+    let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
+    show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_soak(args: &Soak) -> Result<(), BenchError> {
+fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (peer, spec) = args.plan()?;
-    let json = args.json.as_deref().map(Json::open).transpose()?;
+    let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
+    let (json, html) = (json?, html?);
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
+    let mut report = Report::default();
+    report.add_figures(peer.name(), &spec, soak.figures());
     if let Some(json) = json {
-        let mut report = Report::default();
-        report.add_figures(peer.name(), &spec, soak.figures());
-        json.write(&report)?;
+        json.write(&report.json())?;
+    }
+    if let Some(html) = html {
+        let run = html::Run { started, took: begin.elapsed(), rounds: "1 round".into(), specs: vec![spec.clone()] };
+        html.write(&html::page(&run, &report.rows(), &Histograms::default())?)?;
     }
     show(&soak.text(&spec));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A reader that has seen enough, `head` for example, is no error.
@@ -113,22 +150,22 @@ fn show(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// The file for results.
-struct Json {
+/// A file for results.
+struct ResultFile {
     path: PathBuf,
     file: File,
 }
 
-impl Json {
+impl ResultFile {
     /// Opens it. What it holds stays until there is something to replace it.
-    fn open(path: &Path) -> Result<Json, BenchError> {
+    fn open(path: &Path) -> Result<ResultFile, BenchError> {
         let file = File::options().create(true).write(true).truncate(false).open(path);
         let file = file.map_err(|source| BenchError::Write { path: path.into(), source })?;
-        Ok(Json { path: path.into(), file })
+        Ok(ResultFile { path: path.into(), file })
     }
 
-    fn write(mut self, report: &Report) -> Result<(), BenchError> {
-        self.replace(&report.json()).map_err(|source| BenchError::Write { path: self.path, source })
+    fn write(mut self, text: &str) -> Result<(), BenchError> {
+        self.replace(text).map_err(|source| BenchError::Write { path: self.path, source })
     }
 
     fn replace(&mut self, text: &str) -> io::Result<()> {

@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use vmmc::port::fault::Faults;
 
@@ -79,6 +78,11 @@ impl Bench {
         }
     }
 
+    /// Whether it is measured over a connection that serves other measurements too.
+    pub(crate) fn shares_connection(self) -> bool {
+        matches!(self, Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate)
+    }
+
     /// Whether each process keeps to a core of its own. Those that sleep are the scheduler's business.
     pub(crate) fn pins(self) -> bool {
         !matches!(self, Bench::Incast | Bench::Idle | Bench::Soak)
@@ -100,9 +104,10 @@ pub(crate) struct Spec {
     pub(crate) mtu: u32,
     /// Payload of one message, bytes.
     pub(crate) size: usize,
-    /// Latency: round trips that count.
+    /// Latency: how many round trips count, unless the time is over before.
     pub(crate) samples: u64,
-    /// Streams: how long the sender sends, milliseconds. The first tenth does not count.
+    /// How long the sender of a stream sends, and how long round trips are made at most, milliseconds. The first tenth does
+    /// not count.
     pub(crate) millis: u64,
     /// How many: senders of an incast, idle links, receivers of a soak that are killed.
     pub(crate) count: u64,
@@ -126,17 +131,17 @@ impl Spec {
         }
     }
 
-    /// Round trips made before the first one that counts.
+    /// Round trips made before the first one that counts, unless [`warmup`](Self::warmup) is over before.
     pub(crate) fn warmup_samples(&self) -> u64 {
         (self.samples / 10).max(200)
     }
 
-    /// How long a stream's sender sends.
+    /// How long a stream's sender sends, or a ping-pong goes on at most.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_millis(self.millis)
     }
 
-    /// How long a stream runs before its bytes count.
+    /// How long a stream or a ping-pong runs before it counts.
     pub(crate) fn warmup(&self) -> Duration {
         self.duration() / 10
     }
@@ -194,6 +199,10 @@ pub(crate) enum Outcome {
     Nothing,
     /// Nanoseconds one way.
     Latency(Counts),
+    /// The median of nanoseconds one way, where that is all there is to know.
+    Median { nanos: f64 },
+    /// A stream of which nothing arrived after the warm-up, or only for a moment.
+    TooShort,
     /// What arrived after the warm-up, and in how long.
     Stream { messages: f64, bytes: u64, nanos: u64 },
     /// What one sender of several got through after the warm-up, in how long, and the latency of each put.
@@ -206,7 +215,7 @@ pub(crate) enum Outcome {
     Soak(Box<SoakSide>),
 }
 
-/// A histogram as (nanoseconds, how many samples).
+/// Durations as (nanoseconds, how many samples), from `Durations::counts`.
 pub(crate) type Counts = Vec<(u64, u64)>;
 
 /// What one side of a soak has counted.
@@ -232,50 +241,9 @@ pub(crate) struct SoakSide {
     pub(crate) damaged: u64,
 }
 
-impl Outcome {
-    /// The outcome that carries `histogram`, whose values are nanoseconds one way.
-    pub(crate) fn latency(histogram: &Histogram<u64>) -> Outcome {
-        Outcome::Latency(counts(histogram))
-    }
-}
-
-/// An empty histogram of nanoseconds, three significant digits, as every latency here is kept.
-pub(crate) fn new_histogram() -> Histogram<u64> {
-    // One hour: longer than any measurement may last, so recording never fails nor allocates.
-    Histogram::new_with_max(3_600_000_000_000, 3).expect("a valid range and precision")
-}
-
-/// What `histogram` has recorded.
-pub(crate) fn counts(histogram: &Histogram<u64>) -> Counts {
-    histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
-}
-
-/// The histogram that `counts` came from.
-pub(crate) fn histogram(counts: &[(u64, u64)]) -> Histogram<u64> {
-    let mut histogram = new_histogram();
-    for &(value, count) in counts {
-        histogram.saturating_record_n(value, count);
-    }
-    histogram
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_histogram_survives_the_journey() {
-        let mut before = new_histogram();
-        for ns in 1..10_000 {
-            before.record(ns).unwrap();
-        }
-        let Outcome::Latency(counts) = Outcome::latency(&before) else { panic!("not a latency") };
-        let after = histogram(&counts);
-        assert_eq!(after.len(), before.len());
-        for q in [0.0, 0.5, 0.99, 0.999, 1.0] {
-            assert_eq!(after.value_at_quantile(q), before.value_at_quantile(q), "quantile {q}");
-        }
-    }
 
     #[test]
     fn faults_survive_the_journey() {

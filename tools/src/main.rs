@@ -3,7 +3,6 @@
 mod call;
 mod doctor;
 mod explain;
-mod histogram;
 mod interrupt;
 mod lab;
 mod node_args;

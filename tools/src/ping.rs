@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vmmc::{Key, Node};
+use vmmc_histogram::Durations;
 
 use crate::call::{Call, CallError, Service};
 use crate::explain;
-use crate::histogram::Durations;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs, parse_seconds};
 use crate::output::say;
@@ -91,7 +91,7 @@ fn ping(args: &Args, node: &Node, hgrm: Option<File>) -> Result<(), Box<dyn Erro
     let (peer, size) = (args.peer, args.size);
     say(format_args!("{peer}: {} round trips of {size} in {:.2} s", times.count(), took.as_secs_f64()));
     if times.count() > 0 {
-        say(times.table());
+        say(times.table(&[("round trip", 1.0), ("one way (half of it)", 0.5)]));
     }
     if let (Some(mut file), Some(path)) = (hgrm, args.hgrm.clone()) {
         file.write_all(times.hgrm().as_bytes()).map_err(|source| PingError::Write { path, source })?;

@@ -15,9 +15,11 @@ mod sides;
 mod traffic;
 
 use std::fmt::Write;
+use std::slice;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use vmmc_histogram::Durations;
 
 pub(crate) use self::sides::{receive, send};
 pub(crate) use self::traffic::LARGEST;
@@ -25,7 +27,7 @@ use crate::error::BenchError;
 use crate::figures::{Figure, figure};
 use crate::harness::{Harness, Measured, Next};
 use crate::peers::Peer;
-use crate::spec::{Counts, Outcome, SoakSide, Spec, histogram};
+use crate::spec::{Counts, Outcome, SoakSide, Spec};
 
 /// Runs a soak, and says what came of it. Any byte, notification or link that isn't as it must be is an error.
 pub(crate) fn run(peer: &'static dyn Peer, spec: &Spec) -> Result<Soak, BenchError> {
@@ -54,14 +56,14 @@ fn run_showing(peer: &'static dyn Peer, spec: &Spec, bar: &ProgressBar) -> Resul
         }
         Next::GoOn
     };
-    let measured = harness.measure_watching(peer.name(), spec, watch);
+    let measured = harness.measure_watching(peer.name(), slice::from_ref(spec), watch);
     for line in harness.warnings() {
         // That faults are on is what was asked for.
         if !line.contains("faults are on") {
             bar.suspend(|| eprintln!("{line}"));
         }
     }
-    let soak = Soak::new(measured?)?;
+    let soak = Soak::new(measured?.remove(0))?;
     let lost = soak.sender.restarts;
     if lost != spec.count {
         return Err(BenchError::Restarts { killed: spec.count, lost });
@@ -138,8 +140,8 @@ impl Soak {
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let (sender, receiver) = (&self.sender, &self.receiver);
         let count = |metric, number: u64| figure(metric, "", "count", number as f64);
-        let latency = histogram(&sender.latency);
-        let quantile = |metric, q| figure(metric, "", "us", latency.value_at_quantile(q) as f64 / 1e3);
+        let latency = Durations::from_counts(&sender.latency);
+        let quantile = |metric, q| figure(metric, "", "us", latency.quantile(q));
         vec![
             figure("goodput", "", "Gbit/s", self.goodput()),
             figure("verified", "", "bytes", sender.bytes as f64),
@@ -166,21 +168,18 @@ impl Soak {
 /// The distribution of the latencies as bars, a line for each doubling.
 fn latency(counts: &Counts) -> String {
     const WIDTH: f64 = 50.0;
-    let histogram = histogram(counts);
+    let durations = Durations::from_counts(counts);
     let mut text =
         "\n  latency of a put with notification, from the call until its acknowledgement was seen\n\n".to_owned();
     for q in [0.5, 0.9, 0.99, 0.999, 1.0] {
-        let _ = write!(text, "  {}% {:.0} us", q * 100.0, histogram.value_at_quantile(q) as f64 / 1e3);
+        let _ = write!(text, "  {}% {:.0} us", q * 100.0, durations.quantile(q));
     }
     text += "\n\n";
-    let bins: Vec<_> = histogram
-        .iter_log(1 << 10, 2.0)
-        .map(|bin| (bin.value_iterated_to(), bin.count_since_last_iteration()))
-        .collect();
+    let bins: Vec<_> = durations.doublings().collect();
     let most = bins.iter().map(|bin| bin.1).max().unwrap_or(0).max(1);
     for (below, count) in bins.iter().skip_while(|bin| bin.1 == 0) {
         let bar = "#".repeat((*count as f64 / most as f64 * WIDTH).ceil() as usize);
-        let _ = writeln!(text, "  {:>10.0} us {count:>9} {bar}", *below as f64 / 1e3);
+        let _ = writeln!(text, "  {below:>10.0} us {count:>9} {bar}");
     }
     text
 }

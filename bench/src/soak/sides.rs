@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 
 use vmmc::port::fault::Faults;
 use vmmc::{Builder, DEFAULT_PORT, EngineError, Error, Export, Import, Key, Node, Notification, Pending, Progress};
+use vmmc_histogram::Durations;
 
 use super::check::{Checker, Verdict};
 use super::traffic::{BEGIN, BUFFER, CONTROL, END, Message, batch};
 use crate::peers::PeerError;
-use crate::spec::{Outcome, SoakSide, Spec, counts, new_histogram};
+use crate::spec::{Outcome, SoakSide, Spec};
 use crate::worker::Session;
 
 const INBOX: &str = "soak";
@@ -116,7 +117,7 @@ fn next(inbox: &Export, session: &Session) -> Result<Option<Notification>, Error
 pub(crate) fn send(builder: Builder, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
     let node = open(builder, spec, session)?;
     let credit = node.export(CREDIT).len(8).key(Key::PUBLIC).notify(true).create()?;
-    let mut sender = Sender { spec, session, credit, side: SoakSide::default(), latency: new_histogram(), first: 0 };
+    let mut sender = Sender { spec, session, credit, side: SoakSide::default(), latency: Durations::new(), first: 0 };
     let start = Instant::now();
     loop {
         let remote = sender.import(&node)?;
@@ -133,7 +134,7 @@ pub(crate) fn send(builder: Builder, spec: &Spec, session: &Session) -> Result<O
     let Sender { side, latency, .. } = sender;
     let account = account(&node)?;
     let SoakSide { bytes, messages, nanos, restarts, .. } = side;
-    Ok(Outcome::Soak(Box::new(SoakSide { bytes, messages, nanos, restarts, latency: counts(&latency), ..account })))
+    Ok(Outcome::Soak(Box::new(SoakSide { bytes, messages, nanos, restarts, latency: latency.counts(), ..account })))
 }
 
 /// Whether `error` says that the other node has died or been started anew.
@@ -146,7 +147,7 @@ struct Sender<'a> {
     session: &'a Session,
     credit: Export,
     side: SoakSide,
-    latency: hdrhistogram::Histogram<u64>,
+    latency: Durations,
     /// The first batch that is not known to be verified.
     first: u64,
 }
@@ -221,13 +222,13 @@ impl Sender<'_> {
             while let Some((begin, first)) = pending.front()
                 && first.is_delivered()?
             {
-                self.latency.saturating_record(begin.elapsed().as_nanos() as u64);
+                self.latency.record(begin.elapsed());
                 pending.pop_front();
             }
         }
         for (begin, put) in pending {
             put.wait()?;
-            self.latency.saturating_record(begin.elapsed().as_nanos() as u64);
+            self.latency.record(begin.elapsed());
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! `cargo xtask`: from a fresh clone to a running demo or a tested tree, in one command.
 //!
 //! This program needs nothing but Rust. It installs the system packages that the rest of the
-//! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]), the tests ([`mod@test`]) or the fuzz targets ([`fuzz`]).
+//! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]), the tests ([`mod@test`]) or the fuzz targets ([`fuzz`]),
+//! or looks at a page of the benches in a browser ([`browser`]).
 
+mod browser;
 mod demo;
 mod fuzz;
 mod process;
@@ -24,10 +26,12 @@ Usage: cargo xtask COMMAND
                   other's memory, then the latency is measured beside kernel TCP's
   test [ARGS]     Run every test of the workspace; ARGS go to `cargo test`
   fuzz [SECONDS]  Run every fuzz target for 60 seconds, or so many; needs a nightly compiler and cargo-fuzz
+  browser [FILE]  Open FILE, a page of `vmmc-bench --html`, or one made for the purpose, in headless Chromium, check
+                  it, and leave screenshots; installs Chromium
   setup           Only install the system packages that building and running need
   help            This
 
-demo, test and fuzz begin with setup. The tests, the demo and setup need root; started by another user they
+demo, test, fuzz, and browser without FILE begin with setup. The tests, the demo and setup need root; started by another user they
 build as that user and call sudo for the rest.
 ";
 
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         (Some("test"), args) => test::test(args),
         (Some("fuzz"), []) => fuzz::fuzz(None),
         (Some("fuzz"), [seconds]) => fuzz::fuzz(Some(seconds)),
+        (Some("browser"), []) => browser::browser(None),
+        (Some("browser"), [file]) => browser::browser(Some(file)),
         (Some("setup"), []) => setup::setup(),
         (Some("help" | "--help" | "-h"), _) => {
             print!("{HELP}");

@@ -78,6 +78,22 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What `cargo xtask browser` takes besides.
+const BROWSER: &[Need] = &[
+    Need {
+        present: Test::Programs(&["chromium"]),
+        apt: "chromium fonts-dejavu-core",
+        dnf: "chromium dejavu-sans-fonts",
+        why: "shows a page",
+    },
+    Need {
+        present: Test::Programs(&["timeout"]),
+        apt: "coreutils",
+        dnf: "coreutils",
+        why: "ends a browser that hangs",
+    },
+];
+
 impl Need {
     fn is_missing(&self) -> bool {
         match self.present {
@@ -93,7 +109,16 @@ impl Need {
 
 /// Installs what is missing.
 pub(crate) fn setup() -> Result<(), Failure> {
-    let needs = missing();
+    install(NEEDS)
+}
+
+/// Installs a browser if there is none.
+pub(crate) fn setup_browser() -> Result<(), Failure> {
+    install(BROWSER)
+}
+
+fn install(all: &'static [Need]) -> Result<(), Failure> {
+    let needs = missing(all);
     if needs.is_empty() {
         println!("System packages: everything needed is installed.");
         return Ok(());
@@ -124,7 +149,7 @@ pub(crate) fn setup() -> Result<(), Failure> {
             ));
         }
     }
-    match missing().first() {
+    match missing(all).first() {
         None => Ok(()),
         Some(need) => Err(Failure::Other(format!(
             "{} is installed, but what is needed of it is still not found: it {}",
@@ -134,6 +159,6 @@ pub(crate) fn setup() -> Result<(), Failure> {
     }
 }
 
-fn missing() -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| need.is_missing()).collect()
+fn missing(all: &'static [Need]) -> Vec<&'static Need> {
+    all.iter().filter(|need| need.is_missing()).collect()
 }

@@ -1,0 +1,214 @@
+//! `--html`: a run's report as one page that needs nothing else, for a browser.
+//!
+//! ```text
+//!   rows ─► charts ─┐
+//!   histograms ─► percentiles ─► plot (on axis) ─► theme ─► page
+//!   rows ─► glance, tables ─────────────────────────────────►┤
+//!   run, machine ─► about ───────────────────────────────────┘
+//! ```
+//!
+//! maud escapes every text that gets into the page; plotters those of the plots. There is no script, and nothing is fetched.
+
+mod about;
+mod axis;
+mod charts;
+mod glance;
+mod percentiles;
+mod plot;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod theme;
+mod units;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use self::about::Fact;
+pub(crate) use self::about::Run;
+use self::charts::distinct;
+use self::plot::PlotError;
+use self::theme::{Peers, variables};
+use crate::error::BenchError;
+use crate::hgrm::Histograms;
+use crate::report::Row;
+
+/// The page for a run of this process.
+pub(crate) fn page(run: &Run, rows: &[Row], histograms: &Histograms) -> Result<String, BenchError> {
+    let ucx = rows.iter().any(|row| row.peer.starts_with("ucx"));
+    let page = Page { command: about::command_line(), facts: about::facts(run, ucx), rows, histograms };
+    page.html().map_err(|error| BenchError::Plot(error.to_string()))
+}
+
+/// What is on a page.
+struct Page<'a> {
+    command: String,
+    facts: Vec<Fact>,
+    rows: &'a [Row],
+    histograms: &'a Histograms,
+}
+
+impl Page<'_> {
+    fn html(&self) -> Result<String, PlotError> {
+        let peers = Peers::new(self.rows.iter().map(|row| row.peer));
+        let benches = distinct(self.rows.iter().map(|row| row.bench));
+        let mut sections = Vec::new();
+        for bench in &benches {
+            sections.push(self.section(bench, &peers)?);
+        }
+        let colours =
+            format!(":root{{{}}}@media(prefers-color-scheme:dark){{:root{{{}}}}}", variables(false), variables(true));
+        let markup = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    // Whatever should get into the page: the browser runs no script and fetches nothing.
+                    meta http-equiv="Content-Security-Policy"
+                        content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+                    meta name="color-scheme" content="light dark";
+                    // So that the browser asks nobody for one.
+                    link rel="icon" href="data:,";
+                    title { (self.command) }
+                    style { (PreEscaped(include_str!("page.css"))) (PreEscaped(colours)) }
+                }
+                body {
+                    header {
+                        h1 { "VMMC, measured" }
+                        p .command { code { (self.command) } }
+                        @if benches.len() > 1 {
+                            nav { @for bench in &benches { a href={ "#" (bench) } { (title(bench).0) } } }
+                        }
+                    }
+                    main {
+                        (glance::tiles(self.rows))
+                        div .head { (self.facts()) (reading(&peers)) }
+                        @if sections.is_empty() { p { "Nothing was measured." } }
+                        @for section in sections { (section) }
+                    }
+                }
+            }
+        };
+        Ok(markup.into_string())
+    }
+
+    fn facts(&self) -> Markup {
+        html! {
+            section .facts aria-label="What was run, and on what" {
+                dl { @for (key, value) in &self.facts { dt { (key) } dd { (value) } } }
+            }
+        }
+    }
+
+    fn section(&self, bench: &str, peers: &Peers) -> Result<Markup, PlotError> {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.bench == bench).collect();
+        let mut figures = Vec::new();
+        for figure in charts::figures(bench, &rows, peers) {
+            figures.push(figure.html(peers)?);
+        }
+        let (mut ends, mut between) = (Vec::new(), Vec::new());
+        if bench == "lat" {
+            for (end, figure) in percentiles::figures(self.histograms, peers) {
+                if end { &mut ends } else { &mut between }.push(figure.html(peers)?);
+            }
+        }
+        let (title, text) = title(bench);
+        Ok(html! {
+            section id=(bench) {
+                h2 { (title) }
+                p { (text) }
+                div .figures { @for figure in figures { (figure) } }
+                @if !ends.is_empty() {
+                    p {
+                        "How long the slowest messages take: one in ten is slower than what is shown at 90%, one in a thousand than at 99.9%. "
+                        "The closer to 100%, the wider the scale. All rounds together."
+                    }
+                    div .figures { @for figure in ends { (figure) } }
+                }
+                @if !between.is_empty() {
+                    details {
+                        summary { "Latency by percentile, other sizes" }
+                        div .figures { @for figure in between { (figure) } }
+                    }
+                }
+                (tables::tables(&rows, peers))
+            }
+        })
+    }
+}
+
+/// How to read the page, as far as it concerns who is on it.
+fn reading(peers: &Peers) -> Markup {
+    html! {
+        section .reading {
+            h2 { "How to read this" }
+            @if peers.names().len() > 1 {
+                p {
+                    "Peers took turns in every round, so that the machine’s drift meets all of them. A figure is the "
+                    b { "median over the rounds" } "; a ratio (×) is taken " b { "within each round" }
+                    ", and then the median of those. Ratios hold where absolute figures move with the machine’s load."
+                }
+            }
+            @for name in peers.names() {
+                @if let Some(text) = whom(name) { p { b { (name) } " is " (text) } }
+            }
+            p {
+                "Point at a mark in a plot to read its value. On a logarithmic axis equal distances are equal ratios. "
+                "Plots of one kind have the same axes at every MTU."
+            }
+        }
+    }
+}
+
+/// Who a peer is.
+fn whom(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "floor" => {
+            "AF_XDP alone, through the same library, with no protocol on top: nothing built on AF_XDP can be faster. It is no rival, \
+             and so never marked as the best."
+        }
+        "vmmc" => "VMMC: remote writes with notification, every byte under a checksum.",
+        "vmmc-nocrc" => "VMMC with its checksums switched off.",
+        "tcp" => {
+            "kernel TCP over the same wire, with the interface’s offloads as they come: on a veth pair segmentation offload hands on \
+             packets of 64 KiB whatever the MTU."
+        }
+        "tcp-nooff" => "kernel TCP with tso, gso and gro off: packets of the MTU’s size, as on a wire.",
+        "tcp-block" => "kernel TCP whose calls block: both sides sleep until there is data.",
+        "tcp-block-nooff" => "kernel TCP whose calls block, with tso, gso and gro off.",
+        "ucx" => {
+            "UCX over kernel TCP, one-sided (put), by its own ucx_perftest, which tells one percentile of a latency only."
+        }
+        "ucx-tag" => "UCX over kernel TCP, two-sided, with matching by tags.",
+        _ => return None,
+    })
+}
+
+/// What people call a bench, and what it measures.
+fn title(bench: &str) -> (&str, &'static str) {
+    match bench {
+        "lat" => ("Latency", "One way: half of each round trip of a ping-pong. Lower is better."),
+        "bw" => (
+            "Bandwidth",
+            "Payload of a one-way stream, counted where it arrives, in whatever way is cheapest for each peer. Higher is better.",
+        ),
+        "bw-copy" => (
+            "Bandwidth with copies",
+            "The same stream, with the payload copied from ordinary memory at the sender and to it at the receiver. Higher is better.",
+        ),
+        "rate" => ("Message rate", "Messages per second of a one-way stream. Higher is better."),
+        "loss" => {
+            ("Loss", "A stream over a network that loses packets at random, in both directions. Higher is better.")
+        }
+        "incast" => (
+            "Incast",
+            "Several senders at once into one receiver, over a bridge. Jain’s index of fairness is 1 when all get the same.",
+        ),
+        "links" => {
+            ("Idle links", "Round trips of a busy link beside idle ones, and the memory that each of these holds.")
+        }
+        "idle" => ("Idle nodes", "Processor time of two linked nodes that have nothing to do, in percent of a core."),
+        "soak" => ("Soak", "Messages of all sizes over a bad network, every byte checked."),
+        other => (other, ""),
+    }
+}
