@@ -16,7 +16,7 @@ use crate::tied::TiedArgs;
 use crate::versus;
 use crate::worker::WorkerArgs;
 
-/// Measures VMMC against AF_XDP alone and kernel TCP, between two network namespaces of its own.
+/// Measures VMMC against AF_XDP alone, kernel TCP and UCX, between two network namespaces of its own.
 ///
 /// Each measurement runs between two processes, each in a network namespace and pinned to a core. All peers
 /// take turns in every round; values are medians over the rounds, and ratios are taken within a round. Needs
@@ -32,10 +32,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Everything compared with everything: latency and bandwidth by size, message rate, at several MTUs.
     ///
-    /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning and asleep in the kernel (tcp-block), with its offloads as they come and
-    /// with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its put (ucx) and its send with tags
-    /// (ucx-tag). In rounds of short turns for nine minutes, or 75 seconds with --quick. Which peers and sizes a quick one leaves
-    /// out is in docs/performance.md. Of UCX's latencies there is only the median, and `size` is without its headers, as everywhere.
+    /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
+    /// and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its put (ucx), and its send with
+    /// tags (ucx-tag). Short rounds for nine minutes, or for 75 seconds with --quick, which leaves out some sizes and
+    /// tcp-block-nooff. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
     Compare(Compare),
