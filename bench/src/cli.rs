@@ -101,7 +101,8 @@ pub(crate) struct Common {
     /// time for].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,
-    /// Who is measured, separated by commas [default: all; of versus all but vmmc-nocrc].
+    /// Who is measured, separated by commas: floor, vmmc, vmmc-nocrc, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-tag
+    /// [default: all but ucx and ucx-tag; of versus all but vmmc-nocrc].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
     /// Also write the results to this file, as one flat JSON array.
@@ -314,8 +315,8 @@ impl Common {
         let mtus = if self.mtu.is_empty() { &[1500][..] } else { &self.mtu };
         let specs = mtus.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec)));
         let rounds = Rounds::Count(self.rounds.unwrap_or(if self.quick { 3 } else { 9 }));
-        let all: Vec<_> = PEERS.iter().map(|peer| peer.name()).collect();
-        self.complete(specs.collect(), rounds, &all)
+        let own: Vec<_> = PEERS.iter().filter(|peer| peer.needs().is_none()).map(|peer| peer.name()).collect();
+        self.complete(specs.collect(), rounds, &own)
     }
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
@@ -425,6 +426,19 @@ mod tests {
     }
 
     #[test]
+    fn a_comparison_has_its_own_peers_sizes_and_time() {
+        let quick = plan("vmmc-bench versus --quick --mtu 9000").unwrap();
+        assert_eq!(quick.rounds, Rounds::Time(versus::QUICK.time));
+        assert!(quick.specs.iter().all(|spec| (spec.mtu, spec.millis) == (9000, versus::QUICK.slice)));
+        assert_eq!(quick.peers.len() + quick.missing.len().min(1) * 2, versus::QUICK.peers.len());
+        let full = plan("vmmc-bench versus --duration 70 --rounds 4 --peers vmmc-nocrc").unwrap();
+        assert_eq!((full.rounds, full.peers.len(), full.specs[0].millis), (Rounds::Count(4), 1, 70));
+        let mut mtus: Vec<_> = full.specs.iter().map(|spec| spec.mtu).collect();
+        mtus.dedup();
+        assert_eq!(mtus, versus::MTUS);
+    }
+
+    #[test]
     fn losses_senders_and_links_are_measured_one_after_another() {
         let loss = plan("vmmc-bench loss --loss 0,0.5% --size 1k,2k").unwrap();
         let seen: Vec<_> = loss.specs.iter().map(|s| (s.size, s.faults.drop)).collect();
@@ -440,7 +454,8 @@ mod tests {
         let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
         assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
         assert_eq!(two.rounds, Rounds::Count(5));
-        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), PEERS.len());
+        let own = PEERS.iter().filter(|peer| peer.needs().is_none()).count();
+        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), own);
     }
 
     #[test]

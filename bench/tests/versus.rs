@@ -74,7 +74,7 @@ fn a_tool_that_is_missing_is_named_and_left_out_unless_it_was_asked_for() {
     let json = directory.path().join("x.json");
     let run =
         |arguments: &str| bench(arguments).arg("--json").arg(&json).env("PATH", directory.path()).output().unwrap();
-    let output = run("lat --samples 100 --rounds 1");
+    let output = run("versus --quick --mtu 1500 --rounds 1 --duration 60");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert_eq!(text.matches("ucx_perftest isn't installed: apt-get install ucx-utils").count(), 1, "{text}");
