@@ -16,7 +16,7 @@ use crate::tied::TiedArgs;
 use crate::versus;
 use crate::worker::WorkerArgs;
 
-/// Measures VMMC against AF_XDP alone and kernel TCP, between two network namespaces of its own.
+/// Measures VMMC against AF_XDP alone, kernel TCP and UCX, between two network namespaces of its own.
 ///
 /// Each measurement runs between two processes, each in a network namespace and pinned to a core. All peers
 /// take turns in every round; values are medians over the rounds, and ratios are taken within a round. Needs
@@ -32,10 +32,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Everything compared with everything: latency and bandwidth by size, message rate, at several MTUs.
     ///
-    /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning and asleep in the kernel (tcp-block), with its offloads as they come and
-    /// with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its put (ucx) and its send with tags
-    /// (ucx-tag). In rounds of short turns for nine minutes, or 75 seconds with --quick. Which peers and sizes a quick one leaves
-    /// out is in docs/performance.md. Of UCX's latencies there is only the median, and `size` is without its headers, as everywhere.
+    /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
+    /// and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its put (ucx), and its send with
+    /// tags (ucx-tag). Short rounds for nine minutes, or for 75 seconds with --quick, which leaves out some sizes and
+    /// tcp-block-nooff. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
     Compare(Compare),
@@ -105,7 +105,8 @@ pub(crate) struct Common {
     /// time for].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,
-    /// Who is measured, separated by commas [default: all; of versus all but vmmc-nocrc].
+    /// Who is measured, separated by commas: floor, vmmc, vmmc-nocrc, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-tag
+    /// [default: all but ucx and ucx-tag; of versus all but vmmc-nocrc].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
     /// Also write the results to this file, as one flat JSON array.
@@ -329,8 +330,8 @@ impl Common {
         let mtus = if self.mtu.is_empty() { &[1500][..] } else { &self.mtu };
         let specs = mtus.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec)));
         let rounds = Rounds::Count(self.rounds.unwrap_or(if self.quick { 3 } else { 9 }));
-        let all: Vec<_> = PEERS.iter().map(|peer| peer.name()).collect();
-        self.complete(specs.collect(), rounds, &all)
+        let own: Vec<_> = PEERS.iter().filter(|peer| peer.needs().is_none()).map(|peer| peer.name()).collect();
+        self.complete(specs.collect(), rounds, &own)
     }
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
@@ -440,6 +441,19 @@ mod tests {
     }
 
     #[test]
+    fn a_comparison_has_its_own_peers_sizes_and_time() {
+        let quick = plan("vmmc-bench versus --quick --mtu 9000").unwrap();
+        assert_eq!(quick.rounds, Rounds::Time(versus::QUICK.time));
+        assert!(quick.specs.iter().all(|spec| (spec.mtu, spec.millis) == (9000, versus::QUICK.slice)));
+        assert_eq!(quick.peers.len() + quick.missing.len().min(1) * 2, versus::QUICK.peers.len());
+        let full = plan("vmmc-bench versus --duration 70 --rounds 4 --peers vmmc-nocrc").unwrap();
+        assert_eq!((full.rounds, full.peers.len(), full.specs[0].millis), (Rounds::Count(4), 1, 70));
+        let mut mtus: Vec<_> = full.specs.iter().map(|spec| spec.mtu).collect();
+        mtus.dedup();
+        assert_eq!(mtus, versus::MTUS);
+    }
+
+    #[test]
     fn losses_senders_and_links_are_measured_one_after_another() {
         let loss = plan("vmmc-bench loss --loss 0,0.5% --size 1k,2k").unwrap();
         let seen: Vec<_> = loss.specs.iter().map(|s| (s.size, s.faults.drop)).collect();
@@ -455,7 +469,8 @@ mod tests {
         let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
         assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
         assert_eq!(two.rounds, Rounds::Count(5));
-        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), PEERS.len());
+        let own = PEERS.iter().filter(|peer| peer.needs().is_none()).count();
+        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), own);
     }
 
     #[test]

@@ -48,17 +48,17 @@ struct Line {
     spread: f64,
 }
 
-/// The comparison, and whether all is within the limit.
-pub(crate) fn run(args: &Compare) -> Result<(String, bool), BenchError> {
+/// The comparison, and what is to be said of the limit if it isn't kept.
+pub(crate) fn run(args: &Compare) -> Result<(String, Option<String>), BenchError> {
     let files: Vec<Vec<Row>> = args.files.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let lines = lines(&files, &args.metric);
     if lines.is_empty() {
         return Err(BenchError::NothingInCommon);
     }
-    Ok((
-        table(&lines, &args.files),
-        lines.iter().all(|line| args.limit.is_none_or(|limit| line.spread * 100.0 <= limit)),
-    ))
+    let limit = args.limit.unwrap_or(f64::INFINITY);
+    let beyond = lines.iter().filter(|line| line.spread * 100.0 > limit).count();
+    let complaint = format!("{beyond} of {} ratios have a spread of more than {limit}%", lines.len());
+    Ok((table(&lines, &args.files), (beyond > 0).then_some(complaint)))
 }
 
 fn read(path: &Path) -> Result<Vec<Row>, BenchError> {

@@ -82,9 +82,11 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     match command {
         Command::Soak(args) => return run_soak(args),
         Command::Compare(args) => {
-            let (table, within) = compare::run(args)?;
+            let (table, complaint) = compare::run(args)?;
             show(&table);
-            return Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            let Some(complaint) = complaint else { return Ok(ExitCode::SUCCESS) };
+            eprintln!("vmmc-bench: {complaint}");
+            return Ok(ExitCode::FAILURE);
         }
         _ => {}
     }

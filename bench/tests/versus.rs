@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use vmmc_lab::{Lab, LabConfig};
 
 use crate::common::{alone, assert_row, await_no_workers, bench, namespaces_of, signal, stderr, succeed, workers};
 
@@ -73,7 +74,7 @@ fn a_tool_that_is_missing_is_named_and_left_out_unless_it_was_asked_for() {
     let json = directory.path().join("x.json");
     let run =
         |arguments: &str| bench(arguments).arg("--json").arg(&json).env("PATH", directory.path()).output().unwrap();
-    let output = run("lat --samples 100 --rounds 1");
+    let output = run("versus --quick --mtu 1500 --rounds 1 --duration 60");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert_eq!(text.matches("ucx_perftest isn't installed: apt-get install ucx-utils").count(), 1, "{text}");
@@ -200,6 +201,23 @@ fn an_interface_that_goes_down_ends_the_run_with_its_name() {
 }
 
 #[test]
+fn what_a_killed_run_has_left_of_its_lab_is_removed() {
+    let _alone = alone();
+    // Nobody has its number until all others have been used.
+    let dead = Command::new("true").spawn().and_then(|mut child| child.wait().map(|_| child.id())).unwrap();
+    for gone in ["h1", "h2"] {
+        let name = format!("vmmctmp-{dead}-1");
+        Lab::up(&LabConfig { name: name.clone(), ..LabConfig::default() }).unwrap();
+        let half = Command::new("ip").args(["netns", "delete", &format!("{name}-{gone}")]).status().unwrap();
+        assert!(half.success());
+        assert_eq!(namespaces_of(dead).len(), 1);
+        let directory = tempfile::tempdir().unwrap();
+        succeed("lat --peers tcp --rounds 1 --samples 10", &directory.path().join("x.json"));
+        assert_eq!(namespaces_of(dead), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn several_results_are_compared() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, ratio: f64| {
@@ -215,7 +233,9 @@ fn several_results_are_compared() {
     let wide = compare("12%");
     let text = String::from_utf8_lossy(&wide.stdout);
     assert!(wide.status.success() && text.contains("vmmc/floor") && text.contains("9.5%"), "{text}");
-    assert_eq!(compare("9").status.code(), Some(1));
+    let narrow = compare("9");
+    assert_eq!(narrow.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&narrow.stderr).contains("1 of 1 ratios"));
     let missing = bench("compare /nonexistent/a.json /nonexistent/b.json").output().unwrap();
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent/a.json"));
 }

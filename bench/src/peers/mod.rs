@@ -9,6 +9,7 @@ mod tcp;
 mod ucx;
 mod vmmc;
 
+use std::env;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::meters::{Meter, RoundTrips, SendMeter};
@@ -43,9 +44,17 @@ pub(crate) trait Peer: Sync {
     /// Whether this peer can be measured by `bench`.
     fn measures(&self, bench: Bench) -> bool;
 
+    /// The program that measures it, and the package that it comes in, where that isn't this one.
+    fn needs(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
     /// What has to be installed before it can be measured on this machine, as a sentence that says how.
     fn missing(&self) -> Option<String> {
-        None
+        let (program, package) = self.needs()?;
+        let path = env::var_os("PATH").unwrap_or_default();
+        let installed = env::split_paths(&path).any(|directory| directory.join(program).is_file());
+        (!installed).then(|| format!("{program} isn't installed: apt-get install {package}"))
     }
 
     /// Why this spec is not one for this peer, though its bench is.

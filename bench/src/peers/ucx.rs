@@ -6,7 +6,6 @@
 //! fast it is on an ordinary machine. Of a latency's distribution it prints one percentile.
 
 use std::collections::HashMap;
-use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -70,9 +69,8 @@ impl Peer for Ucx {
         matches!(bench, Bench::Lat | Bench::Bw | Bench::Rate)
     }
 
-    fn missing(&self) -> Option<String> {
-        let installed = env::split_paths(&env::var_os("PATH")?).any(|directory| directory.join(PROGRAM).is_file());
-        (!installed).then(|| format!("{PROGRAM} isn't installed: apt-get install ucx-utils"))
+    fn needs(&self) -> Option<(&'static str, &'static str)> {
+        Some((PROGRAM, "ucx-utils"))
     }
 
     fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
