@@ -24,7 +24,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{Found, MonitorError, Selector, ask, find, list};
+pub use self::client::{Found, MonitorError, Selector, ask, ask_all, find, list};
 pub use self::place::{RUN_DIR, directories};
 pub(crate) use self::server::Server;
 use crate::node::Stats;
@@ -41,7 +41,11 @@ pub const MAX_REQUEST: usize = 4096;
 #[non_exhaustive]
 pub enum Request {
     /// For a snapshot.
-    Stats {},
+    Stats {
+        /// With all round-trip times, not only their percentiles: `RoundTrips::counts`.
+        #[serde(default)]
+        histograms: bool,
+    },
 }
 
 /// What it answers.

@@ -12,6 +12,7 @@
 
 pub mod eager;
 pub mod fault;
+mod rings;
 pub mod sim;
 
 use std::io;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+pub use self::rings::{ReceiveRings, Rings, SendRings};
 use crate::wire::Fragments;
 
 /// So many bytes of a packet lie in its first frame, whatever the port.
@@ -162,6 +164,11 @@ pub trait Port: Send {
 
     /// What it has counted.
     fn counters(&self) -> PortCounters;
+
+    /// Where its frames are now. A port that doesn't know says nothing.
+    fn rings(&mut self) -> Rings {
+        Rings::default()
+    }
 }
 
 /// How long [`wait`] may last at most.

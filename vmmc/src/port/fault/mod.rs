@@ -39,7 +39,7 @@ use self::receiving::Receiving;
 use self::sending::Sending;
 pub use self::spec::{Faults, FaultsError, Way};
 use self::timer::Timer;
-use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, Rings, RxPacket, TxPacket};
 use crate::wire::Fragments;
 
 /// The most copies there are at a time, each way.
@@ -165,6 +165,10 @@ impl Port for FaultPort {
     fn counters(&self) -> PortCounters {
         let (tx_faults, rx_faults) = (self.sending.counters, self.receiving.counters);
         PortCounters { tx_faults, rx_faults, ..self.inner.counters() }
+    }
+
+    fn rings(&mut self) -> Rings {
+        self.inner.rings()
     }
 }
 
