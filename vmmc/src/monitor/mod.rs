@@ -12,12 +12,18 @@
 //! tells. That a thread does it, rather than a page of memory that the engine keeps up to date, costs the data path nothing at all; and it works
 //! for a program that drives its node by its own calls, and makes none. A socket with a path is reached from other network namespaces, too.
 //!
+//! With the cargo feature `metrics` there is also `prometheus`, which makes of a snapshot what Prometheus reads, and `Builder::metrics`, which serves that over HTTP.
+//!
 //! Only the node's user may connect (and root). A client that sends nonsense, asks for more than it reads, or does nothing can't hold up the
 //! others or the node, and at most [`MAX_CLIENTS`] are served at a time. A process that is killed leaves its file behind; whoever finds that nobody
 //! listens there removes it.
 
 mod client;
+#[cfg(feature = "metrics")]
+pub(crate) mod http;
 mod place;
+#[cfg(feature = "metrics")]
+pub mod prometheus;
 mod server;
 #[cfg(test)]
 mod tests;
