@@ -1,6 +1,7 @@
 //! The `vmmc` command: one module per subcommand, dispatched from here.
 
 mod call;
+mod figures;
 mod histogram;
 mod interrupt;
 mod lab;
@@ -10,6 +11,8 @@ mod ping;
 mod protocol;
 mod put;
 mod serve;
+mod stats;
+mod top;
 mod units;
 
 use std::error::Error;
@@ -40,6 +43,10 @@ enum Command {
     Ping(ping::Args),
     /// Write a file into a buffer that `vmmc serve` exports on another host.
     Put(put::Args),
+    /// Show what the nodes of this machine have counted, and the state they are in.
+    Stats(stats::Args),
+    /// Watch a node of this machine: rates, round trips, windows and rings, live in the terminal.
+    Top(top::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +57,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Put(args) => put::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Top(args) => top::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {}", with_sources(&*error));
