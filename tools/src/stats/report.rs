@@ -60,8 +60,9 @@ pub(super) fn node(name: &str, stats: &Stats, all: bool) -> String {
     if let Some(verdicts) = stats.verdicts {
         let shown = verdicts.iter().filter(|(_, n)| all || *n > 0);
         let shown: Vec<String> = shown.map(|(name, n)| format!("{} {}", name.replace('_', " "), count(n))).collect();
-        let shown = if shown.is_empty() { "none yet".to_owned() } else { shown.join(", ") };
-        let _ = writeln!(text, "\nFrames the eBPF program saw on the interface\n  {shown}");
+        let shown = if shown.is_empty() { vec!["none yet".to_owned()] } else { shown };
+        let _ =
+            writeln!(text, "\nFrames the eBPF program saw on the interface\n  {}", wrapped(&shown, 116).join("\n  "));
     }
     text
 }
@@ -123,11 +124,27 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
         .filter(|(_, n)| all || *n > 0)
         .map(|(what, n)| format!("{} {what}", count(n)))
         .collect();
-    // A few in each line.
-    for (i, few) in odd.chunks(4).enumerate() {
-        line(if i == 0 { "besides" } else { "" }, few.join(", "));
+    for (i, few) in wrapped(&odd, 106).into_iter().enumerate() {
+        line(if i == 0 { "besides" } else { "" }, few);
     }
     text
+}
+
+/// The parts, with commas between them, in lines of at most so many characters.
+fn wrapped(parts: &[String], most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + part.chars().count() < most => *line += &format!(", {part}"),
+            last => {
+                if let Some(line) = last {
+                    *line += ",";
+                }
+                lines.push(part.clone());
+            }
+        }
+    }
+    lines
 }
 
 /// What rarely happens.
@@ -162,13 +179,12 @@ fn links(stats: &Stats, all: bool) -> Option<Table> {
             Figure("99%"),
             Figure("99.9%"),
             Figure("max"),
-            Figure("window"),
             Figure("under way"),
             Figure("credit"),
             Figure("given"),
-            Rare("early"),
+            Rare("kept"),
             Figure("heard"),
-            Rare("without CRC"),
+            Rare("no CRC"),
         ],
         all,
     );
@@ -183,8 +199,7 @@ fn links(stats: &Stats, all: bool) -> Option<Table> {
             time(times.p99),
             time(times.p999),
             time(times.max),
-            link.window.to_string(),
-            link.in_flight.to_string(),
+            format!("{} of {}", link.in_flight, link.window),
             link.credit_received.to_string(),
             link.credit_given.to_string(),
             link.early.to_string(),

@@ -19,6 +19,9 @@ const LOUD: Style = Style::new().add_modifier(Modifier::REVERSED);
 /// How many queues have a line.
 const QUEUES: usize = 4;
 
+/// Between two columns.
+const SPACE: u16 = 1;
+
 /// How wide a bar is.
 const BAR: usize = 20;
 
@@ -77,13 +80,13 @@ fn draw_node(frame: &mut Frame<'_>, area: Rect, now: Now<'_>) {
     .areas(area);
     frame.render_widget(Paragraph::new(head), head_at);
     if !stats.links.is_empty() {
-        frame.render_widget(links(now), links_at);
+        frame.render_widget(links(area.width, now), links_at);
     }
     if !stats.exports.is_empty() {
-        frame.render_widget(exports(now), exports_at);
+        frame.render_widget(exports(area.width, now), exports_at);
     }
     if !stats.imports.is_empty() {
-        frame.render_widget(imports(now), imports_at);
+        frame.render_widget(imports(area.width, now), imports_at);
     }
     frame.render_widget(Paragraph::new(tail), tail_at);
 }
@@ -108,10 +111,13 @@ fn head(now: Now<'_>) -> Vec<Line<'static>> {
         packets(|s| s.port.wakeups),
     );
     let work = format!(
-        "engine   sends {}/s   notifications {}/s   delivered {}   copied in {}, out {}",
+        "engine   sends {}/s   notifications {}/s   delivered {}",
         packets(|s| s.engine.sends),
         packets(|s| s.engine.notifications),
         lengths(|s| s.engine.delivered_bytes),
+    );
+    let copies = format!(
+        "copied   into packets {}   out of packets {}",
         lengths(|s| s.engine.tx_copied_bytes),
         lengths(|s| s.engine.rx_copied_bytes),
     );
@@ -119,22 +125,31 @@ fn head(now: Now<'_>) -> Vec<Line<'static>> {
         Line::styled(format!("{local} on {interface}, MTU {}{mode}, up {up}", stats.mtu), BOLD),
         Line::raw(wire),
         Line::raw(work),
+        Line::raw(copies),
     ]
 }
 
-/// A table of these columns: title and width. All but the first are figures, and stand right.
-fn table(columns: &[(&'static str, u16)], rows: Vec<Vec<String>>) -> Table<'static> {
+/// A table of these columns: title and width. All but the first are figures, and stand right. The last are left out where the terminal has
+/// no room for them: a figure that is cut off would be another figure.
+fn table(room: u16, columns: &[(&'static str, u16)], rows: Vec<Vec<String>>) -> Table<'static> {
+    let mut used = 0;
+    let fits = columns.iter().take_while(|(_, width)| {
+        used += width + SPACE;
+        used <= room + SPACE
+    });
+    let columns = &columns[..fits.count().max(1)];
     let cell = |i: usize, text: String| {
         let line = if i == 0 { Line::from(text) } else { Line::from(text).right_aligned() };
         Cell::from(line)
     };
-    let row = |cells: Vec<String>| Row::new(cells.into_iter().enumerate().map(|(i, text)| cell(i, text)));
+    let row =
+        |cells: Vec<String>| Row::new(cells.into_iter().take(columns.len()).enumerate().map(|(i, text)| cell(i, text)));
     let titles = row(columns.iter().map(|(title, _)| (*title).to_owned()).collect()).style(BOLD);
     let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
-    Table::new(rows.into_iter().map(row).collect::<Vec<_>>(), widths).header(titles).column_spacing(1)
+    Table::new(rows.into_iter().map(row).collect::<Vec<_>>(), widths).header(titles).column_spacing(SPACE)
 }
 
-fn links(now: Now<'_>) -> Table<'static> {
+fn links(room: u16, now: Now<'_>) -> Table<'static> {
     let mut links: Vec<_> = now.latest.links.iter().collect();
     // Where there is no room for all, those with most traffic.
     links.sort_by_key(|link| {
@@ -164,6 +179,7 @@ fn links(now: Now<'_>) -> Table<'static> {
         ]
     });
     table(
+        room,
         &[
             ("link", 22),
             ("sent/s", 7),
@@ -181,7 +197,7 @@ fn links(now: Now<'_>) -> Table<'static> {
     )
 }
 
-fn exports(now: Now<'_>) -> Table<'static> {
+fn exports(room: u16, now: Now<'_>) -> Table<'static> {
     let mut exports: Vec<_> = now.latest.exports.iter().collect();
     exports.sort_by_key(|export| {
         let bytes = now.export_rate(export, |e| e.bytes).unwrap_or_default();
@@ -199,10 +215,10 @@ fn exports(now: Now<'_>) -> Table<'static> {
     });
     let columns =
         [("export", 22), ("length", 9), ("written", 12), ("notified/s", 10), ("waiting", 12), ("importers", 9)];
-    table(&columns, rows.collect())
+    table(room, &columns, rows.collect())
 }
 
-fn imports(now: Now<'_>) -> Table<'static> {
+fn imports(room: u16, now: Now<'_>) -> Table<'static> {
     let mut imports: Vec<_> = now.latest.imports.iter().collect();
     imports.sort_by_key(|import| {
         let sends = now.import_rate(import, |i| i.sends).unwrap_or_default();
@@ -219,7 +235,7 @@ fn imports(now: Now<'_>) -> Table<'static> {
         ]
     });
     let columns = [("import", 22), ("length", 9), ("written", 12), ("sends/s", 10), ("of", 22), ("", 9)];
-    table(&columns, rows.collect())
+    table(room, &columns, rows.collect())
 }
 
 /// The rings, the verdicts, and what has gone wrong just now.

@@ -1,7 +1,8 @@
-//! `vmmc serve`, `ping` and `put` as users run them, on hosts of a temporary lab. Needs root.
+//! `vmmc serve`, `ping`, `put`, `stats` and `top` as users run them, on hosts of a temporary lab. Needs root.
 
 mod faults;
 mod hosts;
 mod ping;
 mod put;
 mod trouble;
+mod watched;

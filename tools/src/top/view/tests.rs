@@ -136,6 +136,9 @@ fn rates_are_of_the_time_between_two_snapshots() {
     assert_eq!(line(&lines, "in?box").join(" "), "in?box 1.00 MiB 0 bit/s 250 0/1024 0");
     assert_eq!(line(&lines, "steering").join(" "), "steering not ip 4/s");
     assert_eq!(line(&lines, "just now").join(" "), "just now 17 dropped from a full RX ring");
+    // A figure that was cut off would be another figure.
+    let narrow = line(&drawn(&model, 80, 30), "10.0.1.1:7000").join(" ");
+    assert_eq!(narrow, "10.0.1.1:7000 495 4.00 Mbit/s 0 0 bit/s 1.00% 5.00 us");
     assert!(lines[29].starts_with("q quit") && lines[29].contains("interval: 1.00 s"));
 }
 
