@@ -222,11 +222,10 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Rare("again"),
             Rare("timeouts"),
             Rare("early"),
-            Rare("came again"),
+            Rare("twice"),
             Rare("damaged"),
             Rare("nonsense"),
-            Rare("grants given"),
-            Rare("held"),
+            Rare("grants"),
         ],
         all,
     );
@@ -245,8 +244,10 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             count(counters.rx_refused),
             count(counters.rx_damaged),
             count(counters.rx_nonsense),
-            count(link.grants as u64),
-            count(link.grants_held as u64),
+            match (link.grants, link.grants_held) {
+                (0, 0) => "0".to_owned(),
+                (given, held) => format!("{given}+{held}"),
+            },
         ]);
     }
     (!stats.links.is_empty()).then_some(table)
