@@ -84,6 +84,9 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
         stats.mtu,
         span(stats.uptime)
     );
+    if let Some(failure) = &stats.failure {
+        let _ = writeln!(text, "  FAILED    {}", plain(failure, 110));
+    }
     let mut line = |label: &str, text_of: String| {
         let _ = writeln!(text, "  {label:<10}{text_of}");
     };

@@ -110,7 +110,8 @@ impl Model {
         }
         match sample {
             Ok(stats) => {
-                (self.trouble, self.ended) = (None, false);
+                let failed = |failure: &String| plain(&format!("nobody drives this node any more: {failure}"), 400);
+                (self.trouble, self.ended) = (stats.failure.as_ref().map(failed), false);
                 self.before = self.latest.replace(stats);
             }
             Err(MonitorError::Gone(_)) => {

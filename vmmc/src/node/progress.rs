@@ -76,7 +76,7 @@ pub(crate) struct Core {
     /// The engine's news that the others have been told of.
     told: u64,
     /// The thread has ended because the wire failed: the error's code.
-    failed: Option<i32>,
+    pub failed: Option<i32>,
 }
 
 /// What a node's handles and its thread share.

@@ -36,6 +36,8 @@ pub struct Stats {
     /// For how long it has been open.
     #[serde(rename = "uptime_ns", with = "nanos")]
     pub uptime: Duration,
+    /// Why its thread doesn't drive it any more, if that has ended: the wire has failed.
+    pub failure: Option<String>,
     /// The engine's counters.
     pub engine: EngineCounters,
     /// The wire's counters.
@@ -77,6 +79,7 @@ impl Shared {
         let Identity { interface, vlan, mtu, arena_bytes, binding } = &self.identity;
         let mut core = self.enter();
         let now = core.now();
+        let failed = core.failed.map(std::io::Error::from_raw_os_error);
         let (counters, rings) = (core.port.counters(), core.port.rings());
         let engine = &core.engine;
         let (local, incarnation, exported_bytes) = (engine.local(), engine.incarnation(), engine.exported_bytes());
@@ -96,6 +99,7 @@ impl Shared {
             local,
             incarnation,
             uptime: now.since(Time::ZERO),
+            failure: failed.map(|source| Error::Wire(source).to_string()),
             engine: engine_counters,
             port: counters,
             rings,

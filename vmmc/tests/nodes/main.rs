@@ -142,6 +142,8 @@ fn waiters_learn_that_the_thread_has_ended() {
     for told in [waiter.join().unwrap(), other.wait_notification(PATIENCE)] {
         assert!(matches!(told, Err(Error::Wire(_))), "{told:?}");
     }
+    let failure = n.stats().unwrap().failure;
+    assert!(failure.as_ref().is_some_and(|text| text.contains("AF_XDP socket failed")), "{failure:?}");
 }
 
 #[test]
