@@ -330,8 +330,9 @@ impl Common {
         let mtus = if self.mtu.is_empty() { &[1500][..] } else { &self.mtu };
         let specs = mtus.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec)));
         let rounds = Rounds::Count(self.rounds.unwrap_or(if self.quick { 3 } else { 9 }));
-        let own: Vec<_> = PEERS.iter().filter(|peer| peer.needs().is_none()).map(|peer| peer.name()).collect();
-        self.complete(specs.collect(), rounds, &own)
+        let usual = PEERS.iter().filter(|peer| peer.needs().is_none() && !peer.is_extra());
+        let usual: Vec<_> = usual.map(|peer| peer.name()).collect();
+        self.complete(specs.collect(), rounds, &usual)
     }
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
@@ -469,8 +470,9 @@ mod tests {
         let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
         assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
         assert_eq!(two.rounds, Rounds::Count(5));
-        let own = PEERS.iter().filter(|peer| peer.needs().is_none()).count();
-        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), own);
+        let usual = plan("vmmc-bench bw").unwrap().peers;
+        assert!(usual.len() > 1 && usual.iter().all(|peer| peer.needs().is_none() && !peer.is_extra()));
+        assert_eq!(plan("vmmc-bench rate --peers vmmc,vmmc-watched").unwrap().peers.len(), 2);
     }
 
     #[test]

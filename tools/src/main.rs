@@ -3,6 +3,7 @@
 mod call;
 mod doctor;
 mod explain;
+mod figures;
 mod interrupt;
 mod lab;
 mod node_args;
@@ -11,6 +12,8 @@ mod ping;
 mod protocol;
 mod put;
 mod serve;
+mod stats;
+mod top;
 mod units;
 
 use std::error::Error;
@@ -46,6 +49,10 @@ enum Command {
     Ping(ping::Args),
     /// Write a file into a buffer that `vmmc serve` exports on another host.
     Put(put::Args),
+    /// Show what the nodes of this machine have counted, and the state they are in.
+    Stats(stats::Args),
+    /// Watch a node of this machine: rates, round trips, windows and rings, live in the terminal.
+    Top(top::Args),
     /// Write a script that completes this program's command line in a shell.
     ///
     /// For bash: `vmmc completions bash > /usr/share/bash-completion/completions/vmmc`, and likewise where zsh, fish, elvish or
@@ -73,6 +80,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Put(args) => put::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Top(args) => top::run(args),
         Command::Completions(args) => put_out(&args.script::<Cli>()),
         Command::Man(args) => args.write::<Cli>().map_err(Box::from).and_then(|text| put_out(&text)),
     };

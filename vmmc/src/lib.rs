@@ -10,6 +10,7 @@
 //! | module | what it is | does I/O |
 //! |---|---|---|
 //! | [`Node`], [`Export`], [`Import`] | the API | yes |
+//! | [`monitor`] | a running node, seen from outside | yes |
 //! | [`engine`] | exports, imports, grants, sends | no |
 //! | [`link`] | reliable delivery | no |
 //! | [`wire`] | packet formats | no |
@@ -27,6 +28,7 @@ mod error;
 pub mod link;
 mod log;
 pub mod memory;
+pub mod monitor;
 pub mod node;
 pub mod port;
 pub mod route;

@@ -8,6 +8,7 @@ mod offloads;
 mod tcp;
 mod ucx;
 mod vmmc;
+mod watcher;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -19,8 +20,9 @@ use crate::worker::Session;
 /// Every peer, in the order in which a round measures and a table shows them.
 pub(crate) static PEERS: &[&dyn Peer] = &[
     &floor::Floor,
-    &vmmc::Vmmc { checksum: true },
-    &vmmc::Vmmc { checksum: false },
+    &vmmc::Vmmc { checksum: true, watched: false },
+    &vmmc::Vmmc { checksum: true, watched: true },
+    &vmmc::Vmmc { checksum: false, watched: false },
     &tcp::Tcp { blocks: false, offloads: true },
     &tcp::Tcp { blocks: false, offloads: false },
     &tcp::Tcp { blocks: true, offloads: true },
@@ -47,6 +49,11 @@ pub(crate) trait Peer: Sync {
     /// The program that measures it, and the package that it comes in, where that isn't this one.
     fn needs(&self) -> Option<(&'static str, &'static str)> {
         None
+    }
+
+    /// Whether it is measured only when it is asked for by name.
+    fn is_extra(&self) -> bool {
+        false
     }
 
     /// What has to be installed before it can be measured on this machine, as a sentence that says how.

@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification, Progress};
 
+use super::watcher::{Watched, Watcher};
 use super::{End, Meter, Peer, PeerError, RoundTrips, SendMeter};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 use crate::{links, soak};
 
-/// The peer, with or without checksums.
+/// The peer, with or without checksums, watched or not.
 pub(crate) struct Vmmc {
     pub(crate) checksum: bool,
+    /// Each node's statistics are read all the time, as `vmmc top` does: what does that cost?
+    pub(crate) watched: bool,
 }
 
 const INBOX: &str = "inbox";
@@ -72,11 +75,22 @@ fn import(node: &Node, peer: SocketAddr) -> Result<Import, PeerError> {
 
 impl Peer for Vmmc {
     fn name(&self) -> &'static str {
-        if self.checksum { "vmmc" } else { "vmmc-nocrc" }
+        match (self.checksum, self.watched) {
+            (true, false) => "vmmc",
+            (true, true) => "vmmc-watched",
+            (false, _) => "vmmc-nocrc",
+        }
+    }
+
+    fn is_extra(&self) -> bool {
+        self.watched
     }
 
     /// A put copies at both ends, so it is held against both floors.
     fn measures(&self, bench: Bench) -> bool {
+        if self.watched {
+            return matches!(bench, Bench::Lat | Bench::Rate | Bench::Bw | Bench::BwCopy);
+        }
         self.checksum || !matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle)
     }
 
@@ -85,6 +99,7 @@ impl Peer for Vmmc {
         let streams = specs.iter().any(|spec| spec.bench != Bench::Lat);
         let room = if streams { WORKING_SET.max(largest) } else { largest };
         let (node, inbox) = self.open_spinning(session, room)?;
+        let watcher = self.watched.then(|| Watcher::start(&node)).transpose()?;
         let there = match side {
             Side::Server => {
                 session.ready("")?;
@@ -92,7 +107,11 @@ impl Peer for Vmmc {
             }
             Side::Client => Some(import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?),
         };
-        Ok(Box::new(VmmcEnd { side, memory: vec![7; room], there, inbox, node }))
+        let end = Box::new(VmmcEnd { side, memory: vec![7; room], there, inbox, node });
+        Ok(match watcher {
+            None => end,
+            Some(watcher) => Box::new(Watched { watcher, end }),
+        })
     }
 
     fn incast(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {

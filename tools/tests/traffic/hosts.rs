@@ -45,7 +45,20 @@ impl Hosts {
         let host = self.lab.host(host);
         let mut command = host.command(env!("CARGO_BIN_EXE_vmmc"));
         command.args(args).args(["--interface", &host.interface]).env_remove("VMMC_LOG");
+        command.env(vmmc::monitor::RUN_DIR, self.run_dir());
         command
+    }
+
+    /// Where the sockets are by which the nodes of this lab can be watched.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.files.path().join("run")
+    }
+
+    /// Runs `vmmc` on no host, as one does who looks at nodes, to its end.
+    pub(crate) fn look(&self, args: &[&str]) -> Finished {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc"));
+        command.args(args).env_remove("VMMC_LOG").env(vmmc::monitor::RUN_DIR, self.run_dir());
+        Program::start(command).finish()
     }
 
     /// Runs it to its end.

@@ -1,4 +1,4 @@
-//! `vmmc serve`, `ping` and `put` as users run them, on hosts of a temporary lab. Needs root.
+//! `vmmc serve`, `ping`, `put`, `stats` and `top` as users run them, on hosts of a temporary lab. Needs root.
 
 mod faults;
 mod hosts;
@@ -6,3 +6,4 @@ mod log;
 mod ping;
 mod put;
 mod trouble;
+mod watched;

@@ -94,6 +94,7 @@ impl Engine {
             provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
+        peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
         }

@@ -36,6 +36,15 @@ pub(super) struct Grant {
     told: bool,
 }
 
+impl Grant {
+    /// It ends, and its export, if there still is one, has an importer less.
+    fn end(&self, exports: &mut Exports) {
+        if let Some(export) = exports.get_mut(self.export) {
+            export.importers = export.importers.saturating_sub(1);
+        }
+    }
+}
+
 /// Why a packet was not processed to its end.
 pub(super) enum Stop {
     /// There is no room for what it says. Go on at this many bytes before its end.
@@ -237,7 +246,7 @@ impl Peer {
                         self.answer(Record::Release { grant });
                     }
                 }
-                Record::Release { grant } => self.released(grant),
+                Record::Release { grant } => self.released(grant, exports),
                 Record::Revoked { grant } => {
                     if let Some(&import) = self.held.get(&grant) {
                         imports.revoked(import, self.link.token(), grant, None);
@@ -255,8 +264,10 @@ impl Peer {
 
     /// The peer needs a grant no longer.
     #[cold]
-    fn released(&mut self, grant: u32) {
-        let _ = self.grants.remove(grant);
+    fn released(&mut self, grant: u32, exports: &mut Exports) {
+        if let Some(held) = self.grants.remove(grant) {
+            held.end(exports);
+        }
         provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), grant, "grant given back");
     }
 
@@ -317,11 +328,12 @@ impl Peer {
             }
             at += chunk.len() as u64;
         }
+        export.bytes += u64::from(length);
         counters.rx_copied_bytes += u64::from(length);
         counters.delivered_bytes += u64::from(length);
         if let Some(Notify { tag, total }) = notify.filter(|_| export.options.notify) {
             counters.notifications += 1;
-            export.queue.push_back(Notification { offset: end - total, length: total, tag, peer: self.link.peer() });
+            export.notify(Notification { offset: end - total, length: total, tag, peer: self.link.peer() });
         }
         Ok(())
     }
@@ -345,6 +357,7 @@ impl Peer {
             Err(_) => refuse(ImportStatus::TooMany),
             Ok(grant) => {
                 provoked!(INFO, target: "vmmc::engine", peer = %address, export = export.options.name, grant, "import granted");
+                export.importers += 1;
                 Record::Imported {
                     request,
                     status: ImportStatus::Granted,
@@ -356,8 +369,18 @@ impl Peer {
         }
     }
 
-    /// How many grants it holds.
+    /// How many grants it holds, and hasn't given back.
     pub(super) fn grant_count(&self) -> usize {
-        self.grants.iter().filter(|(_, g)| !g.refused).count()
+        self.grants.len()
+    }
+
+    /// How many it has given us.
+    pub(super) fn held_count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The link has ended, and its grants with it.
+    pub(super) fn end_grants(&self, exports: &mut Exports) {
+        self.grants.iter().for_each(|(_, grant)| grant.end(exports));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::progress::{Core, Shared};
-use super::{DEFAULT_PORT, Lane, Node};
+use super::{DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
@@ -40,7 +40,7 @@ pub struct Builder {
     queue: Option<u32>,
     mtu: Option<usize>,
     arena: usize,
-    progress: Progress,
+    pub(super) progress: Progress,
     spin: Duration,
     max_peers: usize,
     window: u16,
@@ -49,6 +49,9 @@ pub struct Builder {
     connect_timeout: Duration,
     peer_timeout: Duration,
     faults: Option<Faults>,
+    pub(super) monitor: bool,
+    #[cfg(feature = "metrics")]
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Builder {
@@ -69,6 +72,9 @@ impl Builder {
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
             faults: None,
+            monitor: true,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 
@@ -166,6 +172,21 @@ impl Builder {
         self
     }
 
+    /// Whether `vmmc stats` and `vmmc top` can see the node, by a Unix socket that a thread of the node's own serves: see
+    /// [`monitor`](crate::monitor). Default: true. Where the socket can't be made, a warning says so, and the node does without.
+    pub fn monitor(mut self, monitor: bool) -> Builder {
+        self.monitor = monitor;
+        self
+    }
+
+    /// Serves metrics for Prometheus over HTTP, at `http://ADDRESS/metrics`, by a thread of the node's own; port 0 lets the system choose one, which
+    /// [`Node::metrics_address`] tells. Whoever reaches the address may read them. Default: none are served.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(mut self, address: SocketAddr) -> Builder {
+        self.metrics = Some(address);
+        self
+    }
+
     /// Opens the node. Needs the privileges of [`Lane::open`].
     ///
     /// # Errors
@@ -223,11 +244,18 @@ impl Builder {
         };
         let core = Core::new(engine, port, Clock::start());
         let drives = self.progress == Progress::Caller;
-        let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, lane.binding)?);
+        let identity = Identity {
+            interface: lane.interface,
+            vlan: lane.vlan,
+            mtu: lane.mtu,
+            arena_bytes: arena.len() as u64,
+            binding: lane.binding,
+        };
         let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);
+        let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);
         info!(target: "vmmc::node", %local, mtu = lane.mtu, ?progress, arena = self.arena, checksum = self.checksum,
             peer_timeout = ?self.peer_timeout, "node open");
-        Node::start(shared, arena, self.progress)
+        Node::start(shared, arena, &self)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -29,6 +29,7 @@ mod import;
 mod lane;
 mod progress;
 mod scheduler;
+mod stats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,12 +40,16 @@ pub use export::{Export, ExportBuilder};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
 
-use self::progress::Shared;
-use crate::engine::{EngineCounters, Key, PeerInfo};
+pub use stats::Stats;
+
+pub(crate) use self::progress::Shared;
+pub(crate) use self::stats::Identity;
+use crate::engine::Key;
 use crate::error::Error;
 use crate::memory::Arena;
-use crate::port::PortCounters;
-use crate::port::eager::Binding;
+use crate::monitor::Server;
+#[cfg(feature = "metrics")]
+use crate::monitor::http::MetricsServer;
 
 /// The UDP port of a node that wasn't given another.
 pub const DEFAULT_PORT: u16 = 7000;
@@ -63,29 +68,9 @@ pub(crate) struct Handle {
     shared: Arc<Shared>,
     arena: Arena,
     thread: Option<std::thread::JoinHandle<()>>,
-}
-
-/// What a node has counted, and the state it is in.
-#[derive(Clone, Debug)]
-pub struct Stats {
-    /// The node's address.
-    pub local: SocketAddr,
-    /// The engine's counters.
-    pub engine: EngineCounters,
-    /// The wire's counters.
-    pub port: PortCounters,
-    /// All links.
-    pub peers: Vec<PeerInfo>,
-    /// What the steering program decided about the interface's frames; `None` on a simulated wire.
-    pub verdicts: Option<xdp_prog::Verdicts>,
-    /// Whether the steering program runs in the driver; `None` on a simulated wire.
-    pub mode: Option<xdp_prog::Mode>,
-    /// How the AF_XDP socket is bound; `None` on a simulated wire.
-    pub binding: Option<Binding>,
-    /// Length of the arena, bytes.
-    pub arena_bytes: u64,
-    /// Of those, how many are exported.
-    pub exported_bytes: u64,
+    monitor: Option<Server>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<MetricsServer>,
 }
 
 impl Node {
@@ -94,17 +79,44 @@ impl Node {
         Builder::new()
     }
 
-    fn start(shared: Arc<Shared>, arena: Arena, progress: Progress) -> Result<Node, Error> {
-        let thread = match progress {
+    fn start(shared: Arc<Shared>, arena: Arena, settings: &Builder) -> Result<Node, Error> {
+        #[cfg(feature = "metrics")]
+        let metrics = settings.metrics.map(|address| MetricsServer::start(&shared, address)).transpose()?;
+        let thread = match settings.progress {
             Progress::Caller => None,
             Progress::Thread { core } => Some(progress::spawn(&shared, core)?),
         };
-        Ok(Node { handle: Arc::new(Handle { shared, arena, thread }) })
+        let monitor = if settings.monitor { Server::start(&shared) } else { None };
+        let handle = Handle {
+            shared,
+            arena,
+            thread,
+            monitor,
+            #[cfg(feature = "metrics")]
+            metrics,
+        };
+        Ok(Node { handle: Arc::new(handle) })
     }
 
     /// The node's address.
     pub fn local(&self) -> SocketAddr {
         self.handle.shared.enter().engine.local()
+    }
+
+    /// Where the Unix socket is by which it can be [watched](crate::monitor), if there is one.
+    pub fn monitor_path(&self) -> Option<&std::path::Path> {
+        self.handle.monitor.as_ref().map(Server::path)
+    }
+
+    /// Where its metrics are served, if they are.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.handle.metrics.as_ref().map(MetricsServer::address)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 
     /// Starts to describe a buffer to export.
@@ -136,20 +148,7 @@ impl Node {
     /// # Errors
     /// When the steering program's counters can't be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        let shared = &self.handle.shared;
-        let verdicts = shared.steering.as_ref().map(|s| s.counters()).transpose()?;
-        let core = shared.enter();
-        Ok(Stats {
-            local: core.engine.local(),
-            engine: core.engine.counters(),
-            port: core.port.counters(),
-            peers: core.engine.peers().collect(),
-            verdicts,
-            mode: shared.steering.as_ref().map(|s| s.mode()),
-            binding: shared.binding,
-            arena_bytes: self.handle.arena.len() as u64,
-            exported_bytes: core.engine.exported_bytes(),
-        })
+        self.handle.shared.stats()
     }
 }
 
@@ -161,6 +160,11 @@ impl std::fmt::Debug for Node {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.monitor = None;
+        #[cfg(feature = "metrics")]
+        {
+            self.metrics = None;
+        }
         self.shared.stop();
         if let Some(thread) = self.thread.take() {
             // If the thread has panicked its message is already on stderr.

@@ -25,10 +25,9 @@ use tracing::{error, info};
 use xdp_prog::Steering;
 
 use super::lane::Resolve;
-use super::scheduler;
+use super::{Identity, scheduler};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::port::eager::Binding;
 use crate::port::{self, Descriptors, Port, RxPacket};
 use crate::time::{Clock, Time};
 use crate::wire::frame::Mac;
@@ -59,7 +58,7 @@ impl<T> From<Option<T>> for Step<T> {
 }
 
 /// What the lock protects.
-pub(super) struct Core {
+pub(crate) struct Core {
     pub engine: Engine,
     pub port: Box<dyn Port>,
     clock: Clock,
@@ -77,11 +76,11 @@ pub(super) struct Core {
     /// The engine's news that the others have been told of.
     told: u64,
     /// The thread has ended because the wire failed: the error's code.
-    failed: Option<i32>,
+    pub failed: Option<i32>,
 }
 
 /// What a node's handles and its thread share.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     core: Mutex<Core>,
     news: Condvar,
     /// Threads that want the lock: one that spins with it lets them in.
@@ -95,8 +94,8 @@ pub(super) struct Shared {
     drives: bool,
     spin: Duration,
     resolver: Mutex<Box<dyn Resolve>>,
-    pub steering: Option<Steering>,
-    pub binding: Option<Binding>,
+    pub(super) steering: Option<Steering>,
+    pub(super) identity: Identity,
 }
 
 impl Core {
@@ -189,7 +188,7 @@ impl Shared {
         spin: Duration,
         resolver: Box<dyn Resolve>,
         steering: Option<Steering>,
-        binding: Option<Binding>,
+        identity: Identity,
     ) -> Result<Shared, Error> {
         let system = |doing| move |source: std::io::Error| Error::System { doing, source };
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -211,7 +210,7 @@ impl Shared {
             spin,
             resolver: Mutex::new(resolver),
             steering,
-            binding,
+            identity,
         })
     }
 

@@ -12,14 +12,17 @@
 
 pub mod eager;
 pub mod fault;
+mod rings;
 pub mod sim;
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+pub use self::rings::{ReceiveRings, Rings, SendRings};
 use crate::wire::Fragments;
 
 /// So many bytes of a packet lie in its first frame, whatever the port.
@@ -80,7 +83,7 @@ impl RxPacket {
 }
 
 /// What a port has counted since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCounters {
     /// Packets queued for sending, retransmissions included.
     pub tx_packets: u64,
@@ -161,6 +164,11 @@ pub trait Port: Send {
 
     /// What it has counted.
     fn counters(&self) -> PortCounters;
+
+    /// Where its frames are now. A port that doesn't know says nothing.
+    fn rings(&mut self) -> Rings {
+        Rings::default()
+    }
 }
 
 /// How long [`wait`] may last at most.

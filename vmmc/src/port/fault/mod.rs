@@ -33,18 +33,20 @@ mod timer;
 use std::io;
 use std::os::fd::AsFd;
 
+use serde::{Deserialize, Serialize};
+
 use self::receiving::Receiving;
 use self::sending::Sending;
 pub use self::spec::{Faults, FaultsError, Way};
 use self::timer::Timer;
-use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, Rings, RxPacket, TxPacket};
 use crate::wire::Fragments;
 
 /// The most copies there are at a time, each way.
 const COPIES: usize = 1024;
 
 /// How often each fault has been made since the port was opened, in one way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultCounters {
     /// Packets lost.
     pub dropped: u64,
@@ -163,6 +165,10 @@ impl Port for FaultPort {
     fn counters(&self) -> PortCounters {
         let (tx_faults, rx_faults) = (self.sending.counters, self.receiving.counters);
         PortCounters { tx_faults, rx_faults, ..self.inner.counters() }
+    }
+
+    fn rings(&mut self) -> Rings {
+        self.inner.rings()
     }
 }
 
