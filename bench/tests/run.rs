@@ -82,6 +82,16 @@ fn bandwidth_of_messages_larger_than_a_packet() {
     assert!(!has(&rows, "bw-copy", "tcp", "bandwidth", "Gbit/s"));
 }
 
+#[test]
+fn a_node_can_be_measured_while_it_is_watched() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("rate.json");
+    let (rows, _) = succeed("rate --peers vmmc,vmmc-watched --rounds 1 --duration 300", &json);
+    rows.iter().for_each(assert_row);
+    assert!(["vmmc", "vmmc-watched"].iter().all(|peer| value(&rows, peer, "rate") > 0.0), "{rows:?}");
+}
+
 fn value(rows: &[Value], peer: &str, metric: &str) -> f64 {
     let row = rows.iter().find(|r| r["peer"] == peer && r["metric"] == metric);
     row.and_then(|r| r["value"].as_f64()).unwrap_or_else(|| panic!("{peer} has no {metric}: {rows:?}"))

@@ -40,7 +40,7 @@ pub(crate) struct NodeArgs {
     /// Seconds of silence after which a peer counts as dead [default: 5].
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     peer_timeout: Option<Duration>,
-    /// Serve metrics for Prometheus over HTTP, at http://ADDR/metrics [serve: as long as it runs].
+    /// Serve metrics for Prometheus over HTTP, at http://ADDR:PORT/metrics, while this runs.
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
     /// Make faults in what is sent, to see what comes of it: such as drop=1%,corrupt=0.1%.

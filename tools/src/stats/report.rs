@@ -85,7 +85,7 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
         span(stats.uptime)
     );
     if let Some(failure) = &stats.failure {
-        let _ = writeln!(text, "  FAILED    {}", plain(failure, 110));
+        let _ = writeln!(text, "  TROUBLE   {}", plain(failure, 110));
     }
     let mut line = |label: &str, text_of: String| {
         let _ = writeln!(text, "  {label:<10}{text_of}");
@@ -302,7 +302,7 @@ fn imports(stats: &Stats) -> Option<Table> {
             count(import.sends),
             bytes(import.bytes),
             match &import.error {
-                Some(error) => plain(error, 60),
+                Some(error) => plain(error, 36),
                 None if import.ready => "ready".to_owned(),
                 None => "asked for".to_owned(),
             },

@@ -13,7 +13,6 @@ mod view;
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -52,7 +51,7 @@ enum TopError {
     NoTerminal,
     #[error("the terminal failed")]
     Terminal(#[source] io::Error),
-    #[error("the thread that asks the nodes has ended: this is a bug")]
+    #[error("a thread that asks the nodes has ended: this is a bug")]
     Lost,
 }
 
@@ -70,8 +69,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let mut model = Model::new(Label::of(&node), args.interval);
     let sampler = Sampler::start(node.path, args.interval)?;
     let terminal = Terminal::open().map_err(TopError::Terminal)?;
-    let result = watch(terminal, &mut model, &sampler);
-    result?;
+    watch(terminal, &mut model, &sampler)?;
     Ok(if interrupt::asked() { ExitCode::from(interrupt::STATUS) } else { ExitCode::SUCCESS })
 }
 
@@ -106,14 +104,15 @@ fn watch(mut terminal: Terminal, model: &mut Model, sampler: &Sampler) -> Result
             }
             changed = true;
         }
-        loop {
-            match sampler.news.try_recv() {
-                Ok(News::Nodes(nodes)) => model.found(&nodes),
-                Ok(News::Sample(path, sample)) => model.sampled(&path, sample),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Err(TopError::Lost),
+        while let Ok(news) = sampler.news.try_recv() {
+            match news {
+                News::Nodes(nodes) => model.found(&nodes),
+                News::Sample(path, sample) => model.sampled(&path, sample),
             }
             changed = true;
+        }
+        if sampler.is_lost() {
+            return Err(TopError::Lost);
         }
         if shown != (model.shown.path.clone(), model.interval) {
             sampler.watch(model.shown.path.clone(), model.interval);

@@ -90,7 +90,13 @@ impl Model {
 
     /// These are the nodes there are.
     pub(super) fn found(&mut self, nodes: &[Found]) {
-        self.nodes = nodes.iter().map(Label::of).collect();
+        let before = std::mem::take(&mut self.nodes);
+        let label = |node: &Found| match before.iter().find(|label| label.path == node.path && node.stats.is_err()) {
+            // One that doesn't answer now keeps its name.
+            Some(known) => known.clone(),
+            None => Label::of(node),
+        };
+        self.nodes = nodes.iter().map(label).collect();
         if let Some(same) = self.nodes.iter().find(|node| node.path == self.shown.path) {
             // A node that didn't answer before has no name yet.
             if same.local.is_some() {
@@ -110,8 +116,7 @@ impl Model {
         }
         match sample {
             Ok(stats) => {
-                let failed = |failure: &String| plain(&format!("nobody drives this node any more: {failure}"), 400);
-                (self.trouble, self.ended) = (stats.failure.as_ref().map(failed), false);
+                (self.trouble, self.ended) = (stats.failure.as_ref().map(|failure| plain(failure, 400)), false);
                 self.before = self.latest.replace(stats);
             }
             Err(MonitorError::Gone(_)) => {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use vmmc::Stats;
@@ -21,6 +21,7 @@ pub(super) enum News {
 
 /// The threads. They end with the program, or when nobody listens to them any more.
 pub(super) struct Sampler {
+    threads: [JoinHandle<()>; 2],
     orders: Sender<(PathBuf, Duration)>,
     pub(super) news: Receiver<News>,
 }
@@ -31,9 +32,15 @@ impl Sampler {
         let (orders, ordered) = channel();
         let (found, news) = channel();
         let sampled = found.clone();
-        thread::Builder::new().name("look".to_owned()).spawn(move || look(&found))?;
-        thread::Builder::new().name("sample".to_owned()).spawn(move || sample(&ordered, &sampled, path, interval))?;
-        Ok(Sampler { orders, news })
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let looks = named("look").spawn(move || look(&found))?;
+        let samples = named("sample").spawn(move || sample(&ordered, &sampled, path, interval))?;
+        Ok(Sampler { threads: [looks, samples], orders, news })
+    }
+
+    /// Whether one of its threads has ended, which none does by itself.
+    pub(super) fn is_lost(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// From now on, this node at this interval, beginning at once.

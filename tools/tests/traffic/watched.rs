@@ -62,6 +62,14 @@ fn what_a_node_has_done_can_be_seen_from_outside() {
     assert!(!table(&hosts, &[]).contains("malformed frames"), "what hasn't happened isn't shown");
     assert!(table(&hosts, &["--list"]).contains("10.77.0.2:7000"));
     assert!(table(&hosts, &["--prometheus"]).contains("vmmc_export_written_bytes_total{interface=\"vh2\""));
+    let set = |state: &str| {
+        let set = hosts.lab.host(2).command("ip").args(["link", "set", "vh2", state]).status().expect("ip is there");
+        assert!(set.success());
+    };
+    set("down");
+    let report = table(&hosts, &[]);
+    set("up");
+    assert!(report.contains("TROUBLE") && report.contains("vh2 is down"), "{report}");
     let error = hosts.look(&["stats", "vh9"]).failure();
     assert!(error.contains("no node is on interface vh9") && error.contains("vh2  10.77.0.2:7000"), "{error}");
 

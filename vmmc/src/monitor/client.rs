@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use rustix::net::{SendFlags, send};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, send, socket_with};
 
 use super::{Answer, Request, place};
 use crate::node::Stats;
@@ -289,10 +290,23 @@ fn request(path: &Path, request: &Request) -> Result<Answer, MonitorError> {
     })
 }
 
-/// Connects to the node at `path`; neither reading nor writing lasts longer than a node may take to answer.
+/// Connects to the node at `path`; neither that nor reading nor writing lasts longer than a node may take to answer.
 pub(super) fn connect(path: &Path) -> Result<UnixStream, MonitorError> {
     let failed = |source| classify(path, source);
-    let stream = UnixStream::connect(path).map_err(failed)?;
+    let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let socket = socket.map_err(|errno| failed(errno.into()))?;
+    let deadline = Instant::now() + PATIENCE;
+    // A node that is stopped takes nobody in, and who would wait for that would wait for ever once the queue is full.
+    while let Err(errno) = rustix::net::connect(&socket, &address) {
+        if errno != Errno::AGAIN || Instant::now() > deadline {
+            return Err(failed(errno.into()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
     Ok(stream)

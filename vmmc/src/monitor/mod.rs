@@ -1,7 +1,7 @@
 //! Seeing what a running node does, from outside its process: what `vmmc stats` and `vmmc top` stand on.
 //!
-//! Every node has a Unix socket, `/run/vmmc/PID.N.sock` (its process's N-th node), unless its [`Builder`](crate::Builder) was told otherwise. Who connects sends
-//! [`Request`]s, one line of JSON each, and gets one line of JSON for each, an [`Answer`]:
+//! Every node has a Unix socket, `/run/vmmc/PID.N.sock` (its process's N-th node), unless its [`Builder`](crate::Builder) was told
+//! otherwise. Who connects sends [`Request`]s, one line of JSON each, and gets one line of JSON for each, an [`Answer`]:
 //!
 //! ```text
 //!   {"stats":{}}      ->     {"stats":{"pid":4711,"program":"vmmc","interface":"eth0", ... }}
@@ -12,7 +12,8 @@
 //! tells. That a thread does it, rather than a page of memory that the engine keeps up to date, costs the data path nothing at all; and it works
 //! for a program that drives its node by its own calls, and makes none. A socket with a path is reached from other network namespaces, too.
 //!
-//! With the cargo feature `metrics` there is also `prometheus`, which makes of a snapshot what Prometheus reads, and `Builder::metrics`, which serves that over HTTP.
+//! With the cargo feature `metrics` there is also `prometheus`, which makes of a snapshot what Prometheus reads, and
+//! `Builder::metrics`, which serves that over HTTP.
 //!
 //! Only the node's user may connect (and root). A client that sends nonsense, asks for more than it reads, or does nothing can't hold up the
 //! others or the node, and at most [`MAX_CLIENTS`] are served at a time. A process that is killed leaves its file behind; whoever finds that nobody

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, send, socket_with};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, send, socket_with,
+};
 use tracing::{debug, warn};
 
 use super::{Answer, MAX_CLIENTS, MAX_REQUEST, Request, place};
@@ -69,7 +71,12 @@ impl Server {
         // Of this process's nodes, also of those that have closed.
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         place::make(directory)?;
-        let path = directory.join(place::name(std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let next = || directory.join(place::name(std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let mut path = next();
+        // A process of another PID namespace may have the same number. What nobody listens on is left from one that was killed.
+        while is_taken(&path)? {
+            path = next();
+        }
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let listener = listen_at(&path)?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
@@ -105,6 +112,14 @@ impl Drop for Server {
         // If somebody else has removed it, all the better.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Whether somebody listens at `path`, even if he takes nobody in.
+fn is_taken(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let connected = connect(&socket, &SocketAddrUnix::new(path)?);
+    Ok(matches!(connected, Ok(()) | Err(Errno::AGAIN)))
 }
 
 /// A socket at `path` that only this user may connect to. It appears there when it is ready: whoever finds it and nobody listening may remove it.

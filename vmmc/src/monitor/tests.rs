@@ -190,6 +190,34 @@ fn more_clients_than_it_serves_are_told_so() {
 }
 
 #[test]
+fn a_node_that_is_stopped_does_not_hold_up_who_asks() {
+    let temp = Temp::new("stopped");
+    std::fs::create_dir(&temp.0).unwrap();
+    std::fs::set_permissions(&temp.0, PermissionsExt::from_mode(0o700)).unwrap();
+    let path = temp.0.join("1.0.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Those who have asked in vain stay in the queue of a node that takes nobody in, until there is no more room.
+    rustix::net::listen(&listener, 1).unwrap();
+    let _waiting: Vec<_> = (0..2).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    assert!(matches!(ask(&path), Err(MonitorError::Silent(_))));
+    // It is listed all the same, and its socket left alone.
+    let [found] = &list_in(std::slice::from_ref(&temp.0)).unwrap()[..] else { panic!("it isn't found") };
+    assert!(matches!(found.stats, Err(MonitorError::Silent(_))) && path.exists());
+}
+
+#[test]
+fn a_number_that_is_taken_is_left_alone() {
+    let temp = Temp::new("taken");
+    let (node, first) = watched(&temp.0, 1);
+    let (pid, number) = place::parse(first.path().file_name().unwrap().to_str().unwrap()).unwrap();
+    // As a process in another PID namespace may have them: all that come next.
+    let taken: Vec<_> = (1..20).map(|n| temp.0.join(place::name(pid, number + n))).collect();
+    let _listeners: Vec<_> = taken.iter().map(|path| UnixListener::bind(path).unwrap()).collect();
+    let second = Server::start_in(node.shared(), std::slice::from_ref(&temp.0)).unwrap();
+    assert!(ask(second.path()).is_ok() && !taken.iter().any(|path| path == second.path()), "{:?}", second.path());
+}
+
+#[test]
 fn a_directory_that_others_can_write_to_is_not_used() {
     let temp = Temp::new("trust");
     std::fs::create_dir(&temp.0).unwrap();

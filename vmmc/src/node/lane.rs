@@ -20,6 +20,11 @@ pub trait Resolve: Send {
     /// # Errors
     /// When there is no way, or nobody answers.
     fn resolve(&mut self, peer: IpAddr, timeout: Duration) -> Result<Mac, Error>;
+
+    /// Why the interface can't be used at present, if it can't. One that nobody knows anything about can.
+    fn trouble(&mut self) -> Option<Error> {
+        None
+    }
 }
 
 /// An opened wire: what a [`Node`](crate::Node) stands on.
@@ -56,6 +61,10 @@ struct KernelResolver {
 impl Resolve for KernelResolver {
     fn resolve(&mut self, peer: IpAddr, timeout: Duration) -> Result<Mac, Error> {
         Ok(self.routes.resolve(&self.interface, self.source, peer, timeout)?)
+    }
+
+    fn trouble(&mut self) -> Option<Error> {
+        self.routes.check_usable(&self.interface).err().map(Error::from)
     }
 }
 

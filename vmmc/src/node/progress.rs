@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     /// Calls drive the engine.
     drives: bool,
     spin: Duration,
-    resolver: Mutex<Box<dyn Resolve>>,
+    pub(super) resolver: Mutex<Box<dyn Resolve>>,
     pub(super) steering: Option<Steering>,
     pub(super) identity: Identity,
 }

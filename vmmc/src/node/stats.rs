@@ -36,7 +36,8 @@ pub struct Stats {
     /// For how long it has been open.
     #[serde(rename = "uptime_ns", with = "nanos")]
     pub uptime: Duration,
-    /// Why its thread doesn't drive it any more, if that has ended: the wire has failed.
+    /// Why nothing can be sent or received at present, if that is so: the interface is down, without carrier or gone, or the node's
+    /// thread has ended because the wire has failed.
     pub failure: Option<String>,
     /// The engine's counters.
     pub engine: EngineCounters,
@@ -76,6 +77,8 @@ impl Shared {
     /// All of it. The lock is held only to copy what it protects.
     pub(crate) fn stats(&self) -> Result<Stats, Error> {
         let verdicts = self.steering.as_ref().map(|s| s.counters()).transpose()?;
+        // Whoever is resolving an address may take a second, and knows no more.
+        let trouble = self.resolver.try_lock().ok().and_then(|mut resolver| resolver.trouble());
         let Identity { interface, vlan, mtu, arena_bytes, binding } = &self.identity;
         let mut core = self.enter();
         let now = core.now();
@@ -99,7 +102,7 @@ impl Shared {
             local,
             incarnation,
             uptime: now.since(Time::ZERO),
-            failure: failed.map(|source| Error::Wire(source).to_string()),
+            failure: failed.map(Error::Wire).or(trouble).map(|error| error.to_string()),
             engine: engine_counters,
             port: counters,
             rings,

@@ -103,7 +103,7 @@ impl Routes {
     ///
     /// This looks again: the `Interface` at hand may be old. Without carrier or when down, the
     /// kernel withdraws routes and neighbours, so this is what explains that they are missing.
-    pub(super) fn check_usable(&mut self, interface: &Interface) -> Result<(), RouteError> {
+    pub(crate) fn check_usable(&mut self, interface: &Interface) -> Result<(), RouteError> {
         let name = interface.name.clone();
         let flags = match self.link_by_index(interface.index) {
             Ok(link) => link.header.flags,

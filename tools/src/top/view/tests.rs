@@ -187,12 +187,14 @@ fn a_node_that_is_stopped_is_no_reason_to_end() {
     let mut model = model(&first);
     model.sampled(Path::new("a"), Err(MonitorError::Silent("a".into())));
     assert!(drawn(&model, 120, 10).concat().contains("does not answer"));
+    model.found(&[Found { stats: Err(MonitorError::Silent("a".into())), ..found("a", &first) }]);
+    assert!(drawn(&model, 120, 10)[0].contains("eth1"), "its name stays");
     sample(&mut model, first.clone());
     assert_eq!(model.trouble, None);
     // Nor is one whose interface has gone.
     let failure = Some("no such device".to_owned());
     sample(&mut model, Stats { failure, ..later(&first) });
-    assert!(drawn(&model, 120, 10).concat().contains("nobody drives this node any more: no such device"));
+    assert!(drawn(&model, 120, 10).concat().contains("no such device"));
 }
 
 #[test]
