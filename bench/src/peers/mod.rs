@@ -110,11 +110,6 @@ pub(crate) fn find(name: &str) -> Option<&'static dyn Peer> {
     PEERS.iter().copied().find(|p| p.name() == name)
 }
 
-/// Where the peer called `name` stands in [`PEERS`].
-pub(crate) fn place(name: &str) -> usize {
-    PEERS.iter().position(|p| p.name() == name).unwrap_or(PEERS.len())
-}
-
 /// Payload of the largest packet the floor sends at this MTU, bytes.
 pub(crate) fn full_payload(mtu: u32) -> usize {
     floor::full_payload(mtu)
