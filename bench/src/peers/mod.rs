@@ -25,8 +25,8 @@ pub(crate) static PEERS: &[&dyn Peer] = &[
     &tcp::Tcp { blocks: false, offloads: false },
     &tcp::Tcp { blocks: true, offloads: true },
     &tcp::Tcp { blocks: true, offloads: false },
-    &ucx::Ucx { api: ucx::Api::Put },
     &ucx::Ucx { api: ucx::Api::Tag },
+    &ucx::Ucx { api: ucx::Api::Put },
 ];
 
 /// Why a side of a measurement could not be played. It travels to the parent as text.
