@@ -76,8 +76,8 @@ impl Harness {
         Ok(())
     }
 
-    /// Ends the workers, and starts others. Where chance has put a process's code and data in memory makes a difference of some
-    /// percent that lasts as long as the process does: no number of measurements in the same one averages it away.
+    /// Ends the workers, and starts others. Where chance has put a process's code and data in memory can make a difference that lasts
+    /// as long as the process does: no number of measurements in the same one averages it away.
     pub(crate) fn renew(&mut self) -> Result<(), BenchError> {
         let hosts = self.workers.len();
         self.workers.clear();

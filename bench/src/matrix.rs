@@ -29,10 +29,8 @@ pub(crate) fn tables(report: &Report) -> String {
         remember(&mut peers, row.peer);
         remember(&mut mtus, row.mtu);
     }
-    // In the order of the command line, not in that of the last round.
-    peers.sort_by_key(|peer| crate::peers::place(peer));
-    let subject = [SUBJECT].into_iter().chain(peers.iter().copied().filter(|p| !["floor", "tcp"].contains(p)));
-    let subject = subject.into_iter().find(|name| peers.contains(name));
+    let others = peers.iter().copied().filter(|peer| !["floor", "tcp"].contains(peer));
+    let subject = [SUBJECT].into_iter().chain(others).find(|name| peers.contains(name));
     let mut text = String::new();
     for mtu in mtus {
         for (bench, metric, title) in SHOWN {
@@ -127,7 +125,7 @@ mod tests {
     fn report() -> Report {
         let mut report = Report::default();
         for round in [1, 2, 3] {
-            for (peer, factor) in [("tcp", 4), ("floor", 1), ("vmmc", 2)] {
+            for (peer, factor) in [("floor", 1), ("vmmc", 2), ("tcp", 4)] {
                 for (mtu, size) in [(1500, 8), (1500, 65536), (9000, 8)] {
                     let spec = Spec { bench: Bench::Lat, mtu, size, ..Spec::default() };
                     report.add(peer, &spec, &[Outcome::Latency(vec![(1000 * factor * round, 100)])]);

@@ -27,8 +27,8 @@ pub(crate) static PEERS: &[&dyn Peer] = &[
     &tcp::Tcp { blocks: false, offloads: false },
     &tcp::Tcp { blocks: true, offloads: true },
     &tcp::Tcp { blocks: true, offloads: false },
-    &ucx::Ucx { api: ucx::Api::Put },
     &ucx::Ucx { api: ucx::Api::Tag },
+    &ucx::Ucx { api: ucx::Api::Put },
 ];
 
 /// Why a side of a measurement could not be played. It travels to the parent as text.
@@ -115,11 +115,6 @@ pub(crate) trait End {
 /// The peer called `name`.
 pub(crate) fn find(name: &str) -> Option<&'static dyn Peer> {
     PEERS.iter().copied().find(|p| p.name() == name)
-}
-
-/// Where the peer called `name` stands in [`PEERS`].
-pub(crate) fn place(name: &str) -> usize {
-    PEERS.iter().position(|p| p.name() == name).unwrap_or(PEERS.len())
 }
 
 /// Payload of the largest packet the floor sends at this MTU, bytes.
