@@ -1,6 +1,6 @@
 //! A snapshot as Prometheus reads it: the OpenMetrics text format.
 //!
-//! Every sample says which node it is of (`interface`, `local`), and of a link, export or import which one. Units are base units: bytes and seconds.
+//! Every sample says which node it is of (`interface`, `local`, and `node`, its incarnation, where two of several agree in these), and of a link, export or import which one. Units are base units: bytes and seconds.
 //! Round-trip times are a histogram, so that those of several links can be added up.
 
 use std::fmt;
@@ -161,7 +161,13 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let node = |stats: &Stats| {
             let interface = stats.interface.clone().unwrap_or_default();
-            vec![("interface", interface), ("local", stats.local.to_string())]
+            let mut labels = vec![("interface", interface), ("local", stats.local.to_string())];
+            // In another network namespace there may be a namesake, and a series must not appear twice.
+            let namesake = |other: &&Stats| (&other.interface, other.local) == (&stats.interface, stats.local);
+            if self.0.iter().filter(namesake).count() > 1 {
+                labels.push(("node", format!("{:016x}", stats.incarnation)));
+            }
+            labels
         };
         let nodes: Vec<Sample<'_, Stats>> = self.0.iter().map(|stats| (node(stats), stats)).collect();
         let writer = &mut Writer { encoder };

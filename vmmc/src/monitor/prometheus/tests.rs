@@ -86,7 +86,7 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
 fn the_text_keeps_the_format_s_rules() {
     let mut other = full();
     other.local = "10.0.0.9:7000".parse().unwrap();
-    let text = encode(vec![full(), other]);
+    let text = encode(vec![full(), other, full()]);
     let lines = text.strip_suffix("# EOF\n").expect("it ends with its end");
     let (mut families, mut series) = (HashSet::new(), HashSet::new());
     let (mut family, mut kind, mut samples) = (String::new(), String::new(), 0);
