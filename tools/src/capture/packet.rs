@@ -30,37 +30,30 @@ pub(crate) enum Body {
     Nothing,
 }
 
-/// Why a packet is none, and what could be read of it before.
-pub(crate) struct Refused {
-    pub(crate) error: WireError,
-    pub(crate) datagram: Option<Datagram>,
-}
-
 impl Packet {
     /// Parses a frame of `length` bytes, of which `captured` are there. What isn't can't be checked.
-    pub(crate) fn parse(captured: &[u8], length: usize) -> Result<Packet, Refused> {
+    pub(crate) fn parse(captured: &[u8], length: usize) -> Result<Packet, WireError> {
         // What is missing must be something, so that the parsers find the lengths right.
         let mut frame = captured.to_vec();
         frame.resize(length.max(captured.len()), 0);
-        let datagram = Datagram::parse(&frame, frame.len()).map_err(|error| Refused { error, datagram: None })?;
-        let refused = |error| Refused { error, datagram: Some(datagram) };
+        let datagram = Datagram::parse(&frame, frame.len())?;
         let whole = datagram.start + datagram.length <= captured.len();
         let fragments = [&frame[..]];
         let mut reader = Reader::new(&fragments, datagram.start, datagram.length);
         let mut covered = reader.clone();
         covered.skip(CHECKSUM_LEN);
-        let bytes = reader.array::<HEADER_LEN>().ok_or(refused(WireError::Truncated("header")))?;
-        let header = Header::parse(&bytes).map_err(refused)?;
+        let bytes = reader.array::<HEADER_LEN>().ok_or(WireError::Truncated("header"))?;
+        let header = Header::parse(&bytes)?;
         let always = matches!(header.kind, Kind::Hello | Kind::Welcome | Kind::Reset);
         if always && !header.flags.checked {
-            return Err(refused(WireError::Checksum("missing")));
+            return Err(WireError::Checksum("missing"));
         }
         if whole {
-            header.verify(covered.slices()).map_err(refused)?;
+            header.verify(covered.slices())?;
         }
         let v6 = datagram.source.is_ipv6();
         let end = captured.len().saturating_sub(datagram.start + datagram.length - reader.remaining());
-        let body = parse_body(&header, &mut reader, end, v6).map_err(refused)?;
+        let body = parse_body(&header, &mut reader, end, v6)?;
         Ok(Packet { datagram, header, body })
     }
 }

@@ -27,14 +27,14 @@ fn without_context(tree: &mut Map<String, Value>) {
 
 /// Whether it is a packet but for its checksum.
 fn is_damaged(frame: &Frame) -> bool {
-    matches!(Packet::parse(&frame.bytes, frame.length), Err(r) if r.error == WireError::Checksum("packet's"))
+    matches!(Packet::parse(&frame.bytes, frame.length), Err(WireError::Checksum("packet's")))
 }
 
 #[test]
 fn every_field_is_what_the_library_says() {
     let frames = scene::life();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, &frames);
+    let capture = tshark::write(&directory, frames);
     let trees = tshark::trees(&capture, &[]);
     let lines = tshark::run(&capture, &["-T", "fields", "-e", "_ws.col.Protocol", "-e", "_ws.col.Info"]);
     assert_eq!((trees.len(), lines.lines().count()), (frames.len(), frames.len()));
@@ -124,7 +124,7 @@ fn nothing_that_the_library_knows_is_missing() {
 fn packets_are_linked_to_each_other() {
     let frames = scene::life();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, &frames);
+    let capture = tshark::write(&directory, frames);
     let count = |filter: &str| tshark::run(&capture, &["-Y", filter, "-2"]).lines().count();
     assert!(count("vmmc.put.export == \"inbox\"") > 100);
     assert!(count("vmmc.record.kind == 1 && !vmmc.put.export") < 20, "strangers' only");
@@ -146,13 +146,13 @@ fn packets_are_linked_to_each_other() {
 fn checksums_can_be_left_alone_and_ports_chosen() {
     let frames = scene::life();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, &frames);
+    let capture = tshark::write(&directory, frames);
     let count = |filter, args: &[&str]| tshark::run(&capture, &[&["-Y", filter], args].concat()).lines().count();
     assert_eq!(count("vmmc.checksum.status < 2", &["-o", "vmmc.verify:FALSE"]), 0);
     // Without its port it is found by its looks, but for what is damaged.
     let moved = ["-o", "vmmc.ports:6000-6001,7001"];
     assert!(count("vmmc", &moved) > 300);
-    let damaged: Vec<Frame> = frames.into_iter().filter(is_damaged).collect();
+    let damaged: Vec<Frame> = frames.iter().filter(|f| is_damaged(f)).cloned().collect();
     let capture = tshark::write(&directory, &damaged);
     let bad = |args: &[&str]| tshark::run(&capture, &[&["-Y", "vmmc.checksum.bad"], args].concat()).lines().count();
     assert!(bad(&[]) > 5);

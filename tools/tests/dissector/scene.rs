@@ -1,5 +1,6 @@
 //! What happens in the capture: everything that can.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use vmmc::Key;
@@ -31,7 +32,12 @@ pub fn drain(capture: &Capture) -> Vec<Frame> {
 }
 
 /// What host 0 has sent and received in a life that has seen it all.
-pub fn life() -> Vec<Frame> {
+pub fn life() -> &'static [Frame] {
+    static FRAMES: OnceLock<Vec<Frame>> = OnceLock::new();
+    FRAMES.get_or_init(live)
+}
+
+fn live() -> Vec<Frame> {
     let config = link::Config { mtu: 9000, ..link_config() };
     let good = Conditions { max_frame: 9018, ..Conditions::default() };
     let mut world = World::with(3, 7, good, config);
