@@ -10,6 +10,7 @@
 //! | module | what it is | does I/O |
 //! |---|---|---|
 //! | [`Node`], [`Export`], [`Import`] | the API | yes |
+//! | [`monitor`] | a running node, seen from outside | yes |
 //! | [`engine`] | exports, imports, grants, sends | no |
 //! | [`link`] | reliable delivery | no |
 //! | [`wire`] | packet formats | no |
@@ -23,6 +24,7 @@ pub mod engine;
 mod error;
 pub mod link;
 pub mod memory;
+pub mod monitor;
 pub mod node;
 pub mod port;
 pub mod route;

@@ -8,6 +8,7 @@ use std::{
 
 use libbpf_rs::{Xdp, XdpFlags, libbpf_sys};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Holder, Maps, Program, SteeringError, Storage, Verdicts,
@@ -31,7 +32,8 @@ pub struct Target {
 }
 
 /// Where on an interface the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// In the driver, before the kernel spends anything on the frame.
     Native,

@@ -1,12 +1,14 @@
 //! What the program decided, counted: one counter for each way a frame can go.
 
+use serde::{Deserialize, Serialize};
+
 /// Defines [`Verdicts`] from one list, so that a field, its name and its place can't disagree.
 macro_rules! verdicts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Frames seen since the program was loaded, by verdict, summed over all CPUs.
         ///
         /// Every frame counts once. All but the `redirected` ones went on to the kernel.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Verdicts {
             $($(#[doc = $doc])+ pub $name: u64,)+
         }

@@ -55,7 +55,7 @@ fn seed_of(spec: &Spec, session: &Session) -> u64 {
 /// What `node` has counted.
 fn account(node: &Node) -> Result<SoakSide, Error> {
     let stats = node.stats()?;
-    let sum = |f: &dyn Fn(&vmmc::link::LinkCounters) -> u64| stats.peers.iter().map(|p| f(&p.counters)).sum::<u64>();
+    let sum = |f: &dyn Fn(&vmmc::link::LinkCounters) -> u64| stats.links.iter().map(|p| f(&p.counters)).sum::<u64>();
     let engine = stats.engine;
     Ok(SoakSide {
         packets: sum(&|c| c.tx_data),

@@ -25,6 +25,7 @@ use std::time::Duration;
 pub use error::EngineError;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
 pub use send::{Send, Ticket};
+use serde::{Deserialize, Serialize};
 
 use self::exports::Exports;
 use self::imports::Imports;
@@ -61,7 +62,7 @@ pub struct Config {
 }
 
 /// What an engine has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineCounters {
     /// Bytes written into exports.
     pub delivered_bytes: u64,
@@ -94,8 +95,8 @@ pub struct EngineCounters {
 }
 
 /// What is known of one link.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerInfo {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkInfo {
     /// The peer.
     pub peer: SocketAddr,
     /// Whether the link is open.
@@ -103,6 +104,7 @@ pub struct PeerInfo {
     /// The largest IP packet agreed on, bytes.
     pub mtu: usize,
     /// Smoothed round-trip time, when measured.
+    #[serde(rename = "rtt_ns", with = "crate::time::nanos::option")]
     pub rtt: Option<Duration>,
     /// DATA packets under way.
     pub in_flight: u64,
@@ -178,14 +180,19 @@ impl Engine {
         self.config.local
     }
 
+    /// Its number, drawn when it began: peers notice by it that a node has been restarted.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     /// What it has counted.
     pub fn counters(&self) -> EngineCounters {
         self.counters
     }
 
     /// All links.
-    pub fn peers(&self) -> impl Iterator<Item = PeerInfo> {
-        self.peers.iter().flatten().map(|p| PeerInfo {
+    pub fn peers(&self) -> impl Iterator<Item = LinkInfo> {
+        self.peers.iter().flatten().map(|p| LinkInfo {
             peer: p.link.peer(),
             open: p.link.is_open(),
             mtu: p.link.mtu(),

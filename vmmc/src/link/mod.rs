@@ -27,6 +27,7 @@ mod sender;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
@@ -99,7 +100,7 @@ pub enum LinkEnd {
 }
 
 /// What a link has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCounters {
     /// DATA packets sent, without repetitions.
     pub tx_data: u64,

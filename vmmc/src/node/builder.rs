@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::progress::{Core, Shared};
-use super::{DEFAULT_PORT, Lane, Node};
+use super::{DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
@@ -49,6 +49,7 @@ pub struct Builder {
     connect_timeout: Duration,
     peer_timeout: Duration,
     faults: Option<Faults>,
+    monitor: bool,
 }
 
 impl Builder {
@@ -69,6 +70,7 @@ impl Builder {
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
             faults: None,
+            monitor: true,
         }
     }
 
@@ -166,6 +168,13 @@ impl Builder {
         self
     }
 
+    /// Whether `vmmc stats` and `vmmc top` can see the node, by a Unix socket that a thread of the node's own serves: see
+    /// [`monitor`](crate::monitor). Default: true. Where the socket can't be made, a warning says so, and the node does without.
+    pub fn monitor(mut self, monitor: bool) -> Builder {
+        self.monitor = monitor;
+        self
+    }
+
     /// Opens the node. Needs the privileges of [`Lane::open`].
     ///
     /// # Errors
@@ -223,8 +232,15 @@ impl Builder {
         };
         let core = Core::new(engine, port, Clock::start());
         let drives = self.progress == Progress::Caller;
-        let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, lane.binding)?);
-        Node::start(shared, arena, self.progress)
+        let identity = Identity {
+            interface: lane.interface,
+            vlan: lane.vlan,
+            mtu: lane.mtu,
+            arena_bytes: arena.len() as u64,
+            binding: lane.binding,
+        };
+        let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);
+        Node::start(shared, arena, self.progress, self.monitor)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -26,6 +26,8 @@ pub trait Resolve: Send {
 pub struct Lane {
     /// Carries the packets.
     pub port: Box<dyn Port>,
+    /// The interface's name; `None` on a simulated wire.
+    pub interface: Option<String>,
     /// The node's IP address.
     pub address: IpAddr,
     /// The node's UDP port.
@@ -124,6 +126,7 @@ impl Lane {
         let resolver = Box::new(KernelResolver { routes, interface: found, source: address });
         Ok(Lane {
             port: Box::new(port),
+            interface: Some(interface.to_owned()),
             address,
             udp_port,
             mac,

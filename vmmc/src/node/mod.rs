@@ -29,6 +29,7 @@ mod import;
 mod lane;
 mod progress;
 mod scheduler;
+mod stats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,12 +40,14 @@ pub use export::{Export, ExportBuilder};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
 
-use self::progress::Shared;
-use crate::engine::{EngineCounters, Key, PeerInfo};
+pub use stats::Stats;
+
+pub(crate) use self::progress::Shared;
+pub(crate) use self::stats::Identity;
+use crate::engine::Key;
 use crate::error::Error;
 use crate::memory::Arena;
-use crate::port::PortCounters;
-use crate::port::eager::Binding;
+use crate::monitor::Server;
 
 /// The UDP port of a node that wasn't given another.
 pub const DEFAULT_PORT: u16 = 7000;
@@ -63,29 +66,7 @@ pub(crate) struct Handle {
     shared: Arc<Shared>,
     arena: Arena,
     thread: Option<std::thread::JoinHandle<()>>,
-}
-
-/// What a node has counted, and the state it is in.
-#[derive(Clone, Debug)]
-pub struct Stats {
-    /// The node's address.
-    pub local: SocketAddr,
-    /// The engine's counters.
-    pub engine: EngineCounters,
-    /// The wire's counters.
-    pub port: PortCounters,
-    /// All links.
-    pub peers: Vec<PeerInfo>,
-    /// What the steering program decided about the interface's frames; `None` on a simulated wire.
-    pub verdicts: Option<xdp_prog::Verdicts>,
-    /// Whether the steering program runs in the driver; `None` on a simulated wire.
-    pub mode: Option<xdp_prog::Mode>,
-    /// How the AF_XDP socket is bound; `None` on a simulated wire.
-    pub binding: Option<Binding>,
-    /// Length of the arena, bytes.
-    pub arena_bytes: u64,
-    /// Of those, how many are exported.
-    pub exported_bytes: u64,
+    monitor: Option<Server>,
 }
 
 impl Node {
@@ -94,17 +75,28 @@ impl Node {
         Builder::new()
     }
 
-    fn start(shared: Arc<Shared>, arena: Arena, progress: Progress) -> Result<Node, Error> {
+    fn start(shared: Arc<Shared>, arena: Arena, progress: Progress, monitor: bool) -> Result<Node, Error> {
+        let monitor = if monitor { Server::start(&shared) } else { None };
         let thread = match progress {
             Progress::Caller => None,
             Progress::Thread { core } => Some(progress::spawn(&shared, core)?),
         };
-        Ok(Node { handle: Arc::new(Handle { shared, arena, thread }) })
+        Ok(Node { handle: Arc::new(Handle { shared, arena, thread, monitor }) })
     }
 
     /// The node's address.
     pub fn local(&self) -> SocketAddr {
         self.handle.shared.enter().engine.local()
+    }
+
+    /// Where the Unix socket is by which it can be [watched](crate::monitor), if there is one.
+    pub fn monitor_path(&self) -> Option<&std::path::Path> {
+        self.handle.monitor.as_ref().map(Server::path)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 
     /// Starts to describe a buffer to export.
@@ -136,20 +128,7 @@ impl Node {
     /// # Errors
     /// When the steering program's counters can't be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        let shared = &self.handle.shared;
-        let verdicts = shared.steering.as_ref().map(|s| s.counters()).transpose()?;
-        let core = shared.enter();
-        Ok(Stats {
-            local: core.engine.local(),
-            engine: core.engine.counters(),
-            port: core.port.counters(),
-            peers: core.engine.peers().collect(),
-            verdicts,
-            mode: shared.steering.as_ref().map(|s| s.mode()),
-            binding: shared.binding,
-            arena_bytes: self.handle.arena.len() as u64,
-            exported_bytes: core.engine.exported_bytes(),
-        })
+        self.handle.shared.stats()
     }
 }
 
@@ -167,5 +146,8 @@ impl Drop for Handle {
             let _ = thread.join();
         }
         self.shared.close(LINGER);
+        // After the last packet: captures have that, too.
+        self.shared.enter().tap.end();
+        self.monitor = None;
     }
 }

@@ -25,11 +25,10 @@ use tracing::{debug, error};
 use xdp_prog::Steering;
 
 use super::lane::Resolve;
-use super::scheduler;
+use super::{Identity, scheduler};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::port::eager::Binding;
-use crate::port::tap::{Tap, Wire};
+use crate::port::tap::{Capture, Tap, TooManyCaptures, Wire};
 use crate::port::{self, Descriptors, Port, RxPacket};
 use crate::time::{Clock, Time};
 use crate::wire::frame::Mac;
@@ -60,7 +59,7 @@ impl<T> From<Option<T>> for Step<T> {
 }
 
 /// What the lock protects.
-pub(super) struct Core {
+pub(crate) struct Core {
     pub engine: Engine,
     pub port: Box<dyn Port>,
     /// Who listens to the port.
@@ -84,7 +83,7 @@ pub(super) struct Core {
 }
 
 /// What a node's handles and its thread share.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     core: Mutex<Core>,
     news: Condvar,
     /// Threads that want the lock: one that spins with it lets them in.
@@ -98,8 +97,8 @@ pub(super) struct Shared {
     drives: bool,
     spin: Duration,
     resolver: Mutex<Box<dyn Resolve>>,
-    pub steering: Option<Steering>,
-    pub binding: Option<Binding>,
+    pub(super) steering: Option<Steering>,
+    pub(super) identity: Identity,
 }
 
 impl Core {
@@ -195,7 +194,7 @@ impl Shared {
         spin: Duration,
         resolver: Box<dyn Resolve>,
         steering: Option<Steering>,
-        binding: Option<Binding>,
+        identity: Identity,
     ) -> Result<Shared, Error> {
         let system = |doing| move |source: std::io::Error| Error::System { doing, source };
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -217,8 +216,13 @@ impl Shared {
             spin,
             resolver: Mutex::new(resolver),
             steering,
-            binding,
+            identity,
         })
+    }
+
+    /// Starts a capture of what the node sends and receives.
+    pub(crate) fn capture(&self, snaplen: usize) -> Result<Capture, TooManyCaptures> {
+        self.enter().tap.capture(snaplen)
     }
 
     /// Takes the lock.

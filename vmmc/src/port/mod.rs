@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use self::layer::Layer;
@@ -84,7 +85,7 @@ impl RxPacket {
 }
 
 /// What a port has counted since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCounters {
     /// Packets queued for sending, retransmissions included.
     pub tx_packets: u64,

@@ -111,6 +111,13 @@ impl Waiting {
             left -= piece.len();
         }
     }
+
+    fn end(&mut self) {
+        if !self.ended {
+            self.add(now(), END, 0, &[], 0);
+            self.ended = true;
+        }
+    }
 }
 
 const END: u8 = 0;
@@ -150,9 +157,7 @@ impl Tap {
     /// Ends all captures, in order.
     pub fn end(&mut self) {
         for (buffer, _) in self.outlets.drain(..) {
-            let mut waiting = lock(&buffer);
-            waiting.add(now(), END, 0, &[], 0);
-            waiting.ended = true;
+            lock(&buffer).end();
         }
     }
 
@@ -184,7 +189,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Exchanges what has been captured since the last call for an empty buffer: `bytes`, whose content is discarded. Returns whether there may be more.
+    /// Exchanges what has been captured since the last call for an empty buffer: `bytes`, whose content is discarded. Returns whether there may
+    /// be more.
     pub fn take(&self, bytes: &mut Vec<u8>) -> bool {
         bytes.clear();
         // So that whoever sends needs no memory from the system while frames are recorded.
@@ -192,6 +198,13 @@ impl Capture {
         let mut waiting = lock(&self.buffer);
         std::mem::swap(&mut waiting.bytes, bytes);
         !waiting.ended
+    }
+
+    /// Ends the capture in order. Returns what has been captured since the last call of [`take`](Self::take), and the end.
+    pub fn finish(self) -> Vec<u8> {
+        let mut waiting = lock(&self.buffer);
+        waiting.end();
+        std::mem::take(&mut waiting.bytes)
     }
 }
 

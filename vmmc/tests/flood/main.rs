@@ -98,7 +98,7 @@ fn under(pause: Duration, attack: impl Fn(&mut Attacker, &mut fastrand::Rng) + S
     assert!(grown < GROWTH, "{grown} bytes more");
     let stats = [a.stats().unwrap(), b.stats().unwrap()];
     for (stats, tapped) in stats.iter().zip([&from_a, &from_b]) {
-        assert!(stats.peers.len() <= 1 + HALF_OPEN, "{} links", stats.peers.len());
+        assert!(stats.links.len() <= 1 + HALF_OPEN, "{} links", stats.links.len());
         assert_eq!(stats.engine.links_ended, 0, "{stats:?}");
         assert_eq!(tapped.tokens(), 1, "it was one and the same link all the time");
     }
@@ -107,7 +107,7 @@ fn under(pause: Duration, attack: impl Fn(&mut Attacker, &mut fastrand::Rng) + S
     assert_eq!(inbox.try_notification().unwrap(), None);
     // Those who never proved that they are there are forgotten.
     let start = Instant::now();
-    while [&a, &b].iter().any(|node| node.stats().unwrap().peers.len() > 1) {
+    while [&a, &b].iter().any(|node| node.stats().unwrap().links.len() > 1) {
         assert!(start.elapsed() < PATIENCE, "half-open links stay");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -151,7 +151,7 @@ fn of_forged_packets() {
 fn of_replayed_packets_alone() {
     // Those that were sent last are the likeliest to be taken for new ones.
     let (stats, _) = under(PAUSE, |attacker, random| attacker.replay(random));
-    assert!(stats[1].peers[0].counters.rx_refused > 100, "{stats:?}");
+    assert!(stats[1].links[0].counters.rx_refused > 100, "{stats:?}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
         port: Box::new(Wire { port: net.attach(mac(n)), cut: cut.clone() }),
         address: IpAddr::from([10, 0, 0, n]),
         udp_port: 7000,
+        interface: None,
         mac: mac(n),
         vlan: None,
         mtu: 1500,
@@ -110,5 +111,5 @@ fn an_import_that_is_never_answered_ends() {
     assert!(matches!(import, Err(Error::Timeout { what: "answer to an import", .. })), "{import:?}");
     // The peer is there: that is not why.
     let stats = n.stats().unwrap();
-    assert!(stats.peers.iter().any(|p| p.open), "{stats:?}");
+    assert!(stats.links.iter().any(|p| p.open), "{stats:?}");
 }

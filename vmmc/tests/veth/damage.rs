@@ -56,10 +56,10 @@ fn survives(mtu: u32, shares: Shares) {
     assert!(data.dropped > 0 && data.damaged > 0 && data.dropped < data.seen / 10, "{data:?}");
     assert!(acks.seen > 0, "{acks:?}");
     let (sent, received) = (a.stats().unwrap(), b.stats().unwrap());
-    assert!(sent.peers[0].counters.tx_retransmitted > 0, "{sent:?}");
+    assert!(sent.links[0].counters.tx_retransmitted > 0, "{sent:?}");
     // What is damaged in its token belongs to no link, and what is damaged in its first bytes is no packet of ours.
     let engine = received.engine;
-    let refused = received.peers[0].counters.rx_damaged + engine.rx_damaged + engine.rx_malformed + engine.rx_unknown;
+    let refused = received.links[0].counters.rx_damaged + engine.rx_damaged + engine.rx_malformed + engine.rx_unknown;
     assert!(refused > 0, "{received:?}");
 }
 
@@ -100,7 +100,7 @@ fn data_survives_faults_on_demand() {
     for made in [stats.port.tx_faults, b.stats().unwrap().port.rx_faults] {
         assert!(made.dropped > 0 && made.duplicated > 0 && made.delayed > 0 && made.corrupted > 0, "{made:?}");
     }
-    assert!(stats.peers[0].counters.tx_retransmitted > 0, "{stats:?}");
+    assert!(stats.links[0].counters.tx_retransmitted > 0, "{stats:?}");
 }
 
 #[test]

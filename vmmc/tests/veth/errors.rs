@@ -167,8 +167,8 @@ fn hosts_of_different_mtu_use_the_smaller() {
         let remote = a.import(address(&lab, to), "inbox", KEY).unwrap();
         remote.send(&pattern(200_000, 3), 0).notify(1).wait().unwrap();
         inbox.wait_notification(PATIENCE).unwrap();
-        assert_eq!(a.stats().unwrap().peers[0].mtu, 1500);
-        assert_eq!(b.stats().unwrap().peers[0].mtu, 1500);
+        assert_eq!(a.stats().unwrap().links[0].mtu, 1500);
+        assert_eq!(b.stats().unwrap().links[0].mtu, 1500);
     }
 }
 

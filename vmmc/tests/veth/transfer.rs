@@ -24,7 +24,7 @@ fn check(from: &Node, to: &Node, peer: SocketAddr, len: usize) {
         let news = inbox.wait_notification(PATIENCE).unwrap();
         assert_eq!((news.offset, news.length, news.tag), (0, len as u64, salt.into()));
         assert_eq!(news.peer, from.local());
-        assert!(contents(&inbox, len) == data, "{len} bytes over a path of MTU {}", from.stats().unwrap().peers[0].mtu);
+        assert!(contents(&inbox, len) == data, "{len} bytes over a path of MTU {}", from.stats().unwrap().links[0].mtu);
     }
 }
 
@@ -35,7 +35,7 @@ fn every_mtu() {
         let (a, b) = (open(&lab, 1), open(&lab, 2));
         check(&a, &b, address(&lab, 2), 5_000_000);
         let stats = a.stats().unwrap();
-        assert_eq!(stats.peers[0].mtu, mtu as usize);
+        assert_eq!(stats.links[0].mtu, mtu as usize);
         assert_eq!(stats.engine.tx_copied_bytes, 15_000_000, "each byte is copied once at the sender");
         assert_eq!(b.stats().unwrap().engine.rx_copied_bytes, 15_000_000, "and once at the receiver");
         assert_eq!(b.stats().unwrap().engine.refused_puts, 0);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use serde::{Deserialize, Serialize};
 use tracing::debug;
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
@@ -11,7 +12,7 @@ use super::ROOM;
 use crate::wire::frame::{ETHERNET_LEN, VLAN_LEN};
 
 /// How the socket shares packets with the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// The NIC reads and writes the UMEM itself. Otherwise the kernel copies each packet once.
     pub zero_copy: bool,

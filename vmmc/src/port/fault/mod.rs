@@ -33,6 +33,8 @@ mod timer;
 use std::io;
 use std::os::fd::AsFd;
 
+use serde::{Deserialize, Serialize};
+
 use self::receiving::Receiving;
 use self::sending::Sending;
 pub use self::spec::{Faults, FaultsError, Way};
@@ -44,7 +46,7 @@ use crate::wire::Fragments;
 const COPIES: usize = 1024;
 
 /// How often each fault has been made since the port was opened, in one way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultCounters {
     /// Packets lost.
     pub dropped: u64,

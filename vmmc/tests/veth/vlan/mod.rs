@@ -50,7 +50,18 @@ fn open_in(lab: &TempLab, host: usize, vlan: Option<u16>, address: IpAddr) -> No
         port.sockets().for_each(|(queue, socket)| steering.register(queue, socket).unwrap());
         let binding = Some(port.binding());
         let (mac, resolver, steering) = (interface.mac, Box::new(Fixed(there)), Some(steering));
-        Lane { port: Box::new(port), address, udp_port, mac, vlan, mtu, resolver, steering, binding }
+        Lane {
+            port: Box::new(port),
+            interface: Some(name),
+            address,
+            udp_port,
+            mac,
+            vlan,
+            mtu,
+            resolver,
+            steering,
+            binding,
+        }
     };
     let settings = Node::builder().progress(Progress::Thread { core: None });
     let settings = settings.connect_timeout(Duration::from_millis(300));
@@ -77,7 +88,7 @@ fn exchange(a: &Node, b: &Node, mtu: u32) {
     put(a, b);
     put(b, a);
     for stats in [a.stats().unwrap(), b.stats().unwrap()] {
-        assert_eq!(stats.peers[0].mtu, mtu as usize);
+        assert_eq!(stats.links[0].mtu, mtu as usize);
         let verdicts = stats.verdicts.unwrap();
         assert!(verdicts.redirected > 0 && stats.engine.rx_other_vlan == 0, "{stats:?}");
     }
@@ -90,7 +101,7 @@ fn deaf(a: &Node, b: &Node) {
         let error = a.import(b.local(), "inbox", KEY).unwrap_err();
         assert!(matches!(error, Error::Engine(EngineError::LinkEnded { end: LinkEnd::NoAnswer(_), .. })), "{error:?}");
         let stats = b.stats().unwrap();
-        assert_eq!(stats.peers.len(), 0, "{stats:?}");
+        assert_eq!(stats.links.len(), 0, "{stats:?}");
         let verdicts = stats.verdicts.unwrap();
         assert!(verdicts.other_vlan > 0 && verdicts.redirected == 0, "{verdicts:?}");
     }
