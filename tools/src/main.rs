@@ -1,6 +1,7 @@
 //! The `vmmc` command: one module per subcommand, dispatched from here.
 
 mod call;
+mod capture;
 mod histogram;
 mod interrupt;
 mod lab;
@@ -40,6 +41,8 @@ enum Command {
     Ping(ping::Args),
     /// Write a file into a buffer that `vmmc serve` exports on another host.
     Put(put::Args),
+    /// Show what a running node sends and receives: in lines, in a file, or live in Wireshark.
+    Capture(capture::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Put(args) => put::run(args),
+        Command::Capture(args) => capture::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {}", with_sources(&*error));

@@ -13,7 +13,6 @@ const MOST_RECORDS: usize = 6;
 
 /// A packet that a node would take, if it knows its token.
 pub(crate) struct Packet {
-    pub(crate) datagram: Datagram,
     pub(crate) header: Header,
     pub(crate) body: Body,
 }
@@ -54,7 +53,7 @@ impl Packet {
         let v6 = datagram.source.is_ipv6();
         let end = captured.len().saturating_sub(datagram.start + datagram.length - reader.remaining());
         let body = parse_body(&header, &mut reader, end, v6)?;
-        Ok(Packet { datagram, header, body })
+        Ok(Packet { header, body })
     }
 }
 

@@ -7,6 +7,7 @@ use vmmc::wire::frame::Path;
 use vmmc::wire::{CHECKSUM_LEN, HEADER_LEN, checksum};
 
 use crate::packet::Packet;
+use crate::scene::payload;
 use crate::{scene, tshark};
 
 /// A frame around any payload.
@@ -31,8 +32,10 @@ fn mangled(random: &mut fastrand::Rng) -> Vec<Frame> {
     let originals = scene::life();
     for _ in 0..3000 {
         let frame = &originals[random.usize(..originals.len())];
-        let Ok(packet) = Packet::parse(&frame.bytes, frame.length) else { continue };
-        let mut payload = frame.bytes[packet.datagram.start..][..packet.datagram.length].to_vec();
+        if Packet::parse(&frame.bytes, frame.length).is_err() {
+            continue;
+        }
+        let mut payload = payload(frame).to_vec();
         // The front of a packet is where its meaning is.
         let front = payload.len().min(HEADER_LEN + 48);
         match random.u8(..6) {

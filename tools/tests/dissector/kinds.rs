@@ -8,6 +8,7 @@ use vmmc::wire::record::Record;
 use vmmc::wire::{Header, Kind, Reader, WireError};
 
 use crate::packet::{Body, Packet};
+use crate::scene::payload;
 use crate::{expected, scene, tshark};
 
 /// What other packets contribute to a packet's tree, and what calls attention to something in it.
@@ -46,8 +47,7 @@ fn every_field_is_what_the_library_says() {
         let mut seen = tree.get("vmmc").unwrap_or_else(|| panic!("{packet} isn't taken for one: {line}")).clone();
         let seen = seen.as_object_mut().unwrap();
         without_context(seen);
-        let payload = &frame.bytes[packet.datagram.start..][..packet.datagram.length];
-        let wanted = expected::tree(&packet, payload);
+        let wanted = expected::tree(&packet, payload(frame));
         for (field, value) in &wanted {
             assert_eq!(seen.get(field), Some(value), "{field} of packet {number}: {packet}");
         }

@@ -8,7 +8,7 @@ use vmmc::engine::Send;
 use vmmc::link;
 use vmmc::port::sim::Conditions;
 use vmmc::port::tap::{Capture, Direction, Frame, Item, read};
-use vmmc::wire::frame::Path;
+use vmmc::wire::frame::{Datagram, Path};
 use vmmc::wire::record::{ImportStatus, Notify, Record, Refusal};
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
@@ -29,6 +29,12 @@ pub fn drain(capture: &Capture) -> Vec<Frame> {
         }
     }
     frames
+}
+
+/// The packet in a frame that has one.
+pub fn payload(frame: &Frame) -> &[u8] {
+    let datagram = Datagram::parse(&frame.bytes, frame.length).unwrap();
+    &frame.bytes[datagram.start..][..datagram.length]
 }
 
 /// What host 0 has sent and received in a life that has seen it all.

@@ -133,6 +133,11 @@ impl Stop {
         // It can only fail when it has ended.
         let _ = self.0.shutdown(Shutdown::Write);
     }
+
+    /// Waits for the node no longer: [`Stream::next`] fails once it has yielded what has come.
+    pub fn abandon(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 #[cfg(test)]
