@@ -74,8 +74,10 @@ enum CaptureError {
     Output { source: io::Error },
     #[error("starting wireshark (is it installed?)")]
     Wireshark { source: io::Error },
-    #[error("the node ended without a word, as one that is killed does: the capture ends there")]
-    Killed,
+    #[error(
+        "{0} captured, and then the node has ended and left some unsent: it was killed, or they weren't taken fast enough"
+    )]
+    Unfinished(u64),
 }
 
 /// How long a node may take to end a capture that it was asked to end.
@@ -121,7 +123,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let copied = copy(&mut stream, &mut sink, args.count, &mut counts, &bar);
     let (missed, end) = match copied {
         Ok(missed) => (missed, Ok(ExitCode::SUCCESS)),
-        Err(Failed::Node(MonitorError::Gone(_))) => (0, Err(CaptureError::Killed.into())),
+        Err(Failed::Node(MonitorError::Gone(_))) => (0, Err(CaptureError::Unfinished(counts.captured).into())),
         Err(Failed::Node(error)) => (0, Err(error.into())),
         // Whoever read it has seen enough: `| head`, or a window that was closed.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
@@ -137,6 +139,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         _ => {}
     }
     match args.write.filter(|_| !to_output) {
+        _ if end.is_err() => {}
         Some(path) => eprintln!("{counts} (in {})", path.display()),
         None => eprintln!("{counts}"),
     }

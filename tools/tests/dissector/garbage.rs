@@ -8,7 +8,7 @@ use vmmc::wire::{CHECKSUM_LEN, HEADER_LEN, checksum};
 
 use crate::packet::Packet;
 use crate::scene::payload;
-use crate::{scene, tshark};
+use crate::{file, scene, tshark};
 
 /// A frame around any payload.
 fn wrap(payload: &[u8]) -> Frame {
@@ -64,7 +64,7 @@ fn what_the_library_refuses_is_flagged_and_nothing_else() {
         frames.push(wrap(&(0..length).map(|_| random.u8(..)).collect::<Vec<_>>()));
     }
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, &frames);
+    let capture = file::write(&directory, &frames);
     let fields = ["-T", "fields", "-e", "frame.number", "-e", "vmmc.malformed", "-e", "vmmc.malformed.reserved"];
     let out = tshark::run(&capture, &[&fields[..], &["-e", "vmmc.checksum.bad", "-e", "_ws.col.Info"]].concat());
     let (mut good, mut bad) = (0, 0);
@@ -95,7 +95,7 @@ fn frames_that_are_cut_short_are_no_errors() {
         .filter(|frame| Packet::parse(&frame.bytes, frame.length).is_ok())
         .collect();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, &frames);
+    let capture = file::write(&directory, &frames);
     let lines = tshark::run(
         &capture,
         &["-Y", "vmmc.malformed || vmmc.malformed.reserved || vmmc.checksum.bad || _ws.malformed"],
@@ -108,7 +108,7 @@ fn frames_that_are_cut_short_are_no_errors() {
 #[test]
 fn a_capture_file_that_ends_early_is_shown_as_far_as_it_goes() {
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, scene::life());
+    let capture = file::write(&directory, scene::life());
     let bytes = std::fs::read(&capture).unwrap();
     std::fs::write(&capture, &bytes[..bytes.len() / 2 + 1]).unwrap();
     let output = tshark::raw(&capture, &[]);

@@ -9,7 +9,7 @@ use vmmc::wire::{Header, Kind, Reader, WireError};
 
 use crate::packet::{Body, Packet};
 use crate::scene::payload;
-use crate::{expected, scene, tshark};
+use crate::{expected, file, scene, tshark};
 
 /// What other packets contribute to a packet's tree, and what calls attention to something in it.
 fn without_context(tree: &mut Map<String, Value>) {
@@ -35,8 +35,8 @@ fn is_damaged(frame: &Frame) -> bool {
 fn every_field_is_what_the_library_says() {
     let frames = scene::life();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, frames);
-    let trees = tshark::trees(&capture, &[]);
+    let capture = file::write(&directory, frames);
+    let trees = file::trees(&capture, &[]);
     let lines = tshark::run(&capture, &["-T", "fields", "-e", "_ws.col.Protocol", "-e", "_ws.col.Info"]);
     assert_eq!((trees.len(), lines.lines().count()), (frames.len(), frames.len()));
     let mut compared = 0;
@@ -122,7 +122,7 @@ fn nothing_that_the_library_knows_is_missing() {
 fn packets_are_linked_to_each_other() {
     let frames = scene::life();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, frames);
+    let capture = file::write(&directory, frames);
     let count = |filter: &str| tshark::run(&capture, &["-Y", filter, "-2"]).lines().count();
     assert!(count("vmmc.put.export == \"inbox\"") > 100);
     assert!(count("vmmc.record.kind == 1 && !vmmc.put.export") < 20, "strangers' only");
@@ -144,14 +144,14 @@ fn packets_are_linked_to_each_other() {
 fn checksums_can_be_left_alone_and_ports_chosen() {
     let frames = scene::life();
     let directory = tempfile::tempdir().unwrap();
-    let capture = tshark::write(&directory, frames);
+    let capture = file::write(&directory, frames);
     let count = |filter, args: &[&str]| tshark::run(&capture, &[&["-Y", filter], args].concat()).lines().count();
     assert_eq!(count("vmmc.checksum.status < 2", &["-o", "vmmc.verify:FALSE"]), 0);
     // Without its port it is found by its looks, but for what is damaged.
     let moved = ["-o", "vmmc.ports:6000-6001,7001"];
     assert!(count("vmmc", &moved) > 300);
     let damaged: Vec<Frame> = frames.iter().filter(|f| is_damaged(f)).cloned().collect();
-    let capture = tshark::write(&directory, &damaged);
+    let capture = file::write(&directory, &damaged);
     let bad = |args: &[&str]| tshark::run(&capture, &[&["-Y", "vmmc.checksum.bad"], args].concat()).lines().count();
     assert!(bad(&[]) > 5);
     assert_eq!(bad(&moved), 0);

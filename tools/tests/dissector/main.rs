@@ -1,6 +1,7 @@
 //! The Wireshark dissector, by tshark, over captures of simulated nodes: it says of every packet what the library's parsers say.
 
 mod expected;
+mod file;
 mod garbage;
 mod kinds;
 #[allow(dead_code)] // The command and the library's tests use more of these.
@@ -10,6 +11,7 @@ mod packet;
 #[path = "../../src/capture/pcapng.rs"]
 mod pcapng;
 mod scene;
+#[path = "../common/tshark.rs"]
 mod tshark;
 #[allow(dead_code)]
 #[path = "../../../vmmc/tests/simulated/world.rs"]

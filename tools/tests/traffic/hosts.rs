@@ -105,7 +105,7 @@ pub(crate) struct Finished {
 }
 
 impl Program {
-    fn start(mut command: Command) -> Program {
+    pub(crate) fn start(mut command: Command) -> Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = ChildGuard::spawn(&mut command).expect("vmmc can be started");
         let (out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -151,6 +151,10 @@ impl Program {
 
     fn errors(&mut self) -> String {
         self.errors.take().map(|thread| thread.join().expect("it only reads")).unwrap_or_default()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

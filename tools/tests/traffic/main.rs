@@ -1,7 +1,10 @@
-//! `vmmc serve`, `ping` and `put` as users run them, on hosts of a temporary lab. Needs root.
+//! `vmmc serve`, `ping`, `put` and `capture` as users run them, on hosts of a temporary lab. Needs root.
 
+mod capture;
 mod faults;
 mod hosts;
 mod ping;
 mod put;
 mod trouble;
+#[path = "../common/tshark.rs"]
+mod tshark;
