@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use vmmc::engine::{Config, Engine, ExportOptions, Send};
+use vmmc::link::LinkState;
 use vmmc::memory::Arena;
 use vmmc::port::Port;
 use vmmc::port::sim::{Conditions, Network, SimPort};
@@ -195,7 +196,7 @@ fn heap_of_hub(links: u64) -> Result<usize, PeerError> {
         hub.world.turn(&mut hub.busy, &mut batch)?;
         hub.idle_turn(&mut batch)?;
     }
-    let open = hub.hub.engine.peers().filter(|peer| peer.open).count() as u64;
+    let open = hub.hub.engine.peers().filter(|peer| peer.state == LinkState::Open).count() as u64;
     if open != links + 1 {
         return Err(format!("{open} links are open, and {} should be", links + 1).into());
     }
@@ -228,7 +229,7 @@ fn round_trips(spec: &Spec) -> Result<Vec<(u64, u64)>, PeerError> {
             histogram.saturating_record(nanos);
         }
     }
-    if hub.hub.engine.peers().filter(|peer| peer.open).count() as u64 != spec.count + 1 {
+    if hub.hub.engine.peers().filter(|peer| peer.state == LinkState::Open).count() as u64 != spec.count + 1 {
         return Err("some idle links did not survive the measurement".into());
     }
     Ok(counts(&histogram))

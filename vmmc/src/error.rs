@@ -52,6 +52,15 @@ pub enum Error {
     /// The wire failed.
     #[error("the AF_XDP socket failed: {0}. Is the interface still there?")]
     Wire(io::Error),
+    /// Metrics can't be served there.
+    #[cfg(feature = "metrics")]
+    #[error("metrics can't be served at {address}: {source}{}", crate::monitor::http::advice(source))]
+    Metrics {
+        /// The address asked for.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The operating system refused a thread or a descriptor.
     #[error("{doing} failed: {source}")]
     System {

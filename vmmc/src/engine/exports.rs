@@ -96,6 +96,12 @@ pub struct ExportOptions {
 pub(crate) struct Export {
     pub options: ExportOptions,
     pub region: Region,
+    /// Bytes written into it.
+    pub bytes: u64,
+    /// Notifications that have come.
+    pub notifications: u64,
+    /// Grants that peers hold.
+    pub importers: u64,
     pub queue: VecDeque<Notification>,
     /// Somebody was held up because the queue was full.
     pub starved: bool,
@@ -107,6 +113,12 @@ impl Export {
         let room = self.queue.len() < self.options.queue;
         self.starved |= !room;
         room
+    }
+
+    /// Takes a notification.
+    pub(crate) fn notify(&mut self, notification: Notification) {
+        self.notifications += 1;
+        self.queue.push_back(notification);
     }
 
     pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
@@ -134,7 +146,15 @@ impl Exports {
         if self.names.contains_key(&name) {
             return Err(EngineError::NameTaken { name });
         }
-        let export = Export { options, region, queue: VecDeque::new(), starved: false };
+        let export = Export {
+            options,
+            region,
+            bytes: 0,
+            notifications: 0,
+            importers: 0,
+            queue: VecDeque::new(),
+            starved: false,
+        };
         let id = self.slab.insert(export).map_err(|_| EngineError::TooManyExports)?;
         self.names.insert(name, id);
         Ok(id)
@@ -155,8 +175,8 @@ impl Exports {
         self.slab.get_mut(id).map(|export| (id, export))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Export> {
-        self.slab.iter().map(|(_, export)| export)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Export)> {
+        self.slab.iter()
     }
 }
 

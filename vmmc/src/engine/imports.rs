@@ -45,6 +45,9 @@ pub(crate) struct Import {
     pub grant: Option<u32>,
     /// Sends from this sequence number on were refused.
     pub refused_from: Option<u64>,
+    /// Sends begun, and their bytes.
+    pub sends: u64,
+    pub bytes: u64,
 }
 
 impl Import {
@@ -75,6 +78,14 @@ impl Imports {
 
     pub(crate) fn get(&self, id: u32) -> Option<&Import> {
         self.slab.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Import> {
+        self.slab.get_mut(id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Import)> {
+        self.slab.iter()
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<Import> {

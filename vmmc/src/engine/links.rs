@@ -86,6 +86,7 @@ impl Engine {
             self.counters.links_ended += 1;
         }
         peer.clear(port);
+        peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
         }

@@ -11,6 +11,7 @@
 mod error;
 mod exports;
 mod imports;
+mod info;
 mod links;
 mod peer;
 mod receive;
@@ -20,10 +21,10 @@ mod timers;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 pub use error::EngineError;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
+pub use info::{ExportInfo, ImportInfo, LinkInfo};
 pub use send::{Send, Ticket};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ use self::exports::Exports;
 use self::imports::Imports;
 use self::peer::Peer;
 use self::timers::Timers;
-use crate::link::{self, LinkCounters};
+use crate::link;
 use crate::memory::Region;
 use crate::port::Port;
 use crate::time::Time;
@@ -92,30 +93,6 @@ pub struct EngineCounters {
     pub rx_not_kept: u64,
     /// Links that have ended.
     pub links_ended: u64,
-}
-
-/// What is known of one link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkInfo {
-    /// The peer.
-    pub peer: SocketAddr,
-    /// Whether the link is open.
-    pub open: bool,
-    /// The largest IP packet agreed on, bytes.
-    pub mtu: usize,
-    /// Smoothed round-trip time, when measured.
-    #[serde(rename = "rtt_ns", with = "crate::time::nanos::option")]
-    pub rtt: Option<Duration>,
-    /// DATA packets under way.
-    pub in_flight: u64,
-    /// DATA packets that congestion control allows under way.
-    pub window: u64,
-    /// DATA packets that may be sent now.
-    pub room: u64,
-    /// Grants the peer holds.
-    pub grants: usize,
-    /// What the link has counted.
-    pub counters: LinkCounters,
 }
 
 /// The engine of one node.
@@ -190,20 +167,6 @@ impl Engine {
         self.counters
     }
 
-    /// All links.
-    pub fn peers(&self) -> impl Iterator<Item = LinkInfo> {
-        self.peers.iter().flatten().map(|p| LinkInfo {
-            peer: p.link.peer(),
-            open: p.link.is_open(),
-            mtu: p.link.mtu(),
-            rtt: p.link.rtt().smoothed(),
-            in_flight: p.link.in_flight(),
-            window: p.link.window(),
-            room: p.link.room(),
-            grants: p.grant_count(),
-            counters: p.link.counters(),
-        })
-    }
     /// Exports a region.
     ///
     /// # Errors
@@ -245,7 +208,7 @@ impl Engine {
 
     /// How many bytes are exported.
     pub fn exported_bytes(&self) -> u64 {
-        self.exports.iter().map(|e| e.region.len() as u64).sum()
+        self.exports.iter().map(|(_, e)| e.region.len() as u64).sum()
     }
     fn peer(&self, token: u64) -> Option<&Peer> {
         self.peers.get(place_of(token))?.as_deref().filter(|p| p.link.token() == token)

@@ -35,6 +35,15 @@ pub(super) struct Grant {
     told: bool,
 }
 
+impl Grant {
+    /// It ends, and its export, if there still is one, has an importer less.
+    fn end(&self, exports: &mut Exports) {
+        if let Some(export) = exports.get_mut(self.export) {
+            export.importers = export.importers.saturating_sub(1);
+        }
+    }
+}
+
 /// Why a packet was not processed to its end.
 pub(super) enum Stop {
     /// There is no room for what it says. Go on at this many bytes before its end.
@@ -233,7 +242,11 @@ impl Peer {
                         self.answer(Record::Release { grant });
                     }
                 }
-                Record::Release { grant } => drop(self.grants.remove(grant)),
+                Record::Release { grant } => {
+                    if let Some(held) = self.grants.remove(grant) {
+                        held.end(exports);
+                    }
+                }
                 Record::Revoked { grant } => {
                     if let Some(&import) = self.held.get(&grant) {
                         imports.revoked(import, self.link.token(), grant, None);
@@ -299,11 +312,12 @@ impl Peer {
             }
             at += chunk.len() as u64;
         }
+        export.bytes += u64::from(length);
         counters.rx_copied_bytes += u64::from(length);
         counters.delivered_bytes += u64::from(length);
         if let Some(Notify { tag, total }) = notify.filter(|_| export.options.notify) {
             counters.notifications += 1;
-            export.queue.push_back(Notification { offset: end - total, length: total, tag, peer: self.link.peer() });
+            export.notify(Notification { offset: end - total, length: total, tag, peer: self.link.peer() });
         }
         Ok(())
     }
@@ -319,18 +333,26 @@ impl Peer {
         }
         match self.grants.insert(Grant { export: id, refused: false, told: false }) {
             Err(_) => refuse(ImportStatus::TooMany),
-            Ok(grant) => Record::Imported {
-                request,
-                status: ImportStatus::Granted,
-                grant,
-                notifies: export.options.notify,
-                length: export.region.len() as u64,
-            },
+            Ok(grant) => {
+                export.importers += 1;
+                let (notifies, length) = (export.options.notify, export.region.len() as u64);
+                Record::Imported { request, status: ImportStatus::Granted, grant, notifies, length }
+            }
         }
     }
 
-    /// How many grants it holds.
+    /// How many grants it holds, and hasn't given back.
     pub(super) fn grant_count(&self) -> usize {
-        self.grants.iter().filter(|(_, g)| !g.refused).count()
+        self.grants.len()
+    }
+
+    /// How many it has given us.
+    pub(super) fn held_count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The link has ended, and its grants with it.
+    pub(super) fn end_grants(&self, exports: &mut Exports) {
+        self.grants.iter().for_each(|(_, grant)| grant.end(exports));
     }
 }

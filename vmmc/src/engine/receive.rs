@@ -236,7 +236,7 @@ impl Engine {
         drop(fragments);
         match result {
             Ok(()) => {
-                peer.link.advance(now);
+                peer.link.advance(now, held.packet.len());
                 peer.blocked = false;
                 port.recycle(held.packet);
                 true

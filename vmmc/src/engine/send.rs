@@ -30,6 +30,7 @@ pub struct Send<'a> {
     /// Leave room in the last packet for more, and the packet for the next send or the engine's next turn to send.
     pub queued: bool,
     done: usize,
+    counted: bool,
     finished: bool,
     last: u64,
 }
@@ -37,7 +38,17 @@ pub struct Send<'a> {
 impl<'a> Send<'a> {
     /// A send of `data` to `offset`.
     pub fn new(data: &'a [u8], offset: u64) -> Send<'a> {
-        Send { data, offset, notify: None, urgent: false, queued: false, done: 0, finished: false, last: 0 }
+        Send {
+            data,
+            offset,
+            notify: None,
+            urgent: false,
+            queued: false,
+            done: 0,
+            counted: false,
+            finished: false,
+            last: 0,
+        }
     }
 
     /// Bytes put into packets so far.
@@ -75,8 +86,17 @@ impl Engine {
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(EngineError::BadName { name: name.to_owned() });
         }
-        let import =
-            |link, state| Import { name: name.to_owned(), key, peer, link, state, grant: None, refused_from: None };
+        let import = |link, state| Import {
+            name: name.to_owned(),
+            key,
+            peer,
+            link,
+            state,
+            grant: None,
+            refused_from: None,
+            sends: 0,
+            bytes: 0,
+        };
         if peer == self.config.local {
             let state = match self.exports.find(name.as_bytes()) {
                 None => {
@@ -188,8 +208,8 @@ impl Engine {
     }
 
     /// Where a send goes, when it may.
-    fn target(&self, id: u32, send: &Send<'_>) -> Result<Target, EngineError> {
-        let import = self.imports.get(id).ok_or(EngineError::Dropped)?;
+    fn target(&mut self, id: u32, send: &mut Send<'_>) -> Result<Target, EngineError> {
+        let import = self.imports.get_mut(id).ok_or(EngineError::Dropped)?;
         let (target, notifies, length) = match &import.state {
             ImportState::Waiting => return Ok(Target::Unknown),
             ImportState::Failed(error) => return Err(error.clone()),
@@ -209,6 +229,10 @@ impl Engine {
         if send.offset > length || wanted > length - send.offset {
             let (name, offset) = (import.name.clone(), send.offset);
             return Err(EngineError::OutOfRange { name, offset, length: wanted, export: length });
+        }
+        if !std::mem::replace(&mut send.counted, true) {
+            import.sends += 1;
+            import.bytes += wanted;
         }
         Ok(target)
     }
@@ -299,8 +323,9 @@ impl Engine {
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;
             self.awake = true;
-            target.queue.push_back(Notification { offset: send.offset, length, tag, peer });
+            target.notify(Notification { offset: send.offset, length, tag, peer });
         }
+        target.bytes += length;
         send.done = send.data.len();
         self.counters.sends += 1;
         self.counters.delivered_bytes += length;

@@ -36,6 +36,11 @@ impl<T> Slab<T> {
         Ok(entry.0 << PLACE_BITS | place)
     }
 
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     pub(crate) fn get(&self, key: u32) -> Option<&T> {
         let (generation, value) = self.places.get((key & PLACE_MASK) as usize)?;
         value.as_ref().filter(|_| *generation == key >> PLACE_BITS)
@@ -89,6 +94,6 @@ mod tests {
         assert_eq!(slab.remove(a), None);
         assert_eq!((slab.get(b), slab.get(c)), (Some(&'b'), Some(&'c')));
         assert_eq!(slab.get(u32::MAX), None);
-        assert_eq!(slab.iter().count(), 2);
+        assert_eq!((slab.iter().count(), slab.len()), (2, 2));
     }
 }

@@ -19,6 +19,7 @@ impl Link {
         let ack_now = ack_now || self.sender.should_ask();
         self.emit_data(now, port, &packet, sequence, ack_now);
         self.counters.tx_data += 1;
+        self.counters.tx_bytes += packet.len() as u64;
         self.asked_at.get_or_insert(now);
         self.sender.push(now, packet, ack_now);
         sequence

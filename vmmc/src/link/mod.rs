@@ -21,6 +21,7 @@ mod congestion;
 mod emit;
 mod handshake;
 mod receiver;
+mod round_trips;
 mod rtt;
 mod sender;
 
@@ -34,6 +35,8 @@ pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub(crate) use emit::send_reset;
 pub use receiver::{ACK_DELAY, ACK_EVERY};
 pub(crate) use receiver::{Admission, Arrival, Held};
+pub(crate) use round_trips::RoundTripTimes;
+pub use round_trips::RoundTrips;
 pub use rtt::{INITIAL_RTO, MAX_RTO, Rtt};
 
 use self::receiver::Receiver;
@@ -104,6 +107,8 @@ pub enum LinkEnd {
 pub struct LinkCounters {
     /// DATA packets sent, without repetitions.
     pub tx_data: u64,
+    /// Their bytes, Ethernet headers included.
+    pub tx_bytes: u64,
     /// DATA packets sent again.
     pub tx_retransmitted: u64,
     /// Acknowledgements sent alone.
@@ -112,6 +117,8 @@ pub struct LinkCounters {
     pub timeouts: u64,
     /// DATA packets processed.
     pub rx_data: u64,
+    /// Their bytes, Ethernet headers included.
+    pub rx_bytes: u64,
     /// DATA packets that came early and were kept.
     pub rx_early: u64,
     /// DATA packets that had come before, or came past all credit.
@@ -120,6 +127,31 @@ pub struct LinkCounters {
     pub rx_damaged: u64,
     /// Acknowledgements of what was never sent.
     pub rx_nonsense: u64,
+}
+
+/// How far a link has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// This side has said HELLO, and nobody has answered yet.
+    Opening,
+    /// This side has answered a HELLO, and waits for a sign that its sender is there.
+    HalfOpen,
+    /// DATA may be exchanged.
+    Open,
+    /// This side closes it.
+    Closing,
+}
+
+impl std::fmt::Display for LinkState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            LinkState::Opening => "opening",
+            LinkState::HalfOpen => "half open",
+            LinkState::Open => "open",
+            LinkState::Closing => "closing",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +215,16 @@ impl Link {
         self.path.remote
     }
 
+    /// How far it has come.
+    pub fn state(&self) -> LinkState {
+        match self.state {
+            State::Opening { .. } => LinkState::Opening,
+            State::HalfOpen { .. } => LinkState::HalfOpen,
+            State::Open => LinkState::Open,
+            State::Closing { .. } => LinkState::Closing,
+        }
+    }
+
     /// Whether DATA may be exchanged.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
@@ -221,6 +263,31 @@ impl Link {
     /// The round-trip time as measured.
     pub fn rtt(&self) -> &Rtt {
         self.sender.rtt()
+    }
+
+    /// All round-trip times measured.
+    pub(crate) fn round_trips(&self) -> &RoundTripTimes {
+        self.sender.round_trips()
+    }
+
+    /// How many DATA packets the peer still has room for.
+    pub fn credit_received(&self) -> u64 {
+        self.sender.credit()
+    }
+
+    /// How many DATA packets the peer has been told there is room for, and hasn't sent.
+    pub fn credit_given(&self) -> u64 {
+        self.promised.saturating_sub(self.receiver.next())
+    }
+
+    /// How many DATA packets are kept that came before one that is missing.
+    pub fn early(&self) -> usize {
+        self.receiver.early()
+    }
+
+    /// For how long the peer has been silent.
+    pub fn silence(&self, now: Time) -> Duration {
+        now.since(self.heard_at)
     }
 
     /// What changes when senders get on: packets under way, the room for more, and what is complete.
@@ -374,9 +441,10 @@ impl Link {
         self.receiver.take_ready()
     }
 
-    /// The next packet has been processed.
-    pub fn advance(&mut self, now: Time) {
+    /// The next packet has been processed: a frame of this many bytes.
+    pub fn advance(&mut self, now: Time, bytes: usize) {
         self.counters.rx_data += 1;
+        self.counters.rx_bytes += bytes as u64;
         self.receiver.advance(now);
         self.sender.settle(self.receiver.next());
     }

@@ -106,6 +106,11 @@ impl Receiver {
         self.early < free
     }
 
+    /// Packets that are here out of order.
+    pub(super) fn early(&self) -> usize {
+        self.early
+    }
+
     /// Stops giving credit, or begins to give it again and says so at once. What was given before stays good.
     pub(super) fn throttle(&mut self, throttled: bool) {
         self.ack_now |= self.throttled && !throttled;

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::congestion::{Congestion, Delay};
+use super::round_trips::RoundTripTimes;
 use super::rtt::Rtt;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
@@ -106,6 +107,7 @@ pub(super) struct Sender {
     /// How many of them the peer has, out of order.
     sacked: u64,
     rtt: Rtt,
+    round_trips: RoundTripTimes,
     backoff: u32,
     timer: Option<Time>,
     /// When a packet that has been overtaken will count as lost.
@@ -134,6 +136,7 @@ impl Sender {
             sent: VecDeque::new(),
             sacked: 0,
             rtt: Rtt::default(),
+            round_trips: RoundTripTimes::default(),
             backoff: 0,
             timer: None,
             straggler: None,
@@ -192,6 +195,15 @@ impl Sender {
 
     pub(super) fn rtt(&self) -> &Rtt {
         &self.rtt
+    }
+
+    pub(super) fn round_trips(&self) -> &RoundTripTimes {
+        &self.round_trips
+    }
+
+    /// Packets that the peer still has room for.
+    pub(super) fn credit(&self) -> u64 {
+        self.limit.saturating_sub(self.next)
     }
 
     /// When [`Sender::expire`] has something to do.
@@ -291,6 +303,7 @@ impl Sender {
         let delay = news.measured.map(since).or(repeated);
         if let Some(delay) = delay {
             self.rtt.sample(now, delay);
+            self.round_trips.add(delay);
             self.backoff = 0;
         }
         let delay = match delay {

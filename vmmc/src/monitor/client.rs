@@ -255,12 +255,25 @@ pub(super) fn list_in(directories: &[PathBuf]) -> Result<Vec<Found>, MonitorErro
     Ok(nodes)
 }
 
-/// Asks the node at `path` for a snapshot. Blocks for two seconds at the most.
+/// Asks the node at `path` for a snapshot, with the percentiles of round-trip times only. Blocks for two seconds at the most.
 ///
 /// # Errors
 /// See [`MonitorError`].
 pub fn ask(path: &Path) -> Result<Stats, MonitorError> {
-    match request(path, &Request::Stats {})? {
+    stats(path, false)
+}
+
+/// Asks the node at `path` for a snapshot with all round-trip times, by which the latest can be told from those before: see
+/// [`RoundTrips::since`](crate::link::RoundTrips::since). Blocks for two seconds at the most.
+///
+/// # Errors
+/// See [`MonitorError`].
+pub fn ask_all(path: &Path) -> Result<Stats, MonitorError> {
+    stats(path, true)
+}
+
+fn stats(path: &Path, histograms: bool) -> Result<Stats, MonitorError> {
+    match request(path, &Request::Stats { histograms })? {
         Answer::Stats(stats) => Ok(*stats),
         other => Err(other.refusal(path)),
     }

@@ -12,20 +12,26 @@
 //! tells. That a thread does it, rather than a page of memory that the engine keeps up to date, costs the data path nothing at all; and it works
 //! for a program that drives its node by its own calls, and makes none. A socket with a path is reached from other network namespaces, too.
 //!
+//! With the cargo feature `metrics` there is also `prometheus`, which makes of a snapshot what Prometheus reads, and `Builder::metrics`, which serves that over HTTP.
+//!
 //! Only the node's user may connect (and root). A client that sends nonsense, asks for more than it reads, or does nothing can't hold up the
 //! others or the node, and at most [`MAX_CLIENTS`] are served at a time. A process that is killed leaves its file behind; whoever finds that nobody
 //! listens there removes it.
 
 pub mod capture;
 mod client;
+#[cfg(feature = "metrics")]
+pub(crate) mod http;
 mod place;
+#[cfg(feature = "metrics")]
+pub mod prometheus;
 mod server;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{Found, MonitorError, Selector, ask, find, list};
+pub use self::client::{Found, MonitorError, Selector, ask, ask_all, find, list};
 pub use self::place::{RUN_DIR, directories};
 pub(crate) use self::server::Server;
 use crate::node::Stats;
@@ -42,7 +48,11 @@ pub const MAX_REQUEST: usize = 4096;
 #[non_exhaustive]
 pub enum Request {
     /// For a snapshot.
-    Stats {},
+    Stats {
+        /// With all round-trip times, not only their percentiles: `RoundTrips::counts`.
+        #[serde(default)]
+        histograms: bool,
+    },
     /// For the first `snaplen` bytes of every frame from now on: after the answer the connection is a [stream](capture).
     Capture {
         /// Bytes, Ethernet header included.

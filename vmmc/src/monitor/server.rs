@@ -261,8 +261,13 @@ impl Work {
     /// Answers a request. `None` when the client is no longer this thread's to answer.
     fn serve(&mut self, client: &mut Client, request: Request) -> Option<Answer> {
         match request {
-            Request::Stats {} => Some(match self.shared.stats() {
-                Ok(stats) => Answer::Stats(Box::new(stats)),
+            Request::Stats { histograms } => Some(match self.shared.stats() {
+                Ok(mut stats) => {
+                    if !histograms {
+                        stats.links.iter_mut().for_each(|link| link.round_trips.counts.clear());
+                    }
+                    Answer::Stats(Box::new(stats))
+                }
                 Err(error) => Answer::Error(error.to_string()),
             }),
             Request::Capture { snaplen } => match self.shared.capture(snaplen as usize) {

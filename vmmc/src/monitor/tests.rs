@@ -21,10 +21,10 @@ impl Resolve for Nowhere {
     }
 }
 
-/// A node on a network of its own, and a server for it in `directory`.
-pub(super) fn watched(directory: &Path, host: u8) -> (Node, Server) {
+/// A wire to nowhere.
+pub(super) fn lane(host: u8) -> Lane {
     let mac = [2, 0, 0, 0, 0, host];
-    let lane = Lane {
+    Lane {
         port: Box::new(Network::new(1, Conditions::default()).attach(mac)),
         interface: Some(format!("sim{host}")),
         address: [10, 0, 0, host].into(),
@@ -35,8 +35,12 @@ pub(super) fn watched(directory: &Path, host: u8) -> (Node, Server) {
         resolver: Box::new(Nowhere),
         steering: None,
         binding: None,
-    };
-    let node = Node::builder().monitor(false).progress(Progress::Thread { core: None }).open_on(lane).unwrap();
+    }
+}
+
+/// A node, and a server for it in `directory`.
+pub(super) fn watched(directory: &Path, host: u8) -> (Node, Server) {
+    let node = Node::builder().monitor(false).progress(Progress::Thread { core: None }).open_on(lane(host)).unwrap();
     let server = Server::start_in(node.shared(), &[directory.to_owned()]).unwrap();
     (node, server)
 }

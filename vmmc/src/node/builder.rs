@@ -40,7 +40,7 @@ pub struct Builder {
     queue: Option<u32>,
     mtu: Option<usize>,
     arena: usize,
-    progress: Progress,
+    pub(super) progress: Progress,
     spin: Duration,
     max_peers: usize,
     window: u16,
@@ -49,7 +49,9 @@ pub struct Builder {
     connect_timeout: Duration,
     peer_timeout: Duration,
     faults: Option<Faults>,
-    monitor: bool,
+    pub(super) monitor: bool,
+    #[cfg(feature = "metrics")]
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Builder {
@@ -71,6 +73,8 @@ impl Builder {
             peer_timeout: Duration::from_secs(5),
             faults: None,
             monitor: true,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 
@@ -175,6 +179,14 @@ impl Builder {
         self
     }
 
+    /// Serves metrics for Prometheus over HTTP, at `http://ADDRESS/metrics`, by a thread of the node's own; port 0 lets the system choose one, which
+    /// [`Node::metrics_address`] tells. Whoever reaches the address may read them. Default: none are served.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(mut self, address: SocketAddr) -> Builder {
+        self.metrics = Some(address);
+        self
+    }
+
     /// Opens the node. Needs the privileges of [`Lane::open`].
     ///
     /// # Errors
@@ -240,7 +252,7 @@ impl Builder {
             binding: lane.binding,
         };
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);
-        Node::start(shared, arena, self.progress, self.monitor)
+        Node::start(shared, arena, &self)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -48,6 +48,8 @@ use crate::engine::Key;
 use crate::error::Error;
 use crate::memory::Arena;
 use crate::monitor::Server;
+#[cfg(feature = "metrics")]
+use crate::monitor::http::MetricsServer;
 
 /// The UDP port of a node that wasn't given another.
 pub const DEFAULT_PORT: u16 = 7000;
@@ -67,6 +69,8 @@ pub(crate) struct Handle {
     arena: Arena,
     thread: Option<std::thread::JoinHandle<()>>,
     monitor: Option<Server>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<MetricsServer>,
 }
 
 impl Node {
@@ -75,13 +79,23 @@ impl Node {
         Builder::new()
     }
 
-    fn start(shared: Arc<Shared>, arena: Arena, progress: Progress, monitor: bool) -> Result<Node, Error> {
-        let monitor = if monitor { Server::start(&shared) } else { None };
-        let thread = match progress {
+    fn start(shared: Arc<Shared>, arena: Arena, settings: &Builder) -> Result<Node, Error> {
+        #[cfg(feature = "metrics")]
+        let metrics = settings.metrics.map(|address| MetricsServer::start(&shared, address)).transpose()?;
+        let thread = match settings.progress {
             Progress::Caller => None,
             Progress::Thread { core } => Some(progress::spawn(&shared, core)?),
         };
-        Ok(Node { handle: Arc::new(Handle { shared, arena, thread, monitor }) })
+        let monitor = if settings.monitor { Server::start(&shared) } else { None };
+        let handle = Handle {
+            shared,
+            arena,
+            thread,
+            monitor,
+            #[cfg(feature = "metrics")]
+            metrics,
+        };
+        Ok(Node { handle: Arc::new(handle) })
     }
 
     /// The node's address.
@@ -92,6 +106,12 @@ impl Node {
     /// Where the Unix socket is by which it can be [watched](crate::monitor), if there is one.
     pub fn monitor_path(&self) -> Option<&std::path::Path> {
         self.handle.monitor.as_ref().map(Server::path)
+    }
+
+    /// Where its metrics are served, if they are.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.handle.metrics.as_ref().map(MetricsServer::address)
     }
 
     #[cfg(test)]
@@ -140,6 +160,10 @@ impl std::fmt::Debug for Node {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        {
+            self.metrics = None;
+        }
         self.shared.stop();
         if let Some(thread) = self.thread.take() {
             // If the thread has panicked its message is already on stderr.

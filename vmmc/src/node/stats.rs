@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Shared;
-use crate::engine::{EngineCounters, LinkInfo};
+use crate::engine::{EngineCounters, ExportInfo, ImportInfo, LinkInfo};
 use crate::error::Error;
-use crate::port::PortCounters;
 use crate::port::eager::Binding;
-use crate::time::{Time, nanos};
+use crate::port::{PortCounters, Rings};
+use crate::time::{Time, hexadecimal, nanos};
 
 /// What a node has counted, and the state it is in, all at one moment. Counters begin at zero when the node opens.
 ///
@@ -40,8 +40,14 @@ pub struct Stats {
     pub engine: EngineCounters,
     /// The wire's counters.
     pub port: PortCounters,
+    /// Where the wire's frames are.
+    pub rings: Rings,
     /// All links.
     pub links: Vec<LinkInfo>,
+    /// All exports.
+    pub exports: Vec<ExportInfo>,
+    /// All imports.
+    pub imports: Vec<ImportInfo>,
     /// What the steering program decided about the interface's frames; `None` on a simulated wire.
     pub verdicts: Option<xdp_prog::Verdicts>,
     /// Whether the steering program runs in the driver; `None` on a simulated wire.
@@ -69,12 +75,18 @@ impl Shared {
     pub(crate) fn stats(&self) -> Result<Stats, Error> {
         let verdicts = self.steering.as_ref().map(|s| s.counters()).transpose()?;
         let Identity { interface, vlan, mtu, arena_bytes, binding } = &self.identity;
-        let core = self.enter();
+        let mut core = self.enter();
         let now = core.now();
-        let (engine, port) = (&core.engine, &core.port);
+        let (counters, rings) = (core.port.counters(), core.port.rings());
+        let engine = &core.engine;
         let (local, incarnation, exported_bytes) = (engine.local(), engine.incarnation(), engine.exported_bytes());
-        let (counters, links, port) = (engine.counters(), engine.peers().collect(), port.counters());
+        let (engine_counters, mut links) = (engine.counters(), engine.links(now).collect::<Vec<_>>());
+        let round_trips: Vec<_> = engine.round_trips().cloned().collect();
+        let (exports, imports) = (engine.exports().collect(), engine.imports().collect());
         drop(core);
+        for (link, times) in links.iter_mut().zip(round_trips) {
+            link.round_trips = times.sum_up();
+        }
         Ok(Stats {
             pid: std::process::id(),
             program: program(),
@@ -84,9 +96,12 @@ impl Shared {
             local,
             incarnation,
             uptime: now.since(Time::ZERO),
-            engine: counters,
-            port,
+            engine: engine_counters,
+            port: counters,
+            rings,
             links,
+            exports,
+            imports,
             verdicts,
             mode: self.steering.as_ref().map(|s| s.mode()),
             binding: *binding,
@@ -101,18 +116,4 @@ fn program() -> String {
     let path = std::env::current_exe().ok();
     let name = path.as_ref().and_then(|path| path.file_name());
     name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// Numbers of 64 random bits: many readers of JSON have no exact numbers of that size.
-mod hexadecimal {
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::{Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        format!("{number:016x}").serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        u64::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(D::Error::custom)
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, Rings, RxPacket, TxPacket};
 use crate::wire::Fragments;
 
 /// A port made of another one. Each method does what that of the same name of [`Port`] does, by default with the port inside.
@@ -109,5 +109,9 @@ impl<L: Layer> Port for L {
 
     fn counters(&self) -> PortCounters {
         Layer::counters(self)
+    }
+
+    fn rings(&mut self) -> Rings {
+        self.inner_mut().rings()
     }
 }

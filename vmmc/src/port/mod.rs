@@ -14,6 +14,7 @@
 pub mod eager;
 pub mod fault;
 mod layer;
+mod rings;
 pub mod sim;
 pub mod tap;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use self::layer::Layer;
+pub use self::rings::{ReceiveRings, Rings, SendRings};
 use crate::wire::Fragments;
 
 /// So many bytes of a packet lie in its first frame, whatever the port.
@@ -166,6 +168,11 @@ pub trait Port: Send {
 
     /// What it has counted.
     fn counters(&self) -> PortCounters;
+
+    /// Where its frames are now. A port that doesn't know says nothing.
+    fn rings(&mut self) -> Rings {
+        Rings::default()
+    }
 }
 
 /// How long [`wait`] may last at most.

@@ -27,7 +27,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, PortId, ReceiveRings, Rings, RxPacket, SendRings, TxPacket};
 use crate::time::Time;
 use crate::wire::Fragments;
 use crate::wire::frame::{self, Mac};
@@ -373,5 +373,14 @@ impl Port for SimPort {
 
     fn counters(&self) -> PortCounters {
         self.counters
+    }
+
+    fn rings(&mut self) -> Rings {
+        // Packets wait in the switch, and take a frame when they are looked at.
+        let (frames, free) = (self.rx.packets.len(), self.rx.free.len());
+        let receive = ReceiveRings { frames, ring: frames, fill: free, kept: frames - free, ..ReceiveRings::default() };
+        let (frames, free) = (self.tx.packets.len(), self.tx.free.len());
+        let send = SendRings { frames, ring: frames, free, kept: frames - free, ..SendRings::default() };
+        Rings { receive: vec![receive], send }
     }
 }

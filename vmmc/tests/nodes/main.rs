@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use vmmc::link::LinkState;
 use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::port::{Layer, Port};
@@ -111,5 +112,59 @@ fn an_import_that_is_never_answered_ends() {
     assert!(matches!(import, Err(Error::Timeout { what: "answer to an import", .. })), "{import:?}");
     // The peer is there: that is not why.
     let stats = n.stats().unwrap();
-    assert!(stats.links.iter().any(|p| p.open), "{stats:?}");
+    assert!(stats.links.iter().any(|p| p.state == LinkState::Open), "{stats:?}");
+}
+
+#[test]
+fn statistics_say_what_has_happened() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let no = Arc::new(AtomicBool::new(false));
+    // There is nothing to sleep on: a simulated packet wakes nobody.
+    let threaded = || Node::builder().progress(Progress::Thread { core: None }).spin(Duration::MAX);
+    let (a, b) = (node(&net, 1, &no, threaded()), node(&net, 2, &no, threaded()));
+    let inbox = b.export("inbox").len(1 << 16).key(Key::PUBLIC).notify(true).queue(8).create().unwrap();
+    let _secret = b.export("secret").create().unwrap();
+    let remote = a.import("10.0.0.2:7000".parse().unwrap(), "inbox", Key::PUBLIC).unwrap();
+    for tag in 0..3 {
+        remote.send(&[7; 10_000], 0).notify(tag).wait().unwrap();
+    }
+    remote.send(&[7; 500], 0).wait().unwrap();
+    assert!(remote.send(&[7; 500], 1 << 16).wait().is_err(), "past the end, and no send");
+    inbox.wait_notification(PATIENCE).unwrap();
+
+    let (here, there) = (a.stats().unwrap(), b.stats().unwrap());
+    let [import] = &here.imports[..] else { panic!("{here:?}") };
+    assert_eq!((import.peer, import.name.as_str(), import.length), (there.local, "inbox", 1 << 16));
+    assert_eq!((import.ready, import.sends, import.bytes), (true, 4, 30_500));
+    let [export, secret] = &there.exports[..] else { panic!("{there:?}") };
+    assert_eq!((export.name.as_str(), export.length, export.public, export.notify), ("inbox", 1 << 16, true, true));
+    assert_eq!((export.bytes, export.importers), (30_500, 1));
+    assert_eq!((export.notifications, export.waiting, export.queue), (3, 2, 8));
+    assert_eq!((secret.public, secret.importers, secret.bytes), (false, 0, 0));
+
+    let ([ab], [ba]) = (&here.links[..], &there.links[..]) else { panic!("{here:?} {there:?}") };
+    assert_eq!((ab.peer, ab.peer_incarnation, ab.state), (there.local, there.incarnation, LinkState::Open));
+    assert_eq!((ab.initiated, ba.initiated, ab.mtu, ab.checksum), (true, false, 1500, true));
+    assert_eq!((ab.grants, ab.grants_held, ba.grants, ba.grants_held), (0, 1, 1, 0));
+    // 30,500 bytes in packets of 1500, and each has headers.
+    assert!(ab.counters.tx_data > 20 && ab.counters.tx_bytes > 30_500 + 50 * ab.counters.tx_data, "{ab:?}");
+    assert_eq!((ba.counters.rx_data, ba.counters.rx_bytes), (ab.counters.tx_data, ab.counters.tx_bytes));
+    let times = &ab.round_trips;
+    assert!(times.count > 0 && times.min > Duration::ZERO && times.min <= times.p50 && times.p999 <= times.max);
+    assert!(ab.credit_received > 0 && ba.credit_given >= ab.credit_received, "{ab:?} {ba:?}");
+
+    let [receive] = here.rings.receive[..] else { panic!("{here:?}") };
+    assert_eq!((receive.fill + receive.kept, receive.frames > 0), (receive.frames, true));
+    drop(remote);
+    let start = Instant::now();
+    while b.stats().unwrap().exports[0].importers > 0 {
+        assert!(start.elapsed() < PATIENCE, "a grant that was given back is still counted");
+    }
+    let another = a.import("10.0.0.2:7000".parse().unwrap(), "inbox", Key::PUBLIC).unwrap();
+    assert_eq!(b.stats().unwrap().exports[0].importers, 1);
+    drop((another, a));
+    while b.stats().unwrap().exports[0].importers > 0 {
+        assert!(start.elapsed() < PATIENCE, "the grant of a link that has ended is still counted");
+    }
 }

@@ -39,6 +39,13 @@ fn every_mtu() {
         assert_eq!(stats.engine.tx_copied_bytes, 15_000_000, "each byte is copied once at the sender");
         assert_eq!(b.stats().unwrap().engine.rx_copied_bytes, 15_000_000, "and once at the receiver");
         assert_eq!(b.stats().unwrap().engine.refused_puts, 0);
+        for rings in [stats.rings, b.stats().unwrap().rings] {
+            for queue in rings.receive {
+                // The kernel copies, so none is with the driver; nothing is kept, for nothing is under way.
+                assert_eq!((queue.fill + queue.spare, queue.driver, queue.kept), (queue.frames, 0, 0), "{queue:?}");
+            }
+            assert_eq!((rings.send.free + rings.send.kept, rings.send.unsent), (rings.send.frames, 0));
+        }
     }
 }
 

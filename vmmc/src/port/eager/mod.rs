@@ -36,7 +36,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use self::bind::{Binding, PortError};
 use self::bind::{Rings, classify, invalid, source_of};
-use super::{Descriptors, Port, PortCounters, PortId, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, PortId, ReceiveRings, RxPacket, SendRings, TxPacket};
 use crate::wire::Fragments;
 use crate::wire::frame::{ETHERNET_LEN, VLAN_LEN};
 
@@ -529,5 +529,30 @@ impl Port for EagerPort {
             counters.rx_ring_full += kernel.rx_ring_full();
         }
         counters
+    }
+
+    fn rings(&mut self) -> super::Rings {
+        let (frames, ring) = (self.rx_per_queue, RING as usize);
+        let receive = self.queues.iter_mut().map(|queue| {
+            let fill = (RING - queue.fill.nb_free_exact()) as usize;
+            let arrived = queue.rx.nb_avail_exact() as usize;
+            let driver = queue.waiting.saturating_sub(fill + arrived);
+            let spare = queue.refill.len();
+            let kept = frames.saturating_sub(queue.waiting + spare);
+            ReceiveRings { queue: queue.number, frames, ring, fill, driver, arrived, kept, spare }
+        });
+        let receive = receive.collect();
+        let (frames, free) = (TX_FRAMES as usize, self.tx_free.len());
+        let send = SendRings {
+            queue: self.queues.first().map_or(0, |queue| queue.number),
+            frames,
+            ring,
+            free,
+            unsent: (RING - self.tx.nb_free_exact()) as usize,
+            completed: self.comp.nb_avail_exact() as usize,
+            sending: self.sending,
+            kept: frames.saturating_sub(free),
+        };
+        super::Rings { receive, send }
     }
 }

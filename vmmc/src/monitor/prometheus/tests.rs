@@ -1,0 +1,202 @@
+//! The text against the format's rules (OpenMetrics 1.0), and the server against those who don't know any.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::*;
+use crate::monitor::http::MAX_CONNECTIONS;
+use crate::monitor::tests::lane;
+use crate::{Error, Key, Node, Progress};
+
+fn node() -> Node {
+    let node = Node::builder().monitor(false).progress(Progress::Thread { core: None });
+    node.metrics("127.0.0.1:0".parse().unwrap()).open_on(lane(1)).unwrap()
+}
+
+/// A snapshot with everything that there can be.
+fn full() -> Stats {
+    let node = node();
+    let mut stats = node.stats().unwrap();
+    let _export = node.export("in\"b\\o\nx").key(Key::PUBLIC).notify(true).create().unwrap();
+    let _import = node.import(node.local(), "in\"b\\o\nx", Key::PUBLIC).unwrap();
+    (stats.exports, stats.imports) = (node.stats().unwrap().exports, node.stats().unwrap().imports);
+    let link = |peer: &str, counts| LinkInfo {
+        peer: peer.parse().unwrap(),
+        state: LinkState::Open,
+        initiated: true,
+        peer_incarnation: 1,
+        mtu: 1500,
+        checksum: true,
+        rtt: Some(Duration::from_micros(3)),
+        round_trips: RoundTrips::of(counts),
+        in_flight: 1,
+        window: 2,
+        room: 3,
+        credit_received: 4,
+        credit_given: 5,
+        early: 6,
+        grants: 7,
+        grants_held: 8,
+        heard: Duration::from_millis(9),
+        counters: Default::default(),
+    };
+    stats.links = vec![
+        link("10.0.0.2:7000", vec![(1_900, 3), (2_100, 1), (11_000_000_000, 1)]),
+        link("[fd77::2]:7000", Vec::new()),
+    ];
+    stats.verdicts = Some(Default::default());
+    stats
+}
+
+/// Name, labels and value of a sample.
+fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
+    let end = line.find(['{', ' ']).unwrap();
+    let (name, mut rest) = line.split_at(end);
+    let mut labels = BTreeMap::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        while !rest.starts_with('}') {
+            let (key, after) = rest.split_once("=\"").unwrap();
+            let (mut value, mut chars) = (String::new(), after.char_indices());
+            let end = loop {
+                match chars.next().unwrap() {
+                    (at, '"') => break at,
+                    (_, '\\') => value.push(match chars.next().unwrap().1 {
+                        'n' => '\n',
+                        other if "\\\"".contains(other) => other,
+                        other => panic!("escape {other} in {line}"),
+                    }),
+                    (_, other) => value.push(other),
+                }
+            };
+            assert!(labels.insert(key.to_owned(), value).is_none(), "a label twice: {line}");
+            rest = &after[end + 1..];
+            rest = rest.strip_prefix(',').unwrap_or(rest);
+        }
+        rest = &rest[1..];
+    }
+    let value = rest.strip_prefix(' ').unwrap().parse().unwrap();
+    let valid = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    assert!(valid(name) && labels.keys().all(|key| valid(key)), "{line}");
+    (name.to_owned(), labels, value)
+}
+
+#[test]
+fn the_text_keeps_the_format_s_rules() {
+    let mut other = full();
+    other.local = "10.0.0.9:7000".parse().unwrap();
+    let text = encode(vec![full(), other]);
+    let lines = text.strip_suffix("# EOF\n").expect("it ends with its end");
+    let (mut families, mut series) = (HashSet::new(), HashSet::new());
+    let (mut family, mut kind, mut samples) = (String::new(), String::new(), 0);
+    for line in lines.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (what, name, text) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            match what {
+                "HELP" => {
+                    assert!(families.insert(name.to_owned()), "family {name} twice");
+                    family = name.to_owned();
+                }
+                "TYPE" => kind = text.to_owned(),
+                "UNIT" => assert!(name.ends_with(&format!("_{text}")), "{line}"),
+                _ => panic!("{line}"),
+            }
+            assert_eq!(name, family, "{line}");
+            continue;
+        }
+        let (name, labels, value) = sample(line);
+        let suffix = name.strip_prefix(&family).unwrap_or_else(|| panic!("{line} is not of {family}"));
+        let suffixes: &[&str] = match kind.as_str() {
+            "counter" => &["_total"],
+            "gauge" => &[""],
+            "histogram" => &["_sum", "_count", "_bucket"],
+            other => panic!("{other}"),
+        };
+        assert!(suffixes.contains(&suffix) && family.starts_with("vmmc_"), "{line}");
+        assert!(value >= 0.0 && labels.contains_key("interface") && labels.contains_key("local"), "{line}");
+        assert!(series.insert(line.rsplit_once(' ').unwrap().0.to_owned()), "{line} twice");
+        samples += 1;
+    }
+    assert!(samples > 200, "{samples}");
+    let export = lines.lines().map(|line| line.starts_with("vmmc_export_written").then(|| sample(line)));
+    assert_eq!(export.flatten().next().unwrap().1["export"], "in\"b\\o\nx");
+}
+
+#[test]
+fn round_trips_fall_into_their_buckets() {
+    let text = encode(vec![full()]);
+    let of_first = |line: &&str| line.starts_with("vmmc_link_round_trip") && line.contains("10.0.0.2");
+    let samples: Vec<_> = text.lines().filter(of_first).map(sample).collect();
+    let value = |suffix: &str| samples.iter().find(|(name, ..)| name.ends_with(suffix)).unwrap().2;
+    assert_eq!((value("_count"), value("_sum").round()), (5.0, 11.0));
+    let edges: Vec<(f64, f64)> = samples
+        .iter()
+        .filter_map(|(_, labels, count)| Some((labels.get("le")?.replace("+Inf", "inf").parse().unwrap(), *count)))
+        .collect();
+    assert!(edges.is_sorted() && edges.iter().map(|e| e.1).is_sorted(), "{edges:?}");
+    assert_eq!(
+        (edges[0], edges[1], edges[14], edges[15]),
+        ((2e-6, 3.0), (5e-6, 4.0), (1.0, 4.0), (f64::INFINITY, 5.0))
+    );
+}
+
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    // One who is refused may be cut off before it has sent all it has to say.
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+const GET: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn metrics_are_served_and_nothing_else() {
+    let node = node();
+    let address = node.metrics_address().unwrap();
+    let answer = ask(address, GET);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-type: application/openmetrics-text"));
+    assert!(
+        body.contains("\nvmmc_uptime_seconds{interface=\"sim1\",local=\"10.0.0.1:7000\"} ")
+            && body.ends_with("# EOF\n")
+    );
+    for (request, status) in [
+        ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405 "),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404 "),
+        ("GET /metrics/../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", "404 "),
+        ("no HTTP at all\r\n\r\n", "400 "),
+        (&format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)), "431 "),
+    ] {
+        let answer = ask(address, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.40}: {answer:.80}");
+    }
+    drop(node);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn those_who_say_nothing_hold_up_nobody_but_those_beyond_the_limit() {
+    let node = node();
+    let address = node.metrics_address().unwrap();
+    let mut mute: Vec<_> = (1..MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert!(ask(address, GET).contains("# EOF"), "there is room for one");
+    mute.push(TcpStream::connect(address).unwrap());
+    assert_eq!(ask(address, GET), "", "there is none");
+    mute.pop();
+    while !ask(address, GET).contains("# EOF") {}
+}
+
+#[test]
+fn an_address_that_is_taken_is_explained() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let open = |address| Node::builder().monitor(false).metrics(address).open_on(lane(1));
+    let Err(error @ Error::Metrics { .. }) = open(address) else { panic!("it was opened") };
+    assert!(error.to_string().contains("ss -ltnp"), "{error}");
+    let Err(error) = open("192.0.2.1:9".parse().unwrap()) else { panic!("it was opened") };
+    assert!(error.to_string().contains("no such address"), "{error}");
+}
