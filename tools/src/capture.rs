@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -170,21 +172,20 @@ fn print_dissector() -> Result<ExitCode, Box<dyn Error>> {
 
 /// Has the capture end with Ctrl-C, or after a while; a node that doesn't end it then is given up.
 fn stop_when(stream: &Stream, duration: Option<Duration>) -> Result<(), Box<dyn Error>> {
-    let stop = stream.stop_handle()?;
-    interrupt::catch(move || {
-        stop.stop();
-        std::thread::sleep(PATIENCE);
-        stop.abandon();
-    })?;
-    if let Some(duration) = duration {
-        let stop = stream.stop_handle()?;
-        std::thread::spawn(move || {
-            std::thread::sleep(duration);
+    let stop = Arc::new(stream.stop_handle()?);
+    let stop_after = move |span| {
+        let stop = stop.clone();
+        drop(thread::spawn(move || {
+            thread::sleep(span);
             stop.stop();
-            std::thread::sleep(PATIENCE);
+            thread::sleep(PATIENCE);
             stop.abandon();
-        });
+        }));
+    };
+    if let Some(duration) = duration {
+        stop_after(duration);
     }
+    interrupt::catch(move || stop_after(Duration::ZERO))?;
     Ok(())
 }
 

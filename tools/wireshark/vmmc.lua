@@ -226,7 +226,7 @@ end
 -- The next bytes, which must be zero.
 function Cursor:reserve(count, field, tree)
   local range, item = self:take(count, field, tree)
-  if range:raw():find("[^%z]") then self:reserved_set(item) end
+  if range:raw():find("[^\0]") then self:reserved_set(item) end
 end
 
 function Cursor:reserved_set(item)
@@ -318,7 +318,7 @@ local function parse_sack(cursor, ack, info)
     cursor.at = cursor.at + 8
     last = range
   end
-  if not last:raw():find("[^%z]") then
+  if not last:raw():find("[^\0]") then
     return cursor:flag(expert.malformed, "The last 8 bytes of the selective acknowledgements are zero")
   end
   local text = sack_text(all:raw(), ack)
