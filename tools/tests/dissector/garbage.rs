@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use vmmc::port::tap::{Direction, Frame};
 use vmmc::wire::frame::Path;
-use vmmc::wire::{CHECKSUM_LEN, HEADER_LEN, checksum};
+use vmmc::wire::record::{Notify, Record};
+use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
 use crate::packet::Packet;
 use crate::scene::payload;
@@ -55,6 +56,67 @@ fn mangled(random: &mut fastrand::Rng) -> Vec<Frame> {
     frames
 }
 
+/// A packet with a right checksum.
+fn packet(kind: Kind, sack: bool, body: &[u8]) -> Frame {
+    let flags = Flags { checked: true, sack, ..Flags::default() };
+    let header = Header { kind, flags, token: 1, ..Header::default() };
+    let header = Header { checksum: checksum([&header.emit()[CHECKSUM_LEN..], body]), ..header };
+    wrap(&[&header.emit()[..], body].concat())
+}
+
+/// Packets each of which breaks one rule that chance doesn't hit.
+fn rules_broken() -> Vec<Frame> {
+    let hello = |token, mtu: u16, room: u16| {
+        let mut body = Hello { token, mtu, ..Hello::default() }.emit().to_vec();
+        body.resize(usize::from(room) - 28 - HEADER_LEN, 0);
+        packet(Kind::Hello, false, &body)
+    };
+    let record = |record: Record| {
+        let mut body = record.emit().as_ref().to_vec();
+        body.resize(body.len() + record.body_len(), b'x');
+        packet(Kind::Data, false, &body)
+    };
+    let notify = |total| Some(Notify { tag: 1, total });
+    let put = |offset, notify| record(Record::Put { grant: 1, offset, length: 9, notify });
+    let import = |name| record(Record::Import { request: 1, key: [1; 16], name });
+    vec![
+        hello(0, 1500, 1500),
+        hello(1, 1279, 1279),
+        hello(1, 1500, 1501),
+        packet(Kind::Ack, true, &[1; 136]),
+        packet(Kind::Ack, true, &[1; 12]),
+        packet(Kind::Ack, true, &[0; 8]),
+        packet(Kind::Ack, true, &[]),
+        packet(Kind::Ack, false, &[1; 8]),
+        packet(Kind::Close, false, &[1]),
+        packet(Kind::Close, true, &[1; 8]),
+        packet(Kind::Data, true, Record::Release { grant: 1 }.emit().as_ref()),
+        packet(Kind::Data, false, &[7; 8]),
+        put(u64::MAX - 8, None),
+        put(100, notify(8)),
+        put(100, notify(110)),
+        import(0),
+        import(129),
+    ]
+}
+
+/// Their neighbours, which break none.
+fn rules_kept() -> Vec<Frame> {
+    let put = |offset, total| {
+        let notify = Some(Notify { tag: 1, total });
+        let fixed = Record::Put { grant: 1, offset, length: 9, notify }.emit();
+        packet(Kind::Data, false, &[fixed.as_ref(), &[1; 9]].concat())
+    };
+    vec![
+        packet(Kind::Ack, true, &[1; 128]),
+        packet(Kind::Data, false, &[]),
+        packet(Kind::Reset, false, &[1; 3]),
+        put(u64::MAX - 9, u64::MAX),
+        put(100, 9),
+        put(100, 109),
+    ]
+}
+
 #[test]
 fn what_the_library_refuses_is_flagged_and_nothing_else() {
     let seed = crate::world::seed();
@@ -63,6 +125,13 @@ fn what_the_library_refuses_is_flagged_and_nothing_else() {
     for length in 1..200 {
         frames.push(wrap(&(0..length).map(|_| random.u8(..)).collect::<Vec<_>>()));
     }
+    for (frames, good) in [(rules_broken(), false), (rules_kept(), true)] {
+        for (at, frame) in frames.iter().enumerate() {
+            assert_eq!(Packet::parse(&frame.bytes, frame.length).is_ok(), good, "{at}");
+        }
+    }
+    frames.extend(rules_broken());
+    frames.extend(rules_kept());
     let directory = tempfile::tempdir().unwrap();
     let capture = file::write(&directory, &frames);
     let fields = ["-T", "fields", "-e", "frame.number", "-e", "vmmc.malformed", "-e", "vmmc.malformed.reserved"];
