@@ -59,7 +59,7 @@ pub enum MonitorError {
     #[error("the node at {} does not answer within {PATIENCE:?}: is its process stopped?", .0.display())]
     Silent(PathBuf),
     /// What it says is no answer.
-    #[error("the node at {} answers with something else than statistics, perhaps of another version: {what}", path.display())]
+    #[error("the node at {} answers with something else than was asked for, perhaps of another version: {what}", path.display())]
     Nonsense {
         /// Its socket.
         path: PathBuf,
