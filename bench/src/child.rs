@@ -91,11 +91,11 @@ impl Worker {
         }
     }
 
-    /// The next answer to `job`. Ends the worker if none comes in time.
-    pub(crate) fn answer(&mut self, job: u64, patience: Duration) -> Result<Answer, BenchError> {
+    /// The next answer about measurement `number`. Ends the worker if none comes in time.
+    pub(crate) fn answer(&mut self, number: u64, patience: Duration) -> Result<Answer, BenchError> {
         let start = Instant::now();
         loop {
-            if let Some(answer) = self.poll(job, LOOK)? {
+            if let Some(answer) = self.poll(number, LOOK)? {
                 return Ok(answer);
             }
             if start.elapsed() >= patience {
@@ -104,13 +104,13 @@ impl Worker {
         }
     }
 
-    /// The next answer to `job`, if one comes within `wait`.
-    pub(crate) fn poll(&mut self, job: u64, wait: Duration) -> Result<Option<Answer>, BenchError> {
+    /// The next answer about measurement `number`, if one comes within `wait`.
+    pub(crate) fn poll(&mut self, number: u64, wait: Duration) -> Result<Option<Answer>, BenchError> {
         if INTERRUPTED.load(Ordering::Relaxed) {
             return Err(BenchError::Interrupted);
         }
         match self.lines.recv_timeout(wait) {
-            Ok(line) => self.parse(&line, job),
+            Ok(line) => self.parse(&line, number),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(self.died()),
         }
@@ -128,14 +128,14 @@ impl Worker {
         text.lines().map(|line| format!("host {}: {line}", self.host)).collect()
     }
 
-    /// The answer in `line`, unless it is about an earlier job.
-    fn parse(&self, line: &str, job: u64) -> Result<Option<Answer>, BenchError> {
+    /// The answer in `line`, unless it is about an earlier measurement.
+    fn parse(&self, line: &str, number: u64) -> Result<Option<Answer>, BenchError> {
         let answer: Answer = decode(line).map_err(|_| BenchError::Garbled { host: self.host, line: line.into() })?;
-        let (Answer::Ready { job: about, .. }
-        | Answer::Progress { job: about, .. }
-        | Answer::Done { job: about, .. }
-        | Answer::Failed { job: about, .. }) = &answer;
-        Ok((*about == job).then_some(answer))
+        let (Answer::Ready { number: about, .. }
+        | Answer::Progress { number: about, .. }
+        | Answer::Done { number: about, .. }
+        | Answer::Failed { number: about, .. }) = &answer;
+        Ok((*about == number).then_some(answer))
     }
 
     fn died(&mut self) -> BenchError {
@@ -218,7 +218,7 @@ mod tests {
     fn telling_a_dead_worker_is_an_error() {
         let mut worker = worker("exit 0");
         worker.child.wait().unwrap();
-        let error = worker.tell(&Order::Stop { job: 1 }).unwrap_err();
+        let error = worker.tell(&Order::Stop { number: 1 }).unwrap_err();
         assert!(matches!(error, BenchError::Died { .. }), "{error}");
     }
 
@@ -229,9 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_earlier_jobs_are_passed_over() {
-        let said: String = [1, 2].map(|job| encode(&Answer::Failed { job, message: format!("no {job}") })).concat();
+    fn answers_about_earlier_measurements_are_passed_over() {
+        let said: String =
+            [1, 2].map(|number| encode(&Answer::Failed { number, message: format!("no {number}") })).concat();
         let mut worker = worker(&format!("printf '%s' '{said}'; exec sleep 100"));
-        assert_eq!(worker.answer(2, LATER).unwrap(), Answer::Failed { job: 2, message: "no 2".into() });
+        assert_eq!(worker.answer(2, LATER).unwrap(), Answer::Failed { number: 2, message: "no 2".into() });
     }
 }

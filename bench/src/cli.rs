@@ -6,11 +6,14 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use vmmc::port::fault::Faults;
 
+use crate::compare::Compare;
 use crate::error::BenchError;
 use crate::peers::{self, PEERS, Peer};
-use crate::rounds::Plan;
+use crate::rounds::{Plan, Rounds};
 use crate::soak;
 use crate::spec::{Bench, Spec};
+use crate::tied::TiedArgs;
+use crate::versus;
 use crate::worker::WorkerArgs;
 
 /// Measures VMMC against AF_XDP alone and kernel TCP, between two network namespaces of its own.
@@ -27,6 +30,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Everything compared with everything: latency and bandwidth by size, message rate, at several MTUs.
+    ///
+    /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning and asleep in the kernel (tcp-block), with its offloads as they come and
+    /// with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its put (ucx) and its send with tags
+    /// (ucx-tag). In rounds of short turns for nine minutes, or 75 seconds with --quick. Which peers and sizes a quick one leaves
+    /// out is in docs/performance.md. Of UCX's latencies there is only the median, and `size` is without its headers, as everywhere.
+    Versus(Versus),
+    /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
+    Compare(Compare),
     /// AF_XDP alone: latency and packet rate at 64 bytes, bandwidth with full packets.
     Floor(#[command(flatten)] Common),
     /// One-way latency: half of each round trip of a ping-pong, both sides spinning.
@@ -63,29 +75,33 @@ pub(crate) enum Command {
     Soak(Soak),
     #[command(hide = true)]
     Worker(WorkerArgs),
+    #[command(hide = true)]
+    Tied(TiedArgs),
 }
 
 /// Options of every command that measures.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// MTU of the interfaces, 1280 to 65535 bytes; several, separated by commas, are measured one after another.
-    #[arg(long, default_value = "1500", value_delimiter = ',',
+    /// MTU of the interfaces, 1280 to 65535 bytes; several, separated by commas, are measured one after another [default: 1500,
+    /// of versus 1500,9000,65535].
+    #[arg(long, value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: Vec<u32>,
-    /// How often each peer is measured [default: 9, or 3 with --quick and of scale].
+    /// How often each peer is measured [default: 9, or 3 with --quick and of scale; of versus as often as there is time for].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
     /// Fewer and shorter rounds: a first impression in seconds.
     #[arg(long)]
     quick: bool,
-    /// How long each stream runs in each round, milliseconds [default: 1000, or 200 with --quick; of loss 2000 or 1000]. How
-    /// long idleness lasts [default: 10000, or 1000 with --quick].
+    /// How long each stream runs in each round, and each latency measurement at most, milliseconds [default: 1000, or 200 with
+    /// --quick; of loss 2000 or 1000, of versus 40 or 25]. How long idleness lasts [default: 10000, or 1000 with --quick].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     duration: Option<u64>,
-    /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick].
+    /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick; of versus as many as there is
+    /// time for].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,
-    /// Who is measured, separated by commas [default: all].
+    /// Who is measured, separated by commas [default: all; of versus all but vmmc-nocrc].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
     /// Also write the results to this file, as one flat JSON array.
@@ -94,6 +110,12 @@ pub(crate) struct Common {
     /// Also write each latency distribution into this directory, as HdrHistogram text (.hgrm).
     #[arg(long, value_name = "DIR")]
     pub(crate) hgrm: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Versus {
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
@@ -215,7 +237,8 @@ impl Command {
             benches.iter().flat_map(|&bench| sizes.iter().map(move |size| spec(bench, size))).collect::<Vec<_>>()
         };
         let planned = match self {
-            Command::Worker(_) | Command::Soak(_) => return Ok(None),
+            Command::Worker(_) | Command::Tied(_) | Command::Soak(_) | Command::Compare(_) => return Ok(None),
+            Command::Versus(Versus { common }) => (common.versus_plan()?, common),
             Command::Floor(common) => (common.floor_plan()?, common),
             Command::Lat(Lat { size, common }) => (common.plan(|_| with_sizes(&[Bench::Lat], size))?, common),
             Command::Bw(Bw { size, common }) => {
@@ -248,11 +271,22 @@ impl Scale {
         let idle = Spec { bench: Bench::Idle, ..Spec::default() };
         let plan = self.common.plan(|_| self.links.iter().map(links).chain([idle.clone()]).collect())?;
         // Long ones.
-        Ok(Plan { rounds: self.common.rounds.unwrap_or(3), ..plan })
+        Ok(Plan { rounds: Rounds::Count(self.common.rounds.unwrap_or(3)), ..plan })
     }
 }
 
 impl Common {
+    fn versus_plan(&self) -> Result<Plan, BenchError> {
+        let shape = if self.quick { &versus::QUICK } else { &versus::FULL };
+        let specs = |mtu| {
+            let (millis, samples) = (self.duration.unwrap_or(shape.slice), self.samples.unwrap_or(u64::MAX));
+            shape.specs().into_iter().map(move |spec| Spec { mtu, millis, samples, ..spec })
+        };
+        let mtus = if self.mtu.is_empty() { versus::MTUS.to_vec() } else { self.mtu.clone() };
+        let rounds = self.rounds.map_or(Rounds::Time(shape.time), Rounds::Count);
+        self.complete(mtus.into_iter().flat_map(specs).collect(), rounds, shape.peers)
+    }
+
     fn floor_plan(&self) -> Result<Plan, BenchError> {
         let mut plan = self.plan(|mtu| {
             let whole = peers::full_payload(mtu);
@@ -277,22 +311,40 @@ impl Common {
             };
             Spec { mtu, samples: or(self.samples, 20_000, 5_000), millis: or(self.duration, full, quick), ..spec }
         };
-        let specs: Vec<Spec> =
-            self.mtu.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec))).collect();
-        let peers = self.chosen()?;
-        if let Some(bench) = specs.first().map(|spec| spec.bench)
-            && !peers.iter().any(|peer| specs.iter().any(|spec| peer.measures(spec.bench)))
-        {
-            let name = self.peers.join(", ");
-            return Err(BenchError::UnknownPeer { name, known: peers::names(Some(bench)) });
-        }
-        Ok(Plan { peers, specs, rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 9 }) })
+        let mtus = if self.mtu.is_empty() { &[1500][..] } else { &self.mtu };
+        let specs = mtus.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec)));
+        let rounds = Rounds::Count(self.rounds.unwrap_or(if self.quick { 3 } else { 9 }));
+        let all: Vec<_> = PEERS.iter().filter(|peer| !peer.is_extra()).map(|peer| peer.name()).collect();
+        self.complete(specs.collect(), rounds, &all)
     }
 
-    fn chosen(&self) -> Result<Vec<&'static dyn Peer>, BenchError> {
-        if self.peers.is_empty() {
-            return Ok(PEERS.to_vec());
+    /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
+    fn complete(&self, specs: Vec<Spec>, rounds: Rounds, usual: &[&str]) -> Result<Plan, BenchError> {
+        let able = |peer: &&dyn Peer| specs.iter().any(|spec| peer.measures(spec.bench));
+        let chosen = self.chosen()?;
+        if let Some(spec) = specs.first()
+            && !chosen.is_empty()
+            && !chosen.iter().any(&able)
+        {
+            let name = self.peers.join(", ");
+            return Err(BenchError::UnknownPeer { name, known: peers::names(Some(spec.bench)) });
         }
+        if let Some(missing) = chosen.iter().find_map(|peer| peer.missing()) {
+            return Err(BenchError::Missing(missing));
+        }
+        if !chosen.is_empty() {
+            return Ok(Plan { peers: chosen, missing: Vec::new(), specs, rounds });
+        }
+        let wanted = usual.iter().filter_map(|name| peers::find(name)).filter(&able);
+        let (there, absent): (Vec<_>, Vec<_>) = wanted.partition(|peer| peer.missing().is_none());
+        let mut missing: Vec<String> = absent.iter().filter_map(|peer| peer.missing()).collect();
+        // Of two that want the same.
+        missing.dedup();
+        Ok(Plan { peers: there, missing, specs, rounds })
+    }
+
+    /// The peers that were asked for by name.
+    fn chosen(&self) -> Result<Vec<&'static dyn Peer>, BenchError> {
         let unknown = |name: &String| BenchError::UnknownPeer { name: name.clone(), known: peers::names(None) };
         let mut chosen: Vec<&'static dyn Peer> = Vec::new();
         for name in &self.peers {
@@ -313,7 +365,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Reads a percentage, with or without its sign.
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
     number.filter(|n| (0.0..=100.0).contains(n)).ok_or_else(|| "give a percentage from 0 to 100, as in 0.5".into())
 }
@@ -366,7 +418,7 @@ mod tests {
     fn the_floor_is_measured_with_packets_as_large_as_the_mtu() {
         let plan = plan("vmmc-bench floor --mtu 1500,9000 --quick").unwrap();
         assert_eq!(plan.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["floor"]);
-        assert_eq!(plan.rounds, 3);
+        assert_eq!(plan.rounds, Rounds::Count(3));
         let sizes: Vec<_> = plan.specs.iter().map(|s| (s.mtu, s.bench.name(), s.size)).collect();
         assert_eq!(sizes[..2], [(1500, "lat", 64), (1500, "rate", 64)]);
         assert_eq!(sizes[6..], [(9000, "bw", 8972), (9000, "bw-copy", 8972)]);
@@ -387,8 +439,10 @@ mod tests {
     fn peers_can_be_chosen() {
         let two = plan("vmmc-bench lat --peers tcp,floor,tcp --rounds 5").unwrap();
         assert_eq!(two.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), ["tcp", "floor"]);
-        assert_eq!(two.rounds, 5);
-        assert_eq!(plan("vmmc-bench bw").unwrap().peers.len(), PEERS.len());
+        assert_eq!(two.rounds, Rounds::Count(5));
+        let usual = plan("vmmc-bench bw").unwrap().peers;
+        assert!(usual.len() > 1 && usual.iter().all(|peer| !peer.is_extra()));
+        assert_eq!(plan("vmmc-bench rate --peers vmmc,vmmc-watched").unwrap().peers.len(), 2);
     }
 
     #[test]

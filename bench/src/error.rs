@@ -39,6 +39,12 @@ pub(crate) enum BenchError {
     #[error("{peer}, {bench}, {size} bytes at MTU {mtu}, {side}: {message}")]
     Failed { peer: String, bench: &'static str, size: usize, mtu: u32, side: String, message: String },
 
+    #[error("interface {interface} of host {host} has gone down in the middle of a measurement; who took it down?")]
+    Down { interface: String, host: usize },
+
+    #[error("{0}")]
+    Missing(String),
+
     #[error("the worker on host {host} has not answered for {} s and was ended{stderr}", .waited.as_secs())]
     Hung { host: usize, waited: Duration, stderr: String },
 
@@ -52,6 +58,15 @@ pub(crate) enum BenchError {
 
     #[error("a worker ended the soak without an account of it")]
     NoAccount,
+
+    #[error("reading {}: {source}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+
+    #[error("{} isn't what `--json` of vmmc-bench writes: {source}", .path.display())]
+    NoRows { path: PathBuf, source: serde_json::Error },
+
+    #[error("these files have no ratio in common: were the same things measured?")]
+    NothingInCommon,
 
     #[error("writing {}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },

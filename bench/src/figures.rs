@@ -14,20 +14,32 @@ pub(crate) struct Figure {
     pub(crate) of: String,
     /// Its unit.
     pub(crate) unit: &'static str,
-    /// How much.
+    /// How much. Not a number where this round can't tell.
     pub(crate) value: f64,
+    /// Whether it is steady enough to be divided by another's.
+    pub(crate) firm: bool,
 }
 
 /// A figure.
 pub(crate) fn figure(metric: &'static str, of: impl ToString, unit: &'static str, value: f64) -> Figure {
-    Figure { metric, of: of.to_string(), unit, value }
+    Figure { metric, of: of.to_string(), unit, value, firm: true }
 }
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
 
+/// How many samples must lie beyond a quantile for it to be compared with another. The median needs none.
+const BEYOND: f64 = 20.0;
+
 fn quantiles(histogram: &Histogram<u64>, of: impl ToString) -> Vec<Figure> {
     let of = of.to_string();
-    QUANTILES.map(|(name, q)| figure(name, &of, "us", histogram.value_at_quantile(q) as f64 / 1e3)).to_vec()
+    let quantile = |(name, q): (&'static str, f64)| {
+        // A little more, as a tenth isn't quite one.
+        let beyond = histogram.len() as f64 * (1.0 - q) + 1e-6;
+        let known = q <= 0.5 || beyond >= 1.0;
+        let value = if known { histogram.value_at_quantile(q) as f64 / 1e3 } else { f64::NAN };
+        Figure { firm: q <= 0.5 || beyond >= BEYOND, ..figure(name, &of, "us", value) }
+    };
+    QUANTILES.map(quantile).to_vec()
 }
 
 /// Gbit/s.
@@ -47,6 +59,7 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
         (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&histogram(counts), ""),
+        (&Outcome::Median { nanos }, Bench::Lat) => vec![figure("p50", "", "us", nanos / 1e3)],
         (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
             vec![figure("rate", "", "packets/s", messages * 1e9 / *nanos as f64)]
         }
@@ -140,6 +153,18 @@ mod tests {
         let figures = figures(&spec(Bench::Lat), &latency);
         assert_eq!(figures.iter().map(|f| f.metric).collect::<Vec<_>>(), ["p50", "p99", "p999"]);
         assert!(figures.iter().all(|f| f.unit == "us" && (f.value - 1.0).abs() < 0.01), "{figures:?}");
+    }
+
+    #[test]
+    fn a_quantile_needs_samples_beyond_it() {
+        let known = |samples| {
+            let figures = figures(&spec(Bench::Lat), &[Outcome::Latency(vec![(1000, samples)])]);
+            figures.iter().map(|f| (!f.value.is_nan(), f.firm)).collect::<Vec<_>>()
+        };
+        assert_eq!(known(1), [(true, true), (false, false), (false, false)]);
+        assert_eq!(known(100), [(true, true), (true, false), (false, false)]);
+        assert_eq!(known(2000), [(true, true), (true, true), (true, false)]);
+        assert_eq!(known(20_000), [(true, true); 3]);
     }
 
     #[test]

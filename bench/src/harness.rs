@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use vmmc_lab::{LabConfig, TempLab};
+use vmmc_lab::{Lab, LabConfig, TempLab};
 use xdp_prog::damage::{Damage, DamageCounters, Shares};
 
 use crate::child::{LOOK, Worker};
@@ -14,13 +14,20 @@ use crate::spec::{Bench, Endpoint, Outcome, Side, Spec, Topology};
 /// What a worker may take beyond the time it measures: opening sockets, a cold cache, a busy machine.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long after a measurement should have ended the parent looks at the lab's interfaces, and how often from then on.
+const LOOK_AT_LINKS: Duration = Duration::from_secs(2);
+
+/// How often a stream is sent at most of which too little arrived.
+const TRIES: u32 = 10;
+
 /// The hosts and the workers on them.
 pub(crate) struct Harness {
     // Before the lab: a namespace is removed only when nobody is in it.
     workers: Vec<Worker>,
     lab: Option<TempLab>,
     pins: bool,
-    jobs: u64,
+    /// How many measurements have been begun.
+    begun: u64,
 }
 
 /// What one measurement has found.
@@ -56,7 +63,7 @@ impl Harness {
             // A lab of two has no bridge: then the third host only makes it have one.
             Topology::Bridge(hosts) => Some(TempLab::new(&config(hosts.max(3)))?),
         };
-        let mut harness = Self { workers: Vec::new(), lab, pins: spec.bench.pins(), jobs: 0 };
+        let mut harness = Self { workers: Vec::new(), lab, pins: spec.bench.pins(), begun: 0 };
         for place in 0..hosts {
             let worker = harness.start(place)?;
             harness.workers.push(worker);
@@ -75,25 +82,71 @@ impl Harness {
         Worker::start(self.lab.as_ref().map(|lab| lab.host(place + 1)), core)
     }
 
-    /// Has `peer` measured.
-    pub(crate) fn measure(&mut self, peer: &'static str, spec: &Spec) -> Result<Measured, BenchError> {
-        self.measure_watching(peer, spec, |_| Next::GoOn)
+    /// Has `peer` measured by each of these specs, over one connection.
+    pub(crate) fn measure(&mut self, peer: &'static str, specs: &[Spec]) -> Result<Vec<Measured>, BenchError> {
+        self.measure_watching(peer, specs, |_| Next::GoOn)
     }
 
-    /// Has `peer` measured; `watch` hears of every client's progress, in bytes.
+    /// The same; `watch` hears of every client's progress, in bytes.
     pub(crate) fn measure_watching(
         &mut self,
         peer: &'static str,
-        spec: &Spec,
-        watch: impl FnMut(u64) -> Next,
-    ) -> Result<Measured, BenchError> {
-        self.jobs += 1;
-        // Until the measurement is over.
-        let wire = self.damage(spec)?;
-        let mut run = Run { peer, spec, job: self.jobs, hello: String::new(), served: None };
-        let outcomes = run.all(self, watch)?;
-        let wire = wire.iter().map(Damage::counters).collect::<Result<_, _>>()?;
-        Ok(Measured { outcomes, wire })
+        specs: &[Spec],
+        mut watch: impl FnMut(u64) -> Next,
+    ) -> Result<Vec<Measured>, BenchError> {
+        let mut tries = 0;
+        loop {
+            let measured = self.measure_once(peer, specs, &mut watch)?;
+            let too_short = |m: &Measured| m.outcomes.contains(&Outcome::TooShort);
+            let Some(short) = measured.iter().position(too_short) else { return Ok(measured) };
+            // Somebody else has had a core meanwhile.
+            tries += 1;
+            if tries == TRIES {
+                let message =
+                    format!("too little of the stream arrived, {TRIES} times; measure for longer (--duration)");
+                return Err(failed(peer, &specs[short], Side::Server, message));
+            }
+        }
+    }
+
+    fn measure_once(
+        &mut self,
+        peer: &'static str,
+        specs: &[Spec],
+        mut watch: impl FnMut(u64) -> Next,
+    ) -> Result<Vec<Measured>, BenchError> {
+        let first = self.begun + 1;
+        self.begun += specs.len() as u64;
+        let mut all = Vec::new();
+        // Until everything has been measured. Where packets are lost each spec has a job of its own.
+        let wire = self.damage(&specs[0])?;
+        let mut run = Run { peer, specs, first, place: 0, hello: String::new(), served: None };
+        for place in 0..specs.len() {
+            run.place = place;
+            let outcomes = run.measure(self, &mut watch).map_err(|error| self.explain(error))?;
+            let wire = wire.iter().map(Damage::counters).collect::<Result<_, _>>()?;
+            all.push(Measured { outcomes, wire });
+        }
+        Ok(all)
+    }
+
+    /// The error, or what is known to have caused it.
+    fn explain(&self, error: BenchError) -> BenchError {
+        if matches!(error, BenchError::Interrupted) {
+            return error;
+        }
+        self.down().unwrap_or(error)
+    }
+
+    /// Which interface of the lab is down, if one is.
+    fn down(&self) -> Option<BenchError> {
+        let lab = self.lab.as_ref()?;
+        let status = match Lab::status(lab.name()) {
+            Ok(status) => status,
+            Err(error) => return Some(error.into()),
+        };
+        let down = status.hosts.iter().find(|host| host.state == "down")?;
+        Some(BenchError::Down { interface: down.host.interface.clone(), host: down.host.number })
     }
 
     /// Puts the program that loses and damages packets on the bridge's ports, for what each host sends. Not only where
@@ -113,39 +166,57 @@ impl Harness {
     }
 }
 
-/// One measurement of one peer.
+/// One job: one peer, measured by each of some specs.
 struct Run<'a> {
     peer: &'static str,
-    spec: &'a Spec,
-    job: u64,
+    specs: &'a [Spec],
+    /// Number of the first measurement.
+    first: u64,
+    /// Which of the specs it is about now.
+    place: usize,
     /// What the server said when it became ready.
     hello: String,
-    /// What it has found, once it is done.
+    /// What it has found by this spec, once it is done.
     served: Option<Outcome>,
 }
 
 impl Run<'_> {
-    fn all(&mut self, harness: &mut Harness, mut watch: impl FnMut(u64) -> Next) -> Result<Vec<Outcome>, BenchError> {
+    fn number(&self) -> u64 {
+        self.first + self.place as u64
+    }
+
+    fn spec(&self) -> &Spec {
+        &self.specs[self.place]
+    }
+
+    /// Makes one measurement. The first one of a job begins it.
+    fn measure(
+        &mut self,
+        harness: &mut Harness,
+        mut watch: impl FnMut(u64) -> Next,
+    ) -> Result<Vec<Outcome>, BenchError> {
         // Where there is but one process it is a client, and nobody serves it.
         let clients = (harness.workers.len() - 1).max(1);
         let served = clients < harness.workers.len();
-        if served {
-            self.start_server(harness)?;
+        if self.place == 0 {
+            if served {
+                self.start_server(harness)?;
+            }
+            for place in 0..clients {
+                let order = self.order(harness, Side::Client, place, clients);
+                harness.workers[place].tell(&order)?;
+            }
         }
-        for place in 0..clients {
-            let order = self.order(harness, Side::Client, place, clients);
-            harness.workers[place].tell(&order)?;
-        }
-        if self.spec.bench == Bench::Incast {
+        if self.spec().bench == Bench::Incast {
             for place in 0..clients {
                 match self.of_client(harness, place, clients)? {
                     Answer::Ready { .. } => {}
                     answer => return Err(self.odd(Side::Client, &answer)),
                 }
             }
-            for client in &mut harness.workers[..clients] {
-                client.tell(&Order::Go { job: self.job })?;
-            }
+        }
+        for client in &mut harness.workers[..clients] {
+            client.tell(&Order::Go { number: self.number() })?;
         }
         let mut outcomes = Vec::new();
         while outcomes.len() < clients {
@@ -164,9 +235,9 @@ impl Run<'_> {
         }
         if served {
             let server = &mut harness.workers[clients];
-            server.tell(&Order::Stop { job: self.job })?;
+            server.tell(&Order::Stop { number: self.number() })?;
             if self.served.is_none() {
-                let answer = server.answer(self.job, GRACE)?;
+                let answer = server.answer(self.number(), GRACE)?;
                 self.take_served(answer)?;
             }
             outcomes.extend(self.served.take());
@@ -180,7 +251,7 @@ impl Run<'_> {
         let order = self.order(harness, Side::Server, place, 0);
         let server = &mut harness.workers[place];
         server.tell(&order)?;
-        match server.answer(self.job, GRACE)? {
+        match server.answer(self.number(), GRACE)? {
             Answer::Ready { hello, .. } => {
                 self.hello = hello;
                 Ok(())
@@ -194,10 +265,10 @@ impl Run<'_> {
     fn order(&self, harness: &Harness, side: Side, place: usize, remote: usize) -> Order {
         let end = |place: usize| -> Endpoint { harness.workers[place.min(harness.workers.len() - 1)].endpoint.clone() };
         Order::Run(Box::new(Job {
-            job: self.job,
+            number: self.first,
             peer: self.peer.into(),
             side,
-            spec: self.spec.clone(),
+            specs: self.specs.to_vec(),
             local: end(place),
             remote: end(remote),
             hello: self.hello.clone(),
@@ -206,24 +277,26 @@ impl Run<'_> {
 
     /// The next answer of a client, which is no failure. If the server fails first, it knows better why.
     fn of_client(&mut self, harness: &mut Harness, place: usize, clients: usize) -> Result<Answer, BenchError> {
-        // A round trip that takes a millisecond has something wrong with it; half a minute more than the stream's time
-        // leaves room for what is sent last to arrive. Who soaks tells more often how far he has got.
-        let measuring = if self.spec.bench == Bench::Soak { Duration::ZERO } else { self.spec.duration() };
-        let each = Duration::from_millis(1) + Duration::from_micros(self.spec.pause);
-        let patience = GRACE + measuring + each.saturating_mul(self.spec.samples.try_into().unwrap_or(u32::MAX));
+        let patience = GRACE + self.expected();
+        let mut look = LOOK_AT_LINKS + self.expected();
         let start = Instant::now();
         loop {
-            let answer = harness.workers[place].poll(self.job, LOOK)?;
+            let answer = harness.workers[place].poll(self.number(), LOOK)?;
             if let Some(server) = harness.workers.get_mut(clients).filter(|_| self.served.is_none()) {
                 // A client that has failed may have done so because of the server.
                 let wait = if matches!(answer, Some(Answer::Failed { .. })) { LOOK } else { Duration::ZERO };
-                if let Some(news) = server.poll(self.job, wait)? {
+                if let Some(news) = server.poll(self.number(), wait)? {
                     self.take_served(news)?;
                 }
             }
             match answer {
                 Some(Answer::Failed { message, .. }) => return Err(self.failed(Side::Client, message)),
                 Some(answer) => return Ok(answer),
+                // It may be waiting for what can't come.
+                None if start.elapsed() >= look => {
+                    look += LOOK_AT_LINKS;
+                    harness.down().map_or(Ok(()), Err)?;
+                }
                 None if start.elapsed() < patience => {}
                 None => return Err(harness.workers[place].hung(patience)),
             }
@@ -246,7 +319,25 @@ impl Run<'_> {
     }
 
     fn failed(&self, side: Side, message: String) -> BenchError {
-        let Spec { bench, size, mtu, .. } = *self.spec;
-        BenchError::Failed { peer: self.peer.into(), bench: bench.name(), size, mtu, side: side.to_string(), message }
+        failed(self.peer, self.spec(), side, message)
     }
+
+    /// How long a client takes if all goes well, not counting what it opens.
+    fn expected(&self) -> Duration {
+        // All at once, perhaps: see the peer ucx.
+        let of = |spec: &Spec| match spec.bench {
+            // Who soaks tells more often how far he has got.
+            Bench::Soak => Duration::ZERO,
+            // A round trip that takes a millisecond has something wrong with it.
+            Bench::Links => (Duration::from_millis(1) + Duration::from_micros(spec.pause))
+                .saturating_mul(spec.samples.try_into().unwrap_or(u32::MAX)),
+            _ => spec.duration(),
+        };
+        self.specs[self.place..].iter().map(of).sum()
+    }
+}
+
+fn failed(peer: &str, spec: &Spec, side: Side, message: String) -> BenchError {
+    let Spec { bench, size, mtu, .. } = *spec;
+    BenchError::Failed { peer: peer.into(), bench: bench.name(), size, mtu, side: side.to_string(), message }
 }

@@ -15,17 +15,21 @@
 
 mod child;
 mod cli;
+mod compare;
 mod error;
 mod figures;
 mod harness;
 mod hgrm;
 mod links;
+mod matrix;
 mod peers;
 mod protocol;
 mod report;
 mod rounds;
 mod soak;
 mod spec;
+mod tied;
+mod versus;
 mod worker;
 
 use std::fs::File;
@@ -41,16 +45,19 @@ use crate::child::INTERRUPTED;
 use crate::cli::{Cli, Command, Soak};
 use crate::error::BenchError;
 use crate::report::Report;
+use crate::rounds::Results;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("VMMC_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
-    if let Command::Worker(args) = &cli.command {
-        return worker::run(args);
+    match &cli.command {
+        Command::Worker(args) => return worker::run(args),
+        Command::Tied(args) => return tied::run(args),
+        _ => {}
     }
     match run(&cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whatever it was that the signal interrupted.
         Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
             eprintln!("vmmc-bench: {}", BenchError::Interrupted);
@@ -63,12 +70,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(), BenchError> {
-    if let Command::Soak(args) = command {
-        return run_soak(args);
+fn run(command: &Command) -> Result<ExitCode, BenchError> {
+    match command {
+        Command::Soak(args) => return run_soak(args),
+        Command::Compare(args) => {
+            let (table, within) = compare::run(args)?;
+            show(&table);
+            return Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        _ => {}
     }
     let Some((plan, common)) = command.plan()? else {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     // Before the measurements: a path that can't be written should not cost minutes.
     let json = common.json.as_deref().map(Json::open).transpose()?;
@@ -77,18 +90,26 @@ fn run(command: &Command) -> Result<(), BenchError> {
     }
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
 
-    let (report, histograms) = plan.run()?;
+    for line in plan.left_out() {
+        eprintln!("{line}");
+    }
+    let Results { report, histograms, rounds } = plan.run()?;
     if let Some(json) = json {
         json.write(&report)?;
     }
     if let Some(directory) = &common.hgrm {
         histograms.write(directory)?;
     }
-    show(&format!("{}\n{} rounds; medians over the rounds, ratios within a round\n", report.table(), plan.rounds));
-    Ok(())
+    let rounds = match rounds {
+        (fewest, most) if fewest == most => most.to_string(),
+        (fewest, most) => format!("{fewest} to {most}"),
+    };
+    let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
+    show(&format!("{table}\n{rounds} rounds; medians over the rounds, ratios within a round\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_soak(args: &Soak) -> Result<(), BenchError> {
+fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (peer, spec) = args.plan()?;
     let json = args.json.as_deref().map(Json::open).transpose()?;
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
@@ -99,7 +120,7 @@ fn run_soak(args: &Soak) -> Result<(), BenchError> {
         json.write(&report)?;
     }
     show(&soak.text(&spec));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A reader that has seen enough, `head` for example, is no error.

@@ -1,8 +1,10 @@
 //! What the parent and a worker say to each other: one JSON object a line, orders on the worker's
 //! standard input, answers on its standard output.
 //!
-//! A measurement goes: `Run` to the server, `Ready` back (with whatever the client has to know, a port
-//! number for example), `Run` to the client, `Done` back, `Stop` to the server, `Done` back. Where several
+//! A job is one peer measured by one spec, or by several over one connection. It goes: `Run` to the server, `Ready` back
+//! (with whatever the client has to know, a port number for example), `Run` to the client, `Done` back, `Stop` to
+//! the server, `Done` back; then, for each further spec, `Go` to the client, `Done` back, `Stop` to the server, `Done`
+//! back. Measurements are numbered, so that `Go`, `Stop` and all answers say which they are about. Where several
 //! clients are to begin at the same moment, each says `Ready` too, and waits for `Go`. The worker ends when
 //! its standard input does.
 
@@ -16,23 +18,23 @@ use crate::spec::{Endpoint, Outcome, Side, Spec};
 pub(crate) enum Order {
     /// Measure.
     Run(Box<Job>),
-    /// All clients of the job of this number are ready: begin.
-    Go { job: u64 },
-    /// The job of this number needs its server no more. Ignored when that job is already done.
-    Stop { job: u64 },
+    /// Everybody is ready for the measurement of this number: begin.
+    Go { number: u64 },
+    /// The measurement of this number needs its server no more. Ignored when it is already done.
+    Stop { number: u64 },
 }
 
-/// One side of one measurement.
+/// One side of one job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// Counts up from 1.
-    pub(crate) job: u64,
+    /// Of the first measurement. They count up from 1, over all jobs of a lab.
+    pub(crate) number: u64,
     /// Name of the peer, as in the report.
     pub(crate) peer: String,
     /// Which end to play.
     pub(crate) side: Side,
-    /// What to measure.
-    pub(crate) spec: Spec,
+    /// What to measure, one after another. Never empty; several only of a bench that shares a connection.
+    pub(crate) specs: Vec<Spec>,
     /// The worker's own host.
     pub(crate) local: Endpoint,
     /// The other one.
@@ -46,13 +48,13 @@ pub(crate) struct Job {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(crate) enum Answer {
     /// The server listens; the client may start and is to be told `hello`. Or a client waits for `Go`.
-    Ready { job: u64, hello: String },
+    Ready { number: u64, hello: String },
     /// This side has got so far, in bytes.
-    Progress { job: u64, bytes: u64 },
+    Progress { number: u64, bytes: u64 },
     /// This side is done.
-    Done { job: u64, outcome: Outcome },
+    Done { number: u64, outcome: Outcome },
     /// This side could not do it.
-    Failed { job: u64, message: String },
+    Failed { number: u64, message: String },
 }
 
 /// One line, with its newline.
@@ -78,10 +80,10 @@ pub(crate) mod tests {
 
     pub(crate) fn job() -> Job {
         Job {
-            job: 7,
+            number: 7,
             peer: "tcp".into(),
             side: Side::Client,
-            spec: Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 10, millis: 20, ..Spec::default() },
+            specs: vec![Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 10, millis: 20, ..Spec::default() }],
             local: endpoint(1),
             remote: endpoint(2),
             hello: "4711\n\"quoted\"".into(),
@@ -90,19 +92,21 @@ pub(crate) mod tests {
 
     #[test]
     fn a_message_is_one_line_and_comes_back_as_it_was() {
-        let orders = [Order::Run(Box::new(job())), Order::Go { job: 7 }, Order::Stop { job: 7 }];
+        let orders = [Order::Run(Box::new(job())), Order::Go { number: 7 }, Order::Stop { number: 7 }];
         for order in orders {
             let line = encode(&order);
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             assert_eq!(decode::<Order>(&line).unwrap(), order);
         }
         let answers = [
-            Answer::Ready { job: 1, hello: "x".into() },
-            Answer::Progress { job: 1, bytes: 4711 },
-            Answer::Done { job: 1, outcome: Outcome::Nothing },
-            Answer::Done { job: 1, outcome: Outcome::Latency(vec![(1000, 2), (2000, 1)]) },
-            Answer::Done { job: 1, outcome: Outcome::Stream { messages: 1.5, bytes: 2, nanos: 3 } },
-            Answer::Failed { job: 1, message: "no reply".into() },
+            Answer::Ready { number: 1, hello: "x".into() },
+            Answer::Progress { number: 1, bytes: 4711 },
+            Answer::Done { number: 1, outcome: Outcome::Nothing },
+            Answer::Done { number: 1, outcome: Outcome::Latency(vec![(1000, 2), (2000, 1)]) },
+            Answer::Done { number: 1, outcome: Outcome::Stream { messages: 1.5, bytes: 2, nanos: 3 } },
+            Answer::Done { number: 1, outcome: Outcome::Median { nanos: 1.5 } },
+            Answer::Done { number: 1, outcome: Outcome::TooShort },
+            Answer::Failed { number: 1, message: "no reply".into() },
         ];
         for answer in answers {
             assert_eq!(decode::<Answer>(&encode(&answer)).unwrap(), answer);
@@ -111,7 +115,7 @@ pub(crate) mod tests {
 
     #[test]
     fn garbage_is_an_error() {
-        for line in ["", "{}", "hello", r#"{"order":"dance"}"#, r#"{"order":"run","job":1}"#] {
+        for line in ["", "{}", "hello", r#"{"order":"dance"}"#, r#"{"order":"run","number":1}"#] {
             assert!(decode::<Order>(line).is_err(), "{line:?}");
         }
     }

@@ -28,9 +28,10 @@ pub(crate) struct Row {
     pub(crate) value: f64,
     /// `us`, `Gbit/s`, `packets/s`, `bytes`, `%`, `ratio`, `index` or `count`.
     pub(crate) unit: &'static str,
-    /// Value divided by the floor's in the same round, median. Null where the floor was not measured.
+    /// Value divided by the floor's in the same round, median. Null where the floor was not measured, or for a percentile that too few
+    /// samples lie beyond.
     pub(crate) vs_floor: Option<f64>,
-    /// Value divided by kernel TCP's in the same round, median. Null where TCP was not measured.
+    /// Value divided by kernel TCP's in the same round, median. Null as `vs_floor` is.
     pub(crate) vs_tcp: Option<f64>,
 }
 
@@ -44,10 +45,23 @@ struct Series {
     metric: &'static str,
     of: String,
     unit: &'static str,
+    /// Not a number where a round couldn't tell.
     rounds: Vec<f64>,
+    /// In how many rounds it was steady enough to be compared.
+    firm: usize,
 }
 
 impl Series {
+    /// Whether most rounds can tell.
+    fn is_known(&self) -> bool {
+        2 * self.rounds.iter().filter(|value| !value.is_nan()).count() > self.rounds.len()
+    }
+
+    /// Whether a ratio of it says anything.
+    fn has_ratio(&self) -> bool {
+        2 * self.firm > self.rounds.len()
+    }
+
     fn comparable(&self, other: &Series) -> bool {
         let key = |s: &Series| (s.bench, s.mtu, s.size, s.metric);
         key(self) == key(other) && self.of == other.of
@@ -68,15 +82,18 @@ impl Report {
 
     /// Takes in the figures of one peer in one round.
     pub(crate) fn add_figures(&mut self, peer: &'static str, spec: &Spec, figures: Vec<Figure>) {
-        for Figure { metric, of, unit, value } in figures {
+        for Figure { metric, of, unit, value, firm } in figures {
             let &Spec { bench, mtu, size, .. } = spec;
-            self.push(Series { bench, peer, mtu, size, metric, of, unit, rounds: vec![value] });
+            self.push(Series { bench, peer, mtu, size, metric, of, unit, rounds: vec![value], firm: firm.into() });
         }
     }
 
     fn push(&mut self, new: Series) {
         match self.series.iter_mut().find(|s| s.peer == new.peer && s.comparable(&new)) {
-            Some(series) => series.rounds.extend(new.rounds),
+            Some(series) => {
+                series.rounds.extend(new.rounds);
+                series.firm += new.firm;
+            }
             None => self.series.push(new),
         }
     }
@@ -88,32 +105,62 @@ impl Report {
             let of_base = Series { of: base.into(), ..series.clone() };
             if let Some(base) = self.series.iter().find(|s| s.peer == series.peer && s.comparable(&of_base)) {
                 let rounds = ratios(&series, base);
-                self.push(Series { metric: name, unit: "ratio", rounds, ..series });
+                self.push(Series { metric: name, unit: "ratio", firm: rounds.len(), rounds, ..series });
             }
         }
     }
 
     /// The rows, in the order in which their measurements were first made.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        self.series
-            .iter()
-            .map(|s| Row {
-                bench: s.bench.name(),
-                peer: s.peer,
-                mtu: s.mtu,
-                size: s.size,
-                metric: format!("{} {}", s.metric, s.of).trim_end().into(),
-                value: median(&s.rounds),
-                unit: s.unit,
-                vs_floor: self.ratio(s, "floor"),
-                vs_tcp: self.ratio(s, "tcp"),
-            })
-            .collect()
+        self.known().map(|s| self.row(s)).collect()
+    }
+
+    fn known(&self) -> impl Iterator<Item = &Series> {
+        self.series.iter().filter(|series| series.is_known())
+    }
+
+    fn row(&self, s: &Series) -> Row {
+        Row {
+            bench: s.bench.name(),
+            peer: s.peer,
+            mtu: s.mtu,
+            size: s.size,
+            metric: format!("{} {}", s.metric, s.of).trim_end().into(),
+            value: median(&s.rounds),
+            unit: s.unit,
+            vs_floor: self.ratio(s, "floor"),
+            vs_tcp: self.ratio(s, "tcp"),
+        }
     }
 
     fn ratio(&self, series: &Series, reference: &str) -> Option<f64> {
         let other = self.series.iter().find(|s| s.peer == reference && s.comparable(series))?;
+        if !(series.has_ratio() && other.has_ratio()) {
+            return None;
+        }
         Some(median(&ratios(series, other))).filter(|r| r.is_finite())
+    }
+
+    /// How far apart the rounds' ratios are. None where there is none, or but one round.
+    pub(crate) fn spread(&self) -> Option<Spread> {
+        let mut all: Vec<(f64, String)> = Vec::new();
+        for series in &self.series {
+            for base in ["floor", "tcp"].iter().filter(|base| **base != series.peer) {
+                let other = self.series.iter().find(|s| s.peer == *base && s.comparable(series));
+                let other = other.filter(|other| series.has_ratio() && other.has_ratio());
+                let mut ratios = other.map_or(Vec::new(), |other| ratios(series, other));
+                ratios.retain(|ratio| ratio.is_finite());
+                if ratios.len() > 1 {
+                    let Series { bench, peer, mtu, size, .. } = series;
+                    let of = format!("{peer}/{base}, {bench}, {size} bytes at MTU {mtu}");
+                    all.push((quartiles_apart(&ratios) / median(&ratios), of));
+                }
+            }
+        }
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let typical = median(&all.iter().map(|(spread, _)| *spread).collect::<Vec<_>>());
+        let (widest, of) = all.pop()?;
+        Some(Spread { typical, widest, of })
     }
 
     /// The rows as one flat JSON array, a row a line.
@@ -126,7 +173,7 @@ impl Report {
     /// The rows as tables for a terminal: one for each bench, MTU and size, a line for each peer and what the figures are of.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
-        let mut lines: Vec<(&Series, Row)> = self.series.iter().zip(self.rows()).collect();
+        let mut lines: Vec<(&Series, Row)> = self.known().map(|series| (series, self.row(series))).collect();
         // Stable, so the peers stay in order.
         let key = |s: &Series| (s.bench, s.mtu, s.size);
         lines.sort_by_key(|(series, _)| key(series));
@@ -135,6 +182,24 @@ impl Report {
         }
         text
     }
+}
+
+/// How far apart the first and the third quartile of each ratio are, in relation to its median.
+pub(crate) struct Spread {
+    /// The median over all ratios.
+    pub(crate) typical: f64,
+    /// The largest.
+    pub(crate) widest: f64,
+    /// Whose that is.
+    pub(crate) of: String,
+}
+
+/// The third quartile less the first. Of one value at least.
+fn quartiles_apart(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len() - 1;
+    sorted[(last * 3).div_ceil(4)] - sorted[last / 4]
 }
 
 /// What is in `of` divided by what is in `base`, round by round.
@@ -177,9 +242,9 @@ fn write_table(text: &mut String, table: &[(&Series, Row)]) {
     }
 }
 
-/// The middle value, or the mean of the middle two. NaN of nothing.
+/// The middle value, or the mean of the middle two, of those that are numbers. NaN of nothing.
 pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
         0 => f64::NAN,
@@ -215,7 +280,23 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[5.0]), 5.0);
+        assert_eq!(median(&[5.0, f64::NAN, 7.0]), 6.0);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_percentile_with_nothing_beyond_it_is_left_out_and_one_with_little_is_not_compared() {
+        let mut report = Report::default();
+        for peer in ["floor", "vmmc"] {
+            for samples in [90, 110, 2000, 150, 120] {
+                report.add(peer, &spec(Bench::Lat, 64), &[Outcome::Latency(vec![(1000, samples)])]);
+            }
+        }
+        let rows = report.rows();
+        let of_vmmc: Vec<_> =
+            rows.iter().filter(|r| r.peer == "vmmc").map(|r| (&r.metric[..], r.vs_floor.is_some())).collect();
+        assert_eq!(of_vmmc, [("p50", true), ("p99", false)]);
+        assert!(!report.json().contains("p999") && !report.table().contains("p999"));
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! Rounds: every peer measured once by every spec, then all again, with another peer first each time,
 //! so that neither the machine's drift nor the order favours one of them.
+//!
+//! Opening a connection takes longer than a short measurement, so in each round a peer is measured by all specs in one sitting
+//! that can share a connection. Many short rounds say more than a few long ones: what disturbs one of them falls out of the
+//! median.
+
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -15,70 +21,133 @@ use crate::spec::{Outcome, Spec};
 pub(crate) struct Plan {
     /// Who is measured; each by the specs whose bench it knows.
     pub(crate) peers: Vec<&'static dyn Peer>,
-    /// What is measured. Specs of one MTU and topology are neighbours, as they share a lab.
+    /// Why others aren't, a line each.
+    pub(crate) missing: Vec<String>,
+    /// What is measured. Specs of one MTU and topology are neighbours, as they share a lab; so are, among them, those
+    /// that share a connection.
     pub(crate) specs: Vec<Spec>,
     /// How often.
-    pub(crate) rounds: usize,
+    pub(crate) rounds: Rounds,
+}
+
+/// How often everything is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounds {
+    /// So often.
+    Count(usize),
+    /// As often as there is time for, making labs included, and at least [`LEAST`] times.
+    Time(Duration),
+}
+
+/// The fewest rounds of which a median says anything.
+pub(crate) const LEAST: usize = 3;
+
+/// What a plan has led to.
+pub(crate) struct Results {
+    pub(crate) report: Report,
+    pub(crate) histograms: Histograms,
+    /// The fewest rounds that were made in a lab, and the most.
+    pub(crate) rounds: (usize, usize),
 }
 
 impl Plan {
-    fn measurements(&self) -> usize {
-        let able = |spec: &Spec| self.peers.iter().filter(|p| p.measures(spec.bench)).count();
-        self.rounds * self.specs.iter().map(able).sum::<usize>()
+    /// What each sitting measures.
+    fn sittings(&self) -> impl Iterator<Item = &[Spec]> {
+        sittings(&self.specs)
+    }
+
+    /// What isn't measured, and why: a line each.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let reason = |(peer, spec): (&dyn Peer, &Spec)| {
+            let reason = peer.refuses(spec).filter(|_| peer.measures(spec.bench))?;
+            Some(format!(
+                "{}, {}, {} bytes at MTU {} is left out: {reason}",
+                peer.name(),
+                spec.bench,
+                spec.size,
+                spec.mtu
+            ))
+        };
+        let all = self.peers.iter().flat_map(|&peer| self.specs.iter().map(move |spec| (peer, spec)));
+        self.missing.iter().cloned().chain(all.filter_map(reason)).collect()
     }
 
     /// Carries the plan out.
-    pub(crate) fn run(&self) -> Result<(Report, Histograms), BenchError> {
-        let progress = progress(self.measurements() as u64);
+    pub(crate) fn run(&self) -> Result<Results, BenchError> {
+        let progress = Progress::new(self);
         let result = self.run_showing(&progress);
-        progress.finish_and_clear();
+        progress.bar.finish_and_clear();
         result
     }
 
-    fn run_showing(&self, progress: &ProgressBar) -> Result<(Report, Histograms), BenchError> {
-        let mut report = Report::default();
-        let mut histograms = Histograms::default();
-        for specs in self.specs.chunk_by(|a, b| a.mtu == b.mtu && a.topology() == b.topology()) {
-            progress.set_message(format!("making a lab of MTU {}", specs[0].mtu));
+    fn run_showing(&self, progress: &Progress) -> Result<Results, BenchError> {
+        let mut results =
+            Results { report: Report::default(), histograms: Histograms::default(), rounds: (usize::MAX, 0) };
+        let labs: Vec<_> = labs(&self.specs).collect();
+        let begin = Instant::now();
+        for (specs, left) in labs.iter().zip((1..=labs.len()).rev()) {
+            let mut end = End::new(self.rounds, begin, left);
+            progress.bar.set_message(format!("making a lab of MTU {}", specs[0].mtu));
             let mut harness = Harness::up(&specs[0])?;
-            for round in 0..self.rounds {
-                for spec in specs {
-                    for peer in order(&self.peers, spec, round) {
-                        // Drawn before the measurement and not during it: both cores are busy then.
-                        progress.set_message(format!(
-                            "round {} of {}: {} {}, {} bytes",
-                            round + 1,
-                            self.rounds,
-                            peer.name(),
-                            spec.bench,
-                            spec.size
-                        ));
-                        let measured = harness.measure(peer.name(), spec);
-                        for line in harness.warnings() {
-                            progress.suspend(|| eprintln!("{line}"));
-                        }
-                        let Measured { outcomes, wire } = measured?;
-                        report.add(peer.name(), spec, &outcomes);
-                        report.add_figures(peer.name(), spec, figures::lost(spec, &wire));
-                        for outcome in &outcomes {
-                            if let Outcome::Latency(counts) = outcome {
-                                histograms.add(peer.name(), spec, counts);
-                            }
-                        }
-                        progress.inc(1);
+            while end.another_round() {
+                for sitting in sittings(specs) {
+                    for peer in order(&self.peers, sitting, end.rounds - 1) {
+                        progress.show(&end, peer, sitting);
+                        sit(&mut harness, peer, sitting, progress, &mut results)?;
+                        progress.done(begin);
                     }
                 }
             }
+            results.rounds = (results.rounds.0.min(end.rounds), results.rounds.1.max(end.rounds));
         }
-        report.compare("kept", "goodput", &figures::loss(&Spec::default()));
-        report.compare("slowdown", "p50", &figures::links(0));
-        Ok((report, histograms))
+        results.report.compare("kept", "goodput", &figures::loss(&Spec::default()));
+        results.report.compare("slowdown", "p50", &figures::links(0));
+        Ok(results)
     }
 }
 
-/// The peers that `spec` measures, in this round's order.
-fn order(peers: &[&'static dyn Peer], spec: &Spec, round: usize) -> Vec<&'static dyn Peer> {
-    let mut able: Vec<_> = peers.iter().copied().filter(|p| p.measures(spec.bench)).collect();
+/// Has one peer measured by those of some specs that it can be measured by.
+fn sit(
+    harness: &mut Harness,
+    peer: &'static dyn Peer,
+    sitting: &[Spec],
+    progress: &Progress,
+    results: &mut Results,
+) -> Result<(), BenchError> {
+    let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(peer, spec)).cloned().collect();
+    let measured = harness.measure(peer.name(), &specs);
+    for line in harness.warnings() {
+        progress.bar.suspend(|| eprintln!("{line}"));
+    }
+    for (spec, Measured { outcomes, wire }) in specs.iter().zip(measured?) {
+        results.report.add(peer.name(), spec, &outcomes);
+        results.report.add_figures(peer.name(), spec, figures::lost(spec, &wire));
+        for outcome in &outcomes {
+            if let Outcome::Latency(counts) = outcome {
+                results.histograms.add(peer.name(), spec, counts);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
+    peer.measures(spec.bench) && peer.refuses(spec).is_none()
+}
+
+/// Runs of specs that share a lab.
+fn labs(specs: &[Spec]) -> impl Iterator<Item = &[Spec]> {
+    specs.chunk_by(|a, b| a.mtu == b.mtu && a.topology() == b.topology())
+}
+
+/// Runs of specs that share a connection.
+fn sittings(specs: &[Spec]) -> impl Iterator<Item = &[Spec]> {
+    specs.chunk_by(|a, b| a.mtu == b.mtu && a.bench.shares_connection() && b.bench.shares_connection())
+}
+
+/// The peers that can be measured by any of these specs, in this round's order.
+fn order(peers: &[&'static dyn Peer], sitting: &[Spec], round: usize) -> Vec<&'static dyn Peer> {
+    let mut able: Vec<_> = peers.iter().copied().filter(|&peer| sitting.iter().any(|spec| takes(peer, spec))).collect();
     if !able.is_empty() {
         let first = round % able.len();
         able.rotate_left(first);
@@ -86,24 +155,99 @@ fn order(peers: &[&'static dyn Peer], spec: &Spec, round: usize) -> Vec<&'static
     able
 }
 
-fn progress(length: u64) -> ProgressBar {
-    // Shown only where standard error is a terminal.
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("[{elapsed}] {wide_bar} {pos}/{len} {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+/// When the rounds in one lab end.
+struct End {
+    rounds: usize,
+    most: Option<usize>,
+    deadline: Instant,
+    start: Instant,
+}
+
+impl End {
+    /// Of the first of so many labs that are left, in a run that began then.
+    fn new(rounds: Rounds, begin: Instant, labs_left: usize) -> End {
+        let start = Instant::now();
+        match rounds {
+            Rounds::Count(most) => End { rounds: 0, most: Some(most), deadline: start, start },
+            Rounds::Time(time) => {
+                let left = time.saturating_sub(begin.elapsed());
+                End { rounds: 0, most: None, deadline: start + left / labs_left as u32, start }
+            }
+        }
+    }
+
+    /// Whether there is to be another round, which is then counted.
+    fn another_round(&mut self) -> bool {
+        let more = match self.most {
+            Some(most) => self.rounds < most,
+            // If it takes as long as those before took on average, the lab's making included.
+            None => {
+                let each = self.start.elapsed() / self.rounds.max(1) as u32;
+                self.rounds < LEAST || Instant::now() + each <= self.deadline
+            }
+        };
+        self.rounds += usize::from(more);
+        more
+    }
+}
+
+/// What is shown on a terminal meanwhile.
+struct Progress {
+    bar: ProgressBar,
+    /// By time, not by what has been done.
+    by_time: bool,
+}
+
+impl Progress {
+    fn new(plan: &Plan) -> Progress {
+        let (length, template) = match plan.rounds {
+            Rounds::Count(rounds) => {
+                let able = |sitting: &[Spec]| order(&plan.peers, sitting, 0).len();
+                let sittings = rounds * plan.sittings().map(able).sum::<usize>();
+                (sittings as u64, "[{elapsed}] {wide_bar} {pos}/{len} {msg}")
+            }
+            Rounds::Time(time) => (time.as_millis() as u64, "[{elapsed}] {wide_bar} {msg}"),
+        };
+        // Shown only where standard error is a terminal.
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Progress { bar, by_time: matches!(plan.rounds, Rounds::Time(_)) }
+    }
+
+    /// Says what will be measured now. Drawn before the measurement and not during it: both cores are busy then.
+    fn show(&self, end: &End, peer: &dyn Peer, sitting: &[Spec]) {
+        let of = end.most.map_or(String::new(), |most| format!(" of {most}"));
+        let Spec { bench, size, mtu, .. } = sitting[0];
+        let what = match sitting.len() {
+            1 => format!("{bench}, {size} bytes"),
+            n => format!("{n} measurements"),
+        };
+        self.bar.set_message(format!("MTU {mtu}, round {}{of}: {}, {what}", end.rounds, peer.name()));
+    }
+
+    fn done(&self, begin: Instant) {
+        if self.by_time {
+            self.bar.set_position(begin.elapsed().as_millis() as u64);
+        } else {
+            self.bar.inc(1);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::PEERS;
+    use crate::peers::{self, PEERS};
     use crate::spec::Bench;
+
+    fn spec(bench: Bench, mtu: u32, size: usize) -> Spec {
+        Spec { bench, mtu, size, samples: 1, millis: 1, ..Spec::default() }
+    }
 
     #[test]
     fn each_round_begins_with_another_peer() {
-        let spec = Spec { bench: Bench::Bw, mtu: 1500, size: 64, samples: 1, millis: 1, ..Spec::default() };
-        let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &spec, round)[0].name()).collect();
+        let sitting = [spec(Bench::Bw, 1500, 64)];
+        let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &sitting, round)[0].name()).collect();
         let mut distinct = firsts.clone();
         distinct.sort_unstable();
         distinct.dedup();
@@ -112,10 +256,49 @@ mod tests {
 
     #[test]
     fn a_peer_is_measured_only_by_what_it_knows() {
-        let spec = Spec { bench: Bench::BwCopy, mtu: 1500, size: 64, samples: 1, millis: 1, ..Spec::default() };
-        let plan = Plan { peers: PEERS.to_vec(), specs: vec![spec.clone()], rounds: 3 };
+        let copies = [spec(Bench::BwCopy, 1500, 64)];
         let able = PEERS.iter().filter(|p| p.measures(Bench::BwCopy)).count();
-        assert_eq!(plan.measurements(), 3 * able);
-        assert_eq!(order(PEERS, &spec, 1).len(), able);
+        assert_eq!(order(PEERS, &copies, 1).len(), able);
+        // In a sitting with others it is measured by those.
+        let both = [spec(Bench::BwCopy, 1500, 64), spec(Bench::Bw, 1500, 64)];
+        assert_eq!(order(PEERS, &both, 1).len(), PEERS.len());
+    }
+
+    #[test]
+    fn what_shares_a_connection_is_one_sitting() {
+        let specs = [
+            spec(Bench::Lat, 1500, 8),
+            spec(Bench::Bw, 1500, 8),
+            spec(Bench::Lat, 9000, 8),
+            spec(Bench::Loss, 9000, 8),
+            spec(Bench::Loss, 9000, 9),
+        ];
+        let lengths: Vec<_> = sittings(&specs).map(<[Spec]>::len).collect();
+        assert_eq!(lengths, [2, 1, 1, 1]);
+        let lengths: Vec<_> = labs(&specs).map(<[Spec]>::len).collect();
+        assert_eq!(lengths, [2, 1, 2]);
+    }
+
+    #[test]
+    fn rounds_end_with_their_number_or_their_time() {
+        let mut end = End::new(Rounds::Count(2), Instant::now(), 1);
+        assert_eq!([end.another_round(), end.another_round(), end.another_round()], [true, true, false]);
+        // However little time there is.
+        let mut end = End::new(Rounds::Time(Duration::ZERO), Instant::now(), 1);
+        assert!((0..LEAST).all(|_| end.another_round()) && !end.another_round());
+        let mut end = End::new(Rounds::Time(Duration::from_secs(3600)), Instant::now(), 3);
+        assert!((0..100).all(|_| end.another_round()));
+    }
+
+    #[test]
+    fn what_does_not_fit_the_floors_ring_is_left_out_and_named() {
+        let specs =
+            vec![spec(Bench::Lat, 1500, 1 << 20), spec(Bench::Lat, 1500, 4 << 20), spec(Bench::Bw, 1500, 4 << 20)];
+        let plan = Plan { peers: PEERS.to_vec(), missing: Vec::new(), specs, rounds: Rounds::Count(1) };
+        let left_out = plan.left_out();
+        assert_eq!(left_out.len(), 1, "{left_out:?}");
+        assert!(left_out[0].starts_with("floor, lat, 4194304 bytes at MTU 1500 is left out: "), "{left_out:?}");
+        let floor = peers::find("floor").expect("there always is");
+        assert!([1500, 9000, 65535].iter().all(|&mtu| floor.refuses(&spec(Bench::Lat, mtu, 1 << 20)).is_none()));
     }
 }

@@ -79,6 +79,11 @@ impl Bench {
         }
     }
 
+    /// Whether it is measured over a connection that serves other measurements too.
+    pub(crate) fn shares_connection(self) -> bool {
+        matches!(self, Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate)
+    }
+
     /// Whether each process keeps to a core of its own. Those that sleep are the scheduler's business.
     pub(crate) fn pins(self) -> bool {
         !matches!(self, Bench::Incast | Bench::Idle | Bench::Soak)
@@ -100,9 +105,10 @@ pub(crate) struct Spec {
     pub(crate) mtu: u32,
     /// Payload of one message, bytes.
     pub(crate) size: usize,
-    /// Latency: round trips that count.
+    /// Latency: how many round trips count, unless the time is over before.
     pub(crate) samples: u64,
-    /// Streams: how long the sender sends, milliseconds. The first tenth does not count.
+    /// How long the sender of a stream sends, and how long round trips are made at most, milliseconds. The first tenth does
+    /// not count.
     pub(crate) millis: u64,
     /// How many: senders of an incast, idle links, receivers of a soak that are killed.
     pub(crate) count: u64,
@@ -126,17 +132,17 @@ impl Spec {
         }
     }
 
-    /// Round trips made before the first one that counts.
+    /// Round trips made before the first one that counts, unless [`warmup`](Self::warmup) is over before.
     pub(crate) fn warmup_samples(&self) -> u64 {
         (self.samples / 10).max(200)
     }
 
-    /// How long a stream's sender sends.
+    /// How long a stream's sender sends, or a ping-pong goes on at most.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_millis(self.millis)
     }
 
-    /// How long a stream runs before its bytes count.
+    /// How long a stream or a ping-pong runs before it counts.
     pub(crate) fn warmup(&self) -> Duration {
         self.duration() / 10
     }
@@ -194,6 +200,10 @@ pub(crate) enum Outcome {
     Nothing,
     /// Nanoseconds one way.
     Latency(Counts),
+    /// The median of nanoseconds one way, where that is all there is to know.
+    Median { nanos: f64 },
+    /// A stream of which nothing arrived after the warm-up, or only for a moment.
+    TooShort,
     /// What arrived after the warm-up, and in how long.
     Stream { messages: f64, bytes: u64, nanos: u64 },
     /// What one sender of several got through after the warm-up, in how long, and the latency of each put.

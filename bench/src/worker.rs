@@ -1,6 +1,6 @@
 //! The worker process: one on each host of the lab, pinned to its core where that makes sense. It is this
-//! same program, started again by the parent with a hidden subcommand. It waits for a [`Job`], hands it
-//! to the peer it names, and answers with what came out.
+//! same program, started again by the parent with a hidden subcommand. It waits for a [`Job`], has the peer measured that it
+//! names, and answers with what came out of each measurement.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use crate::peers::{self, PeerError};
 use crate::protocol::{Answer, Job, Order, decode, encode};
-use crate::spec::{Bench, Endpoint, Outcome};
+use crate::spec::{Bench, Endpoint, Outcome, Side};
 
 /// How the parent starts a worker.
 #[derive(Debug, clap::Args)]
@@ -35,11 +35,12 @@ pub(crate) struct Session {
     pub(crate) remote: Endpoint,
     /// What the server said when it became ready; empty for the server itself.
     pub(crate) hello: String,
-    job: u64,
+    /// Of the measurement that is being made.
+    number: u64,
     signals: Arc<Signals>,
 }
 
-/// The last jobs that the parent has told to begin and to end.
+/// The last measurements that the parent has told to begin and to end.
 #[derive(Default)]
 struct Signals {
     started: AtomicU64,
@@ -49,23 +50,28 @@ struct Signals {
 impl Session {
     /// To be called by the server, once, when the client may start. `hello` is handed to the client.
     pub(crate) fn ready(&self, hello: impl ToString) -> io::Result<()> {
-        say(&Answer::Ready { job: self.job, hello: hello.to_string() })
+        say(&Answer::Ready { number: self.number, hello: hello.to_string() })
     }
 
     /// Whether the client is done, so that a server that only answers should end. Cheap enough for
     /// every turn of a spinning loop.
     #[inline]
     pub(crate) fn stopped(&self) -> bool {
-        self.signals.stopped.load(Ordering::Relaxed) >= self.job
+        self.signals.stopped.load(Ordering::Relaxed) >= self.number
     }
 
     /// To be called by each client, once, where several are to begin at the same moment: returns at that moment. Sleeps.
     pub(crate) fn start_together(&self) -> io::Result<()> {
         self.ready("")?;
-        while self.signals.started.load(Ordering::Relaxed) < self.job {
-            thread::sleep(Duration::from_millis(1));
-        }
+        self.await_go();
         Ok(())
+    }
+
+    /// Sleeps until this measurement may begin, so that the parent has a core to itself.
+    fn await_go(&self) {
+        while self.signals.started.load(Ordering::Relaxed) < self.number {
+            thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// Sleeps until the client is done.
@@ -77,13 +83,13 @@ impl Session {
 
     /// Tells the parent how far this side has got.
     pub(crate) fn progress(&self, bytes: u64) -> io::Result<()> {
-        say(&Answer::Progress { job: self.job, bytes })
+        say(&Answer::Progress { number: self.number, bytes })
     }
 }
 
 /// Runs jobs until standard input ends.
 pub(crate) fn run(args: &WorkerArgs) -> ExitCode {
-    if let Err(message) = settle(args) {
+    if let Err(message) = settle(args.parent) {
         eprintln!("{message}");
         return ExitCode::FAILURE;
     }
@@ -96,10 +102,10 @@ pub(crate) fn run(args: &WorkerArgs) -> ExitCode {
         pin(core);
     }
     for job in jobs {
-        let number = job.job;
-        let answer = match perform(*job, &signals) {
-            Ok(outcome) => Answer::Done { job: number, outcome },
-            Err(error) => Answer::Failed { job: number, message: chain(&*error) },
+        let mut number = job.number;
+        let answer = match perform(*job, &mut number, &signals) {
+            Ok(outcome) => Answer::Done { number, outcome },
+            Err(error) => Answer::Failed { number, message: chain(&*error) },
         };
         if say(&answer).is_err() {
             return ExitCode::FAILURE;
@@ -108,12 +114,12 @@ pub(crate) fn run(args: &WorkerArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Ties this process to its parent's life.
-fn settle(args: &WorkerArgs) -> Result<(), String> {
+/// Ties this process to the life of `parent`.
+pub(crate) fn settle(parent: u32) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| format!("asking to end with the parent process: {e}"))?;
     // The parent may have died before the line above.
-    if getppid().map(|p| p.as_raw_nonzero().get().unsigned_abs()) == Some(args.parent) {
+    if getppid().map(|p| p.as_raw_nonzero().get().unsigned_abs()) == Some(parent) {
         return Ok(());
     }
     Err("the process that started this worker is gone; a worker is not started by hand".into())
@@ -135,8 +141,8 @@ fn listen(jobs: &mpsc::Sender<Box<Job>>, signals: &Signals) {
                     break;
                 }
             }
-            Ok(Order::Go { job }) => signals.started.store(job, Ordering::Relaxed),
-            Ok(Order::Stop { job }) => signals.stopped.store(job, Ordering::Relaxed),
+            Ok(Order::Go { number }) => signals.started.store(number, Ordering::Relaxed),
+            Ok(Order::Stop { number }) => signals.stopped.store(number, Ordering::Relaxed),
             Err(error) => {
                 eprintln!("the parent sent what is no order ({error}): {line}");
                 std::process::exit(1);
@@ -147,20 +153,38 @@ fn listen(jobs: &mpsc::Sender<Box<Job>>, signals: &Signals) {
     std::process::exit(0);
 }
 
-fn perform(job: Job, signals: &Arc<Signals>) -> Result<Outcome, PeerError> {
+/// Makes the measurements of a job. Answers with the outcome of each but the last, which it returns when everything is closed.
+/// `number` is always that of the current one.
+fn perform(job: Job, number: &mut u64, signals: &Arc<Signals>) -> Result<Outcome, PeerError> {
     let peer = peers::find(&job.peer)
         .ok_or_else(|| format!("there is no peer {}; there are: {}", job.peer, peers::names(None)))?;
-    let session =
-        Session { local: job.local, remote: job.remote, hello: job.hello, job: job.job, signals: Arc::clone(signals) };
-    let (side, spec) = (job.side, &job.spec);
+    let Job { side, specs, local, remote, hello, .. } = job;
+    let mut session = Session { local, remote, hello, number: *number, signals: Arc::clone(signals) };
+    let spec = specs.first().ok_or("a job without anything to measure")?;
     match spec.bench {
-        Bench::Lat => peer.latency(side, spec, &session),
-        Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Loss => peer.stream(side, spec, &session),
-        Bench::Incast => peer.incast(side, spec, &session),
-        Bench::Links => peer.links(spec),
-        Bench::Idle => peer.idle(side, spec, &session),
-        Bench::Soak => peer.soak(side, spec, &session),
+        Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Loss => {}
+        Bench::Incast => return peer.incast(side, spec, &session),
+        Bench::Links => return peer.links(spec),
+        Bench::Idle => return peer.idle(side, spec, &session),
+        Bench::Soak => return peer.soak(side, spec, &session),
     }
+    let mut end = peer.open(side, &specs, &session)?;
+    let mut outcome = None;
+    for spec in &specs {
+        if let Some(outcome) = outcome {
+            say(&Answer::Done { number: *number, outcome })?;
+            *number += 1;
+            session.number = *number;
+            if side == Side::Client {
+                session.await_go();
+            }
+        }
+        outcome = Some(match spec.bench {
+            Bench::Lat => end.latency(spec, &session)?,
+            _ => end.stream(spec, &session)?,
+        });
+    }
+    Ok(outcome.unwrap_or(Outcome::Nothing))
 }
 
 fn say(answer: &Answer) -> io::Result<()> {
@@ -193,21 +217,26 @@ mod tests {
     fn an_unknown_peer_is_an_error_that_lists_the_known() {
         let mut job = job();
         job.peer = "carrier-pigeon".into();
-        let error = perform(job, &Arc::default()).unwrap_err().to_string();
+        let error = perform(job, &mut 1, &Arc::default()).unwrap_err().to_string();
         assert!(error.contains("carrier-pigeon") && error.contains("floor, "), "{error}");
     }
 
     #[test]
-    fn a_stop_reaches_its_own_job_and_no_later_one() {
+    fn a_stop_reaches_its_own_measurement_and_no_later_one() {
         let signals = Arc::new(Signals::default());
         let job = job();
-        let mut session =
-            Session { local: job.local, remote: job.remote, hello: job.hello, job: 2, signals: Arc::clone(&signals) };
+        let mut session = Session {
+            local: job.local,
+            remote: job.remote,
+            hello: job.hello,
+            number: 2,
+            signals: Arc::clone(&signals),
+        };
         signals.stopped.store(1, Ordering::Relaxed);
         assert!(!session.stopped());
         signals.stopped.store(2, Ordering::Relaxed);
         assert!(session.stopped());
-        session.job = 3;
+        session.number = 3;
         assert!(!session.stopped());
     }
 

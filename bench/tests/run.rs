@@ -23,7 +23,10 @@ fn latency_of_floor_and_tcp() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("lat.json");
     let hgrm = directory.path().join("histograms");
-    let arguments = format!("lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 300 --hgrm {}", hgrm.display());
+    let arguments = format!(
+        "lat --peers floor,tcp --size 64,5000 --rounds 2 --samples 2000 --duration 60000 --hgrm {}",
+        hgrm.display()
+    );
     let (rows, output) = succeed(&arguments, &json);
     rows.iter().for_each(assert_row);
     assert_eq!(rows.len(), 2 * 2 * 3);
@@ -33,7 +36,11 @@ fn latency_of_floor_and_tcp() {
         }
         assert!(hgrm.join(format!("{peer}-lat-64b-mtu1500.hgrm")).is_file());
     }
-    assert!(rows.iter().all(|r| r["vs_floor"].is_number() && r["vs_tcp"].is_number()));
+    // Two samples beyond the last percentile are enough to name it, but not to compare it.
+    for row in &rows {
+        let compared = row["metric"] != "p999";
+        assert!(row["vs_floor"].is_number() == compared && row["vs_tcp"].is_number() == compared, "{row}");
+    }
     assert!(String::from_utf8_lossy(&output.stdout).contains("vs floor"));
 }
 
@@ -46,7 +53,12 @@ fn the_floor_at_any_mtu() {
     let arguments = "floor --mtu 1280,3814,3815,65535 --rounds 1 --samples 100 --duration 50";
     let (rows, _) = succeed(arguments, &json);
     rows.iter().for_each(assert_row);
-    assert_eq!(rows.len(), 4 * (3 + 1 + 1 + 1));
+    // A hundred samples are too few for the slowest thousandth.
+    assert_eq!(
+        rows.iter().filter(|row| !row["metric"].as_str().unwrap().starts_with("p99")).count(),
+        4 * (1 + 1 + 1 + 1)
+    );
+    assert!(rows.iter().all(|row| row["metric"] != "p999"));
     assert!(has(&rows, "rate", "floor", "rate", "packets/s"));
     assert!(has(&rows, "bw", "floor", "bandwidth", "Gbit/s"));
     assert!(has(&rows, "bw-copy", "floor", "bandwidth", "Gbit/s"));

@@ -2,6 +2,7 @@
 
 mod call;
 mod capture;
+mod figures;
 mod histogram;
 mod interrupt;
 mod lab;
@@ -11,6 +12,8 @@ mod ping;
 mod protocol;
 mod put;
 mod serve;
+mod stats;
+mod top;
 mod units;
 
 use std::error::Error;
@@ -41,6 +44,10 @@ enum Command {
     Ping(ping::Args),
     /// Write a file into a buffer that `vmmc serve` exports on another host.
     Put(put::Args),
+    /// Show what the nodes of this machine have counted, and the state they are in.
+    Stats(stats::Args),
+    /// Watch a node of this machine: rates, round trips, windows and rings, live in the terminal.
+    Top(top::Args),
     /// Show what a running node sends and receives: in lines, in a file, or live in Wireshark.
     Capture(capture::Args),
 }
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Put(args) => put::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Top(args) => top::run(args),
         Command::Capture(args) => capture::run(args),
     };
     result.unwrap_or_else(|error| {

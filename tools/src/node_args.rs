@@ -40,6 +40,9 @@ pub(crate) struct NodeArgs {
     /// Seconds of silence after which a peer counts as dead [default: 5].
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     peer_timeout: Option<Duration>,
+    /// Serve metrics for Prometheus over HTTP, at http://ADDR/metrics [serve: as long as it runs].
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
     /// Make faults in what is sent, to see what comes of it: any of drop=1%,dup=0.1%,reorder=2%,delay=100us,corrupt=0.1%,seed=42.
     /// With on=receive in what is received, with on=both both ways. At the end it says how many.
     #[arg(long, value_name = "FAULTS")]
@@ -131,6 +134,9 @@ impl NodeArgs {
         }
         if let Some(faults) = self.fault {
             builder = builder.faults(faults);
+        }
+        if let Some(address) = self.metrics {
+            builder = builder.metrics(address);
         }
         builder
     }

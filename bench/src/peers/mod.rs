@@ -1,26 +1,33 @@
-//! Peers: the things that are measured. Each is one file that knows how to play both ends of a
-//! ping-pong and of a stream; the harness gives all of them the same hosts, cores, sizes and rounds.
+//! Peers: the things that are measured. Each is one file that knows how to open both ends of a connection and to
+//! play ping-pong and stream over it; the harness gives all of them the same hosts, cores, sizes and rounds.
 //! To add one, write its file and enter it in [`PEERS`].
 
 mod floor;
+mod meters;
 mod offloads;
 mod tcp;
+mod ucx;
 mod vmmc;
+mod watcher;
 
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
-use crate::spec::{Bench, Outcome, Side, Spec, counts, new_histogram};
+pub(crate) use self::meters::{Meter, RoundTrips, SendMeter};
+use crate::spec::{Bench, Outcome, Side, Spec};
 use crate::worker::Session;
 
 /// Every peer, in the order in which a round measures and a table shows them.
 pub(crate) static PEERS: &[&dyn Peer] = &[
     &floor::Floor,
-    &vmmc::Vmmc { checksum: true },
-    &vmmc::Vmmc { checksum: false },
-    &tcp::Tcp { offloads: true },
-    &tcp::Tcp { offloads: false },
+    &vmmc::Vmmc { checksum: true, watched: false },
+    &vmmc::Vmmc { checksum: true, watched: true },
+    &vmmc::Vmmc { checksum: false, watched: false },
+    &tcp::Tcp { blocks: false, offloads: true },
+    &tcp::Tcp { blocks: false, offloads: false },
+    &tcp::Tcp { blocks: true, offloads: true },
+    &tcp::Tcp { blocks: true, offloads: false },
+    &ucx::Ucx { api: ucx::Api::Put },
+    &ucx::Ucx { api: ucx::Api::Tag },
 ];
 
 /// Why a side of a measurement could not be played. It travels to the parent as text.
@@ -28,8 +35,8 @@ pub(crate) type PeerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something whose latency and bandwidth can be measured between two hosts.
 ///
-/// Each call opens what it needs and closes it again before it returns, because the next peer may need
-/// the interface for itself. The server calls [`Session::ready`] once, and ends when
+/// Each call closes what it has opened before it returns, and so does dropping what [`open`](Peer::open) returns, because
+/// the next peer may need the interface for itself. The server calls [`Session::ready`] once, and ends when
 /// [`Session::stopped`] says so or the client is evidently done.
 pub(crate) trait Peer: Sync {
     /// Name in reports and on the command line.
@@ -38,13 +45,24 @@ pub(crate) trait Peer: Sync {
     /// Whether this peer can be measured by `bench`.
     fn measures(&self, bench: Bench) -> bool;
 
-    /// One side of a ping-pong of `spec.size` bytes each way: `spec.warmup_samples()` round trips, then
-    /// `spec.samples` whose halves the client returns in nanoseconds (see [`RoundTrips`]).
-    fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+    /// Whether it is measured only when it is asked for by name.
+    fn is_extra(&self) -> bool {
+        false
+    }
 
-    /// One side of a stream of messages of `spec.size` bytes for `spec.duration()`; usually the server
-    /// counts what arrives (see [`Meter`]). With [`Bench::BwCopy`] the payload is copied at both ends.
-    fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+    /// What has to be installed before it can be measured on this machine, as a sentence that says how.
+    fn missing(&self) -> Option<String> {
+        None
+    }
+
+    /// Why this spec is not one for this peer, though its bench is.
+    fn refuses(&self, _: &Spec) -> Option<String> {
+        None
+    }
+
+    /// One end of a connection over which all of `specs` will be measured, one after another. The server must be ready, and
+    /// the client's connection be taken, when this returns, or in the first measurement.
+    fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError>;
 
     /// One side of an incast of messages of `spec.size` bytes: `spec.count` clients, which begin at the same moment (see
     /// [`Session::start_together`]) and each send for `spec.duration()`, some messages ahead; one server. A client returns
@@ -74,9 +92,25 @@ pub(crate) trait Peer: Sync {
     }
 }
 
+/// One end of an open connection. Opening one takes longer than a measurement, so it serves several.
+pub(crate) trait End {
+    /// One side of a ping-pong of `spec.size` bytes each way; the client returns half of each round trip (see
+    /// [`RoundTrips`]).
+    fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+
+    /// One side of a stream of messages of `spec.size` bytes for `spec.duration()`; usually the server
+    /// counts what arrives (see [`Meter`]). With [`Bench::BwCopy`] the payload is copied at both ends.
+    fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+}
+
 /// The peer called `name`.
 pub(crate) fn find(name: &str) -> Option<&'static dyn Peer> {
     PEERS.iter().copied().find(|p| p.name() == name)
+}
+
+/// Where the peer called `name` stands in [`PEERS`].
+pub(crate) fn place(name: &str) -> usize {
+    PEERS.iter().position(|p| p.name() == name).unwrap_or(PEERS.len())
 }
 
 /// Payload of the largest packet the floor sends at this MTU, bytes.
@@ -90,141 +124,6 @@ pub(crate) fn names(bench: Option<Bench>) -> String {
     able.map(|p| p.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// The client's record of a ping-pong.
-pub(crate) struct RoundTrips {
-    histogram: Histogram<u64>,
-    warmup: u64,
-    samples: u64,
-}
-
-impl RoundTrips {
-    /// An empty record.
-    pub(crate) fn new(spec: &Spec) -> Self {
-        Self { histogram: new_histogram(), warmup: spec.warmup_samples(), samples: spec.samples }
-    }
-
-    /// Makes all round trips of the warm-up and of the measurement by calling `round_trip`, and times them.
-    pub(crate) fn measure(
-        mut self,
-        mut round_trip: impl FnMut() -> Result<(), PeerError>,
-    ) -> Result<Outcome, PeerError> {
-        for _ in 0..self.warmup {
-            round_trip()?;
-        }
-        for _ in 0..self.samples {
-            let start = Instant::now();
-            round_trip()?;
-            let nanos = start.elapsed().as_nanos() as u64;
-            self.histogram.saturating_record(nanos / 2);
-        }
-        Ok(Outcome::latency(&self.histogram))
-    }
-}
-
-/// The receiver's record of a stream: bytes that arrive after the warm-up, and between when and when.
-pub(crate) struct Meter {
-    warmup: Duration,
-    duration: Duration,
-    lossy: bool,
-    size: usize,
-    first: Option<Instant>,
-    counting: Option<Instant>,
-    last: Option<Instant>,
-    bytes: u64,
-}
-
-impl Meter {
-    /// A meter that has seen nothing yet.
-    pub(crate) fn new(spec: &Spec) -> Self {
-        Self {
-            warmup: spec.warmup(),
-            duration: spec.duration(),
-            lossy: spec.faults.drop > 0.0,
-            size: spec.size,
-            first: None,
-            counting: None,
-            last: None,
-            bytes: 0,
-        }
-    }
-
-    /// Says that `bytes` of payload have arrived just now.
-    #[inline]
-    pub(crate) fn add(&mut self, bytes: usize) {
-        self.add_at(bytes, Instant::now());
-    }
-
-    fn add_at(&mut self, bytes: usize, now: Instant) {
-        if self.counting.is_some() {
-            self.bytes += bytes as u64;
-            self.last = Some(now);
-        } else if now.duration_since(*self.first.get_or_insert(now)) >= self.warmup {
-            // These bytes came before the clock starts.
-            self.counting = Some(now);
-        }
-    }
-
-    /// What was measured.
-    pub(crate) fn outcome(&self) -> Result<Outcome, PeerError> {
-        match (self.counting, self.last) {
-            (Some(from), Some(to)) if to > from => Ok(Outcome::Stream {
-                messages: self.bytes as f64 / self.size as f64,
-                bytes: self.bytes,
-                nanos: to.duration_since(from).as_nanos() as u64,
-            }),
-            // A stream that stalls for as long as it has is a result where packets are lost.
-            _ if self.first.is_some() && self.lossy => {
-                Ok(Outcome::Stream { messages: 0.0, bytes: 0, nanos: self.duration.as_nanos() as u64 })
-            }
-            _ if self.first.is_some() => Err("the stream ended before its warm-up did; measure for longer".into()),
-            _ => Err("the stream was sent, but none of it arrived".into()),
-        }
-    }
-}
-
-/// One sender's record of an incast: what was acknowledged between the end of the warm-up and the end of the run.
-pub(crate) struct SendMeter {
-    histogram: Histogram<u64>,
-    warmup: Duration,
-    duration: Duration,
-    start: Instant,
-    bytes: u64,
-}
-
-impl SendMeter {
-    /// How many messages a sender sends ahead of what is acknowledged.
-    pub(crate) const AHEAD: usize = 8;
-
-    /// A record that begins now.
-    pub(crate) fn start(spec: &Spec) -> Self {
-        let (warmup, duration) = (spec.warmup(), spec.duration());
-        Self { histogram: new_histogram(), warmup, duration, start: Instant::now(), bytes: 0 }
-    }
-
-    /// Whether the time is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.start.elapsed() >= self.duration
-    }
-
-    /// Says that a message of `bytes`, which was begun then, is acknowledged now.
-    pub(crate) fn add(&mut self, begun: Instant, bytes: usize) {
-        self.add_at(begun, bytes, Instant::now());
-    }
-
-    fn add_at(&mut self, begun: Instant, bytes: usize, now: Instant) {
-        if (self.warmup..self.duration).contains(&now.duration_since(self.start)) {
-            self.bytes += bytes as u64;
-            self.histogram.saturating_record(now.duration_since(begun).as_nanos() as u64);
-        }
-    }
-
-    /// What was measured.
-    pub(crate) fn outcome(&self) -> Outcome {
-        let nanos = (self.duration - self.warmup).as_nanos() as u64;
-        Outcome::Sender { bytes: self.bytes, nanos, latency: counts(&self.histogram) }
-    }
-}
-
 /// Bounds a wait that spins: an error instead of a hang when what is waited for never comes.
 pub(crate) struct Patience {
     what: &'static str,
@@ -234,7 +133,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// How long anything may take that normally takes microseconds. TCP that loses packets may well take seconds.
-    const LIMIT: Duration = Duration::from_secs(10);
+    pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
     /// Starts waiting for `what`, a noun phrase for the error message.
     #[inline]
@@ -251,10 +150,12 @@ impl Patience {
 
     #[cold]
     fn look_at_clock(&mut self) -> Result<(), PeerError> {
-        if self.since.get_or_insert_with(Instant::now).elapsed() < Self::LIMIT {
-            return Ok(());
-        }
-        Err(format!("waited {} s for {} in vain", Self::LIMIT.as_secs(), self.what).into())
+        if self.since.get_or_insert_with(Instant::now).elapsed() < Self::LIMIT { Ok(()) } else { Err(self.over()) }
+    }
+
+    /// The error, where it is known that the time is over.
+    pub(crate) fn over(&self) -> PeerError {
+        format!("waited {} s for {} in vain", Self::LIMIT.as_secs(), self.what).into()
     }
 }
 
@@ -262,64 +163,11 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn spec(samples: u64, millis: u64) -> Spec {
-        Spec { bench: Bench::Bw, mtu: 1500, size: 100, samples, millis, ..Spec::default() }
-    }
-
     #[test]
     fn names_are_distinct() {
         let mut names: Vec<_> = PEERS.iter().map(|p| p.name()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), PEERS.len());
-    }
-
-    #[test]
-    fn only_samples_after_the_warm_up_count() {
-        let spec = spec(50, 0);
-        let mut calls = 0;
-        let outcome = RoundTrips::new(&spec)
-            .measure(|| {
-                calls += 1;
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(calls, 250);
-        let Outcome::Latency(counts) = outcome else { panic!("not a latency") };
-        assert_eq!(counts.iter().map(|c| c.1).sum::<u64>(), 50);
-    }
-
-    #[test]
-    fn a_meter_counts_from_the_end_of_the_warm_up_to_the_last_arrival() {
-        let mut meter = Meter::new(&spec(0, 100));
-        let start = Instant::now();
-        for ms in 0..=100 {
-            meter.add_at(200, start + Duration::from_millis(ms));
-        }
-        let outcome = meter.outcome().unwrap();
-        assert_eq!(outcome, Outcome::Stream { messages: 180.0, bytes: 18_000, nanos: 90_000_000 });
-    }
-
-    #[test]
-    fn a_sender_counts_what_is_acknowledged_between_warm_up_and_end() {
-        let mut meter = SendMeter::start(&spec(0, 100));
-        let start = meter.start;
-        for ms in [5, 20, 99, 100] {
-            meter.add_at(start + Duration::from_millis(ms - 3), 7, start + Duration::from_millis(ms));
-        }
-        let Outcome::Sender { bytes: 14, nanos: 90_000_000, latency } = meter.outcome() else {
-            panic!("not two of four")
-        };
-        assert!(latency.iter().all(|(nanos, _)| nanos.abs_diff(3_000_000) < 3_000), "{latency:?}");
-    }
-
-    #[test]
-    fn a_stream_that_did_not_arrive_is_an_error() {
-        let mut meter = Meter::new(&spec(0, 100));
-        assert!(meter.outcome().unwrap_err().to_string().contains("none of it arrived"));
-        meter.add(1);
-        assert!(meter.outcome().unwrap_err().to_string().contains("warm-up"));
-        meter.lossy = true;
-        assert!(matches!(meter.outcome(), Ok(Outcome::Stream { bytes: 0, .. })));
     }
 }

@@ -1,5 +1,7 @@
-//! Kernel TCP, at its lowest latency: non-blocking sockets, TCP_NODELAY, both sides spinning in `read`
-//! and `write`. What a program without VMMC would use. In an incast the sockets block instead.
+//! Kernel TCP with TCP_NODELAY: what a program without VMMC would use. At its lowest latency, both sides spinning on non-blocking
+//! sockets, or as most programs use it, asleep in the kernel when there is nothing to do. In an incast it always sleeps.
+//!
+//! Each measurement has a connection of its own: making one takes next to no time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,66 +10,52 @@ use std::thread;
 use std::time::Instant;
 
 use super::offloads::Without;
-use super::{Meter, Patience, Peer, PeerError, RoundTrips, SendMeter};
+use super::{End, Meter, Patience, Peer, PeerError, RoundTrips, SendMeter};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 
-/// The peer: with the offloads that its interface has, or with packets as a wire carries them.
+/// The peer: spinning or asleep, with the offloads that its interface has, or with packets as a wire carries them.
+#[derive(Clone, Copy)]
 pub(crate) struct Tcp {
+    pub(crate) blocks: bool,
     pub(crate) offloads: bool,
 }
 
 impl Tcp {
-    fn prepare(&self, session: &Session) -> Result<Option<Without>, PeerError> {
+    fn prepare(self, session: &Session) -> Result<Option<Without>, PeerError> {
         if self.offloads { Ok(None) } else { Without::on(&session.local.interface).map(Some) }
     }
 }
 
 impl Peer for Tcp {
     fn name(&self) -> &'static str {
-        if self.offloads { "tcp" } else { "tcp-nooff" }
+        match (self.blocks, self.offloads) {
+            (false, true) => "tcp",
+            (false, false) => "tcp-nooff",
+            (true, true) => "tcp-block",
+            (true, false) => "tcp-block-nooff",
+        }
     }
 
     /// TCP copies always, so [`Bench::Bw`] says all there is to say.
     fn measures(&self, bench: Bench) -> bool {
         match bench {
-            Bench::Bw | Bench::Loss => true,
-            Bench::Lat | Bench::Rate | Bench::Incast => self.offloads,
+            Bench::Lat | Bench::Bw | Bench::Rate => true,
+            Bench::Loss => !self.blocks,
+            Bench::Incast => !self.blocks && self.offloads,
             _ => false,
         }
     }
 
-    fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let _offloads = self.prepare(session)?;
-        let mut message = vec![7; spec.size];
-        match side {
-            Side::Server => {
-                let mut stream = accept(session)?;
-                while receive_message(&mut stream, &mut message, || session.stopped())? {
-                    send_message(&mut stream, &message)?;
-                }
-                Ok(Outcome::Nothing)
-            }
-            Side::Client => {
-                let mut stream = connect(session)?;
-                RoundTrips::new(spec).measure(|| {
-                    send_message(&mut stream, &message)?;
-                    if receive_message(&mut stream, &mut message, || false)? {
-                        return Ok(());
-                    }
-                    Err("the server closed the connection".into())
-                })
-            }
-        }
-    }
-
-    fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let _offloads = self.prepare(session)?;
-        let mut memory = vec![7; WORKING_SET.max(spec.size)];
-        match side {
-            Side::Server => receive_stream(&mut accept(session)?, spec, &mut memory),
-            Side::Client => send_stream(&mut connect(session)?, spec, &memory),
-        }
+    fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
+        let offloads = self.prepare(session)?;
+        let listener = match side {
+            Side::Server => Some(listen(session)?),
+            Side::Client => None,
+        };
+        let largest = specs.iter().map(|spec| spec.size).max().unwrap_or(0);
+        let memory = vec![7; WORKING_SET.max(largest)];
+        Ok(Box::new(TcpEnd { listener, blocks: self.blocks, memory, _offloads: offloads }))
     }
 
     fn incast(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
@@ -75,10 +63,7 @@ impl Peer for Tcp {
         match side {
             Side::Server => receive_from_all(spec, session),
             Side::Client => {
-                let stream = connect(session)?;
-                stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(Patience::LIMIT))?;
-                stream.set_write_timeout(Some(Patience::LIMIT))?;
+                let Connection { stream, .. } = Connection::to(session, true)?;
                 session.start_together()?;
                 send_ahead(&stream, spec)
             }
@@ -86,6 +71,54 @@ impl Peer for Tcp {
     }
 }
 
+/// One end: of the server what connections come in by.
+struct TcpEnd {
+    listener: Option<TcpListener>,
+    blocks: bool,
+    memory: Vec<u8>,
+    _offloads: Option<Without>,
+}
+
+impl TcpEnd {
+    fn connection(&self, session: &Session) -> Result<Connection, PeerError> {
+        match &self.listener {
+            Some(listener) => Connection::from(listener, self.blocks),
+            None => Connection::to(session, self.blocks),
+        }
+    }
+}
+
+impl End for TcpEnd {
+    fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let mut connection = self.connection(session)?;
+        let message = &mut self.memory[..spec.size];
+        if self.listener.is_some() {
+            // Until the client closes.
+            while connection.receive_message(message)? {
+                connection.send_message(message)?;
+            }
+            return Ok(Outcome::Nothing);
+        }
+        RoundTrips::new(spec).measure(|| {
+            connection.send_message(message)?;
+            if connection.receive_message(message)? {
+                return Ok(());
+            }
+            Err("the server closed the connection".into())
+        })
+    }
+
+    fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let connection = self.connection(session)?;
+        if self.listener.is_some() {
+            receive_stream(connection, spec, &mut self.memory)
+        } else {
+            send_stream(connection, spec, &self.memory)
+        }
+    }
+}
+
+/// Listens, with an answer to whoever connects even before [`Connection::from`] does: the kernel gives it.
 fn listen(session: &Session) -> Result<TcpListener, PeerError> {
     let listener = TcpListener::bind((session.local.address, 0))
         .map_err(|e| format!("listening on {}: {e}", session.local.address))?;
@@ -93,78 +126,94 @@ fn listen(session: &Session) -> Result<TcpListener, PeerError> {
     Ok(listener)
 }
 
-fn accept(session: &Session) -> Result<TcpStream, PeerError> {
-    let listener = listen(session)?;
-    listener.set_nonblocking(true)?;
-    let mut patience = Patience::new("the client's connection");
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => return spinning(stream),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => patience.spin()?,
-            Err(e) => return Err(format!("accepting a connection: {e}").into()),
+/// One connection, on which either every wait spins, or the kernel has it sleep.
+struct Connection {
+    stream: TcpStream,
+    blocks: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, blocks: bool) -> io::Result<Connection> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(!blocks)?;
+        stream.set_read_timeout(Some(Patience::LIMIT))?;
+        stream.set_write_timeout(Some(Patience::LIMIT))?;
+        Ok(Connection { stream, blocks })
+    }
+
+    /// The next connection of a client.
+    fn from(listener: &TcpListener, blocks: bool) -> Result<Connection, PeerError> {
+        listener.set_nonblocking(true)?;
+        let mut patience = Patience::new("the client's connection");
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => return Ok(Connection::new(stream, blocks)?),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => patience.spin()?,
+                Err(e) => return Err(format!("accepting a connection: {e}").into()),
+            }
         }
+    }
+
+    /// A connection to the server.
+    fn to(session: &Session, blocks: bool) -> Result<Connection, PeerError> {
+        let port = session.hello.parse().map_err(|e| format!("the server's port number {:?}: {e}", session.hello))?;
+        let address = SocketAddr::from((session.remote.address, port));
+        let stream = TcpStream::connect_timeout(&address, Patience::LIMIT)
+            .map_err(|e| format!("connecting to {address}: {e}"))?;
+        Ok(Connection::new(stream, blocks)?)
+    }
+
+    /// After the kernel has said that there is nothing to do, or nothing was to do for as long as may be.
+    #[inline]
+    fn wait(&self, patience: &mut Patience) -> Result<(), PeerError> {
+        if self.blocks { Err(patience.over()) } else { patience.spin() }
+    }
+
+    fn send_message(&mut self, message: &[u8]) -> Result<(), PeerError> {
+        let mut sent = 0;
+        let mut patience = Patience::new("room to send into a TCP connection");
+        while sent < message.len() {
+            match self.stream.write(&message[sent..]) {
+                Ok(n) => sent += n,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(&mut patience)?,
+                Err(e) => return Err(format!("sending over TCP: {e}").into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the connection ended before the message began.
+    fn receive_message(&mut self, message: &mut [u8]) -> Result<bool, PeerError> {
+        let mut got = 0;
+        let mut patience = Patience::new("a TCP message");
+        while got < message.len() {
+            match self.stream.read(&mut message[got..]) {
+                Ok(0) => return Ok(false),
+                Ok(n) => got += n,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(&mut patience)?,
+                Err(e) => return Err(format!("receiving over TCP: {e}").into()),
+            }
+        }
+        Ok(true)
     }
 }
 
-fn connect(session: &Session) -> Result<TcpStream, PeerError> {
-    let port = session.hello.parse().map_err(|e| format!("the server's port number {:?}: {e}", session.hello))?;
-    let address = SocketAddr::from((session.remote.address, port));
-    let stream =
-        TcpStream::connect_timeout(&address, Patience::LIMIT).map_err(|e| format!("connecting to {address}: {e}"))?;
-    spinning(stream)
-}
-
-fn spinning(stream: TcpStream) -> Result<TcpStream, PeerError> {
-    stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-fn send_message(stream: &mut TcpStream, message: &[u8]) -> Result<(), PeerError> {
-    let mut sent = 0;
-    let mut patience = Patience::new("room to send into a TCP connection");
-    while sent < message.len() {
-        match stream.write(&message[sent..]) {
-            Ok(n) => sent += n,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => patience.spin()?,
-            Err(e) => return Err(format!("sending over TCP: {e}").into()),
-        }
-    }
-    Ok(())
-}
-
-/// False when the connection ended, or `stopped` said so, before the message began.
-fn receive_message(stream: &mut TcpStream, message: &mut [u8], stopped: impl Fn() -> bool) -> Result<bool, PeerError> {
-    let mut got = 0;
-    let mut patience = Patience::new("a TCP message");
-    while got < message.len() {
-        match stream.read(&mut message[got..]) {
-            Ok(0) => return Ok(false),
-            Ok(n) => got += n,
-            Err(e) if e.kind() == ErrorKind::WouldBlock && stopped() => return Ok(false),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => patience.spin()?,
-            Err(e) => return Err(format!("receiving over TCP: {e}").into()),
-        }
-    }
-    Ok(true)
-}
-
-fn send_stream(stream: &mut TcpStream, spec: &Spec, memory: &[u8]) -> Result<Outcome, PeerError> {
+fn send_stream(mut connection: Connection, spec: &Spec, memory: &[u8]) -> Result<Outcome, PeerError> {
     let start = Instant::now();
     let mut messages = memory.chunks_exact(spec.size).cycle();
     while start.elapsed() < spec.duration() {
         // Never empty: the memory holds at least one message.
         if let Some(message) = messages.next() {
-            send_message(stream, message)?;
+            connection.send_message(message)?;
         }
     }
-    stream.shutdown(Shutdown::Write)?;
+    connection.stream.shutdown(Shutdown::Write)?;
     // The server closes when it has everything.
-    receive_message(stream, &mut [0], || false)?;
+    connection.receive_message(&mut [0])?;
     Ok(Outcome::Nothing)
 }
 
-fn receive_stream(stream: &mut TcpStream, spec: &Spec, memory: &mut [u8]) -> Result<Outcome, PeerError> {
+fn receive_stream(mut connection: Connection, spec: &Spec, memory: &mut [u8]) -> Result<Outcome, PeerError> {
     /// One `read` takes at most this much: as much as the kernel usually has, and no more than
     /// keeps the meter fine-grained.
     const READ: usize = 1 << 20;
@@ -173,14 +222,14 @@ fn receive_stream(stream: &mut TcpStream, spec: &Spec, memory: &mut [u8]) -> Res
     let mut patience = Patience::new("a TCP stream to begin or go on");
     loop {
         let end = (at + READ).min(memory.len());
-        match stream.read(&mut memory[at..end]) {
+        match connection.stream.read(&mut memory[at..end]) {
             Ok(0) => return meter.outcome(),
             Ok(n) => {
                 meter.add(n);
                 at = if at + n == memory.len() { 0 } else { at + n };
                 patience = Patience::new("a TCP stream to go on");
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => patience.spin()?,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => connection.wait(&mut patience)?,
             Err(e) => return Err(format!("receiving over TCP: {e}").into()),
         }
     }

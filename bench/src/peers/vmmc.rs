@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification, Progress};
 
-use super::{Meter, Peer, PeerError, RoundTrips, SendMeter};
+use super::watcher::{Watched, Watcher};
+use super::{End, Meter, Peer, PeerError, RoundTrips, SendMeter};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 use crate::{links, soak};
 
-/// The peer, with or without checksums.
+/// The peer, with or without checksums, watched or not.
 pub(crate) struct Vmmc {
     pub(crate) checksum: bool,
+    /// Each node's statistics are read all the time, as `vmmc top` does: what does that cost?
+    pub(crate) watched: bool,
 }
 
 const INBOX: &str = "inbox";
@@ -28,7 +31,7 @@ const INBOX: &str = "inbox";
 const GLANCE: Duration = Duration::from_millis(100);
 
 impl Vmmc {
-    fn open(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
+    fn open_spinning(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
         let node = Node::builder()
             .interface(&session.local.interface)
             .address(session.local.address.into())
@@ -72,81 +75,43 @@ fn import(node: &Node, peer: SocketAddr) -> Result<Import, PeerError> {
 
 impl Peer for Vmmc {
     fn name(&self) -> &'static str {
-        if self.checksum { "vmmc" } else { "vmmc-nocrc" }
+        match (self.checksum, self.watched) {
+            (true, false) => "vmmc",
+            (true, true) => "vmmc-watched",
+            (false, _) => "vmmc-nocrc",
+        }
+    }
+
+    fn is_extra(&self) -> bool {
+        self.watched
     }
 
     /// A put copies at both ends, so it is held against both floors.
     fn measures(&self, bench: Bench) -> bool {
+        if self.watched {
+            return matches!(bench, Bench::Lat | Bench::Rate | Bench::Bw | Bench::BwCopy);
+        }
         self.checksum || !matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle)
     }
 
-    fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let message = vec![7; spec.size];
-        let (node, inbox) = self.open(session, spec.size)?;
-        match side {
+    fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
+        let largest = specs.iter().map(|spec| spec.size).max().unwrap_or(0);
+        let streams = specs.iter().any(|spec| spec.bench != Bench::Lat);
+        let room = if streams { WORKING_SET.max(largest) } else { largest };
+        let (node, inbox) = self.open_spinning(session, room)?;
+        let watcher = self.watched.then(|| Watcher::start(&node)).transpose()?;
+        let there = match side {
             Side::Server => {
                 session.ready("")?;
-                let mut back = None;
-                while let Some(ping) = next(&inbox, session)? {
-                    let back = match &back {
-                        Some(back) => back,
-                        None => back.insert(import(&node, ping.peer)?),
-                    };
-                    // The client's last answers may find it gone.
-                    if back.send(&message, 0).notify(ping.tag).start().is_err() {
-                        break;
-                    }
-                }
-                Ok(Outcome::Nothing)
+                None
             }
-            Side::Client => {
-                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
-                RoundTrips::new(spec).measure(|| {
-                    there.send(&message, 0).notify(1).start()?;
-                    inbox.wait_notification(Duration::from_secs(3))?;
-                    Ok(())
-                })
-            }
-        }
-    }
-
-    fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let room = WORKING_SET.max(spec.size);
-        let (node, inbox) = self.open(session, room)?;
-        match side {
-            Side::Server => {
-                session.ready("")?;
-                let mut meter = Meter::new(spec);
-                while let Some(news) = next(&inbox, session)? {
-                    let messages = if spec.bench == Bench::Rate { news.tag as usize } else { 1 };
-                    meter.add(news.length as usize * messages);
-                    if news.tag == LAST {
-                        break;
-                    }
-                }
-                meter.outcome()
-            }
-            Side::Client => {
-                let memory = vec![7; room];
-                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
-                if spec.bench == Bench::Rate {
-                    return send_small(&there, spec, &memory);
-                }
-                let start = Instant::now();
-                let messages = room / spec.size;
-                for message in (0..messages).cycle() {
-                    let at = message * spec.size;
-                    let last = start.elapsed() >= spec.duration();
-                    let send = there.send(&memory[at..at + spec.size], at as u64).notify(if last { LAST } else { 0 });
-                    if last {
-                        send.wait()?;
-                        break;
-                    }
-                    send.start()?;
-                }
-                Ok(Outcome::Nothing)
-            }
-        }
+            Side::Client => Some(import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?),
+        };
+        let end = Box::new(VmmcEnd { side, memory: vec![7; room], there, inbox, node });
+        Ok(match watcher {
+            None => end,
+            Some(watcher) => Box::new(Watched { watcher, end }),
+        })
     }
 
     fn incast(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
@@ -201,8 +166,89 @@ impl Peer for Vmmc {
     }
 }
 
+/// One end: a node, its own buffer, and the other's as soon as it is known.
+struct VmmcEnd {
+    side: Side,
+    memory: Vec<u8>,
+    there: Option<Import>,
+    inbox: Export,
+    node: Node,
+}
+
+impl End for VmmcEnd {
+    fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let VmmcEnd { inbox, node, .. } = self;
+        let message = &self.memory[..spec.size];
+        match (self.side, &mut self.there) {
+            (Side::Server, there) => {
+                while let Some(ping) = next(inbox, session)?
+                    && ping.tag != LAST
+                {
+                    let back = match there {
+                        Some(back) => back,
+                        None => there.insert(import(node, ping.peer)?),
+                    };
+                    back.send(message, 0).notify(ping.tag).start()?;
+                }
+                Ok(Outcome::Nothing)
+            }
+            (Side::Client, there) => {
+                let there = there.as_ref().ok_or(NOT_IMPORTED)?;
+                let outcome = RoundTrips::new(spec).measure(|| {
+                    there.send(message, 0).notify(0).start()?;
+                    inbox.wait_notification(Duration::from_secs(3))?;
+                    Ok(())
+                })?;
+                there.send(&[0], 0).notify(LAST).wait()?;
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        match self.side {
+            Side::Server => {
+                let mut meter = Meter::new(spec);
+                while let Some(news) = next(&self.inbox, session)? {
+                    let messages = if spec.bench == Bench::Rate { news.tag as usize } else { 1 };
+                    meter.add(news.length as usize * messages);
+                    if news.tag == LAST {
+                        break;
+                    }
+                }
+                meter.outcome()
+            }
+            Side::Client => {
+                let there = self.there.as_ref().ok_or(NOT_IMPORTED)?;
+                match spec.bench {
+                    Bench::Rate => send_small(there, spec, &self.memory)?,
+                    _ => send_large(there, spec, &self.memory)?,
+                }
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+}
+
+const NOT_IMPORTED: &str = "the client has not imported the server's buffer";
+
+/// Messages with a notification each, one after another in memory.
+fn send_large(there: &Import, spec: &Spec, memory: &[u8]) -> Result<(), PeerError> {
+    let start = Instant::now();
+    for (message, at) in memory.chunks_exact(spec.size).zip((0..).step_by(spec.size)).cycle() {
+        let last = start.elapsed() >= spec.duration();
+        let send = there.send(message, at).notify(if last { LAST } else { 0 });
+        if last {
+            send.wait()?;
+            break;
+        }
+        send.start()?;
+    }
+    Ok(())
+}
+
 /// Small messages, which share packets. Every [`GROUP`]th announces itself and those before it.
-fn send_small(there: &Import, spec: &Spec, memory: &[u8]) -> Result<Outcome, PeerError> {
+fn send_small(there: &Import, spec: &Spec, memory: &[u8]) -> Result<(), PeerError> {
     let start = Instant::now();
     let mut messages = memory.chunks_exact(spec.size).cycle();
     let mut offset = 0;
@@ -223,13 +269,13 @@ fn send_small(there: &Import, spec: &Spec, memory: &[u8]) -> Result<Outcome, Pee
         }
     }
     there.send(&memory[..spec.size], 0).notify(LAST).wait()?;
-    Ok(Outcome::Nothing)
+    Ok(())
 }
 
 /// How many small messages one notification announces.
 const GROUP: u32 = 256;
 
-/// The tag of a stream's last message.
+/// The tag of a stream's last message, and of the one that ends a ping-pong.
 const LAST: u32 = 1;
 
 /// Puts of one message each into this sender's own place in the buffer, some ahead of what is acknowledged.

@@ -15,6 +15,7 @@ mod sides;
 mod traffic;
 
 use std::fmt::Write;
+use std::slice;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,14 +55,14 @@ fn run_showing(peer: &'static dyn Peer, spec: &Spec, bar: &ProgressBar) -> Resul
         }
         Next::GoOn
     };
-    let measured = harness.measure_watching(peer.name(), spec, watch);
+    let measured = harness.measure_watching(peer.name(), slice::from_ref(spec), watch);
     for line in harness.warnings() {
         // That faults are on is what was asked for.
         if !line.contains("faults are on") {
             bar.suspend(|| eprintln!("{line}"));
         }
     }
-    let soak = Soak::new(measured?)?;
+    let soak = Soak::new(measured?.remove(0))?;
     let lost = soak.sender.restarts;
     if lost != spec.count {
         return Err(BenchError::Restarts { killed: spec.count, lost });

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -35,6 +36,8 @@ pub(crate) fn ip(args: &[&str]) -> Result<String, LabError> {
         .args(args)
         // The messages are shown to the user within ours, which are in English.
         .env("LC_ALL", "C")
+        // Ctrl-C is for this program, which may be about to remove a lab because of it.
+        .process_group(0)
         .stdin(Stdio::null())
         .output();
     let output = match output {

@@ -13,18 +13,21 @@ use super::tshark;
 
 const LENGTH: usize = 3 << 20;
 
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc"));
-    command.arg("capture").args(args).env_remove("VMMC_LOG");
-    command
+fn command(hosts: &Hosts, args: &[&str]) -> Command {
+    hosts.looking(&[&["capture"], args].concat())
 }
 
 /// Starts to capture what `node` does into a file, and waits until that has begun.
 fn capture(hosts: &Hosts, node: &Program, args: &[&str]) -> (Program, PathBuf) {
     let file = hosts.files.path().join(format!("{}.pcapng", fs::read_dir(hosts.files.path()).unwrap().count()));
-    let program = Program::start(command(&[&[&node.id().to_string(), "--write", text(&file)], args].concat()));
+    let id = node.id().to_string();
+    let args = [&[&id, "--write", text(&file)], args].concat();
+    let mut program = Program::start(command(hosts, &args));
     // The file appears when the capture runs.
     while !file.exists() {
+        if program.has_ended() {
+            panic!("it doesn't capture: {:?}", program.finish());
+        }
         thread::sleep(Duration::from_millis(5));
     }
     (program, file)
@@ -85,14 +88,12 @@ fn lines_say_the_same_and_end_with_their_reader() {
     let hosts = Hosts::new(2);
     let server = hosts.serve(2, &["--export", "inbox:8MiB"]);
     let id = server.id().to_string();
-    let counted = Program::start(command(&[&id, "--count", "3"]));
-    let mut all = Program::start(command(&[&id]));
+    let counted = Program::start(command(&hosts, &[&id, "--count", "3"]));
+    let mut all = Program::start(command(&hosts, &[&id]));
     let mut shell = Command::new("sh");
     let pipe = format!("{} capture {id} | head -n 2", env!("CARGO_BIN_EXE_vmmc"));
-    let head = Program::start({
-        shell.args(["-c", &pipe]);
-        shell
-    });
+    shell.args(["-c", &pipe]).env(vmmc::monitor::RUN_DIR, hosts.run_dir());
+    let head = Program::start(shell);
     // However late they begin, there is more.
     let ping = hosts.start(1, &["ping", "10.77.0.2", "--interval", "0.001"]);
     let counted = counted.finish();
@@ -120,10 +121,11 @@ fn a_capture_ends_with_its_node() {
     assert!(column(&file, "vmmc", "frame.number").len() > 20);
 
     let server = hosts.serve(2, &[]);
-    let (program, file) = capture(&hosts, &server, &[]);
+    let (mut program, file) = capture(&hosts, &server, &[]);
     hosts.ok(1, &["ping", "10.77.0.2", "--count", "10"]);
     // What has come by now isn't lost.
     while fs::metadata(&file).unwrap().len() < 2000 {
+        assert!(!program.has_ended(), "{:?}", program.finish());
         thread::sleep(Duration::from_millis(5));
     }
     server.kill();
@@ -136,7 +138,7 @@ fn a_capture_ends_with_its_node() {
 fn a_slow_reader_is_told_what_it_has_missed() {
     let hosts = Hosts::new(2);
     let server = hosts.serve(2, &["--export", "inbox:64MiB"]);
-    let mut capture = command(&[&server.id().to_string(), "--write", "-"]);
+    let mut capture = command(&hosts, &[&server.id().to_string(), "--write", "-"]);
     let mut capture = vmmc_lab::ChildGuard::spawn(capture.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
     let (mut out, mut err) = (capture.stdout.take().unwrap(), capture.stderr.take().unwrap());
     // Its beginning is there when it runs.
@@ -182,7 +184,7 @@ fn wireshark_is_started_with_the_dissector() {
     fs::write(&fake, script).unwrap();
     fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
-    let mut capture = command(&[&server.id().to_string(), "--wireshark", "--count", "20"]);
+    let mut capture = command(&hosts, &[&server.id().to_string(), "--wireshark", "--count", "20"]);
     capture.env("PATH", path);
     let capture = Program::start(capture);
     let ping = hosts.start(1, &["ping", "10.77.0.2", "--interval", "0.001"]);
@@ -198,7 +200,7 @@ fn what_can_t_be_is_explained() {
     let hosts = Hosts::new(2);
     let server = hosts.serve(2, &[]);
     let id = server.id().to_string();
-    let run = |args: &[&str]| -> Finished { Program::start(command(args)).finish() };
+    let run = |args: &[&str]| -> Finished { Program::start(command(&hosts, args)).finish() };
     let missing = hosts.files.path().join("no/file");
     for (args, part) in [
         (&["no-such-interface"][..], "no node is on interface no-such-interface"),
@@ -212,7 +214,7 @@ fn what_can_t_be_is_explained() {
     }
     // The other end of a terminal is one, too.
     let terminal = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
-    let output = command(&[&id, "--write", "-"]).stdout(terminal).stderr(Stdio::piped()).output().unwrap();
+    let output = command(&hosts, &[&id, "--write", "-"]).stdout(terminal).stderr(Stdio::piped()).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && error.contains("wireshark -k -i -"), "{error}");
     let lua = run(&["--dissector"]);

@@ -34,7 +34,25 @@ impl Hosts {
         let host = self.lab.host(host);
         let mut command = host.command(env!("CARGO_BIN_EXE_vmmc"));
         command.args(args).args(["--interface", &host.interface]).env_remove("VMMC_LOG");
+        command.env(vmmc::monitor::RUN_DIR, self.run_dir());
         Program::start(command)
+    }
+
+    /// Where the sockets are by which the nodes of this lab can be watched.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.files.path().join("run")
+    }
+
+    /// Runs `vmmc` on no host, as one does who looks at nodes, to its end.
+    pub(crate) fn look(&self, args: &[&str]) -> Finished {
+        Program::start(self.looking(args)).finish()
+    }
+
+    /// `vmmc`, to be run on no host.
+    pub(crate) fn looking(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc"));
+        command.args(args).env_remove("VMMC_LOG").env(vmmc::monitor::RUN_DIR, self.run_dir());
+        command
     }
 
     /// Runs it to its end.
@@ -151,6 +169,10 @@ impl Program {
 
     fn errors(&mut self) -> String {
         self.errors.take().map(|thread| thread.join().expect("it only reads")).unwrap_or_default()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it was started").is_some()
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! `vmmc serve`, `ping`, `put` and `capture` as users run them, on hosts of a temporary lab. Needs root.
+//! `vmmc serve`, `ping`, `put`, `stats`, `top` and `capture` as users run them, on hosts of a temporary lab. Needs root.
 
 mod capture;
 mod faults;
@@ -8,3 +8,4 @@ mod put;
 mod trouble;
 #[path = "../common/tshark.rs"]
 mod tshark;
+mod watched;

@@ -111,9 +111,9 @@ impl Shared {
     }
 }
 
-/// The name of the program that this process runs; empty where that can't be known.
+/// The name of the program that this process runs, as it was called; empty where that can't be known.
 fn program() -> String {
-    let path = std::env::current_exe().ok();
+    let path = std::env::args_os().next().map(std::path::PathBuf::from);
     let name = path.as_ref().and_then(|path| path.file_name());
     name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 pub(crate) use self::frame::full_payload;
 use self::frame::{HEADERS, headers};
 use self::port::{Payload, Port};
-use super::{Meter, Patience, Peer, PeerError, RoundTrips};
+use super::{End, Meter, Patience, Peer, PeerError, RoundTrips};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 
@@ -27,31 +27,54 @@ impl Peer for Floor {
         matches!(bench, Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate)
     }
 
-    fn latency(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let mut port = Port::open(&session.local)?;
+    /// A message of a ping-pong must lie in the receiver's ring as a whole, for nobody sends again what finds no room.
+    fn refuses(&self, spec: &Spec) -> Option<String> {
+        let packets = spec.size.div_ceil(full_payload(spec.mtu));
+        let frames = packets * port::frames_of(full_payload(spec.mtu).min(spec.size));
+        (spec.bench == Bench::Lat && frames > port::RX_FRAMES).then(|| {
+            format!("a message of {} bytes takes {frames} frames, and its ring has {}", spec.size, port::RX_FRAMES)
+        })
+    }
+
+    fn open(&self, side: Side, _: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
+        let port = Port::open(&session.local)?;
+        if side == Side::Server {
+            session.ready("")?;
+        }
+        Ok(Box::new(FloorEnd { side, port }))
+    }
+}
+
+/// One end: its socket.
+struct FloorEnd {
+    side: Side,
+    port: Port,
+}
+
+impl End for FloorEnd {
+    fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let port = &mut self.port;
         let message = Message::new(spec, session);
-        match side {
+        match self.side {
             Side::Server => {
-                session.ready("")?;
-                while receive_message(&mut port, spec.size, || session.stopped())? {
-                    message.send(&mut port, None)?;
+                while receive_message(port, spec.size, || session.stopped())? {
+                    message.send(port, None)?;
                     port.flush()?;
                 }
                 Ok(Outcome::Nothing)
             }
             Side::Client => RoundTrips::new(spec).measure(|| {
-                message.send(&mut port, None)?;
+                message.send(port, None)?;
                 port.flush()?;
-                receive_message(&mut port, spec.size, || false).map(|_| ())
+                receive_message(port, spec.size, || false).map(|_| ())
             }),
         }
     }
 
-    fn stream(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let mut port = Port::open(&session.local)?;
-        match side {
-            Side::Server => receive_stream(&mut port, spec, session),
-            Side::Client => send_stream(&mut port, spec, session),
+    fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        match self.side {
+            Side::Server => receive_stream(&mut self.port, spec, session),
+            Side::Client => send_stream(&mut self.port, spec, session),
         }
     }
 }
@@ -138,7 +161,6 @@ fn receive_stream(port: &mut Port, spec: &Spec, session: &Session) -> Result<Out
     let mut memory = if spec.bench == Bench::BwCopy { vec![7; WORKING_SET] } else { Vec::new() };
     let mut at = 0;
     let mut meter = Meter::new(spec);
-    session.ready("")?;
     loop {
         // Before looking for packets, so that those that came before the order to stop are still seen.
         let stopped = session.stopped();

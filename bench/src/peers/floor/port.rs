@@ -25,7 +25,7 @@ const FRAME: u32 = 4096;
 /// Bytes one descriptor holds: a frame less the 256 bytes the kernel keeps free in front.
 const SEGMENT: usize = FRAME as usize - 256;
 /// Frames that wait to be received into; also the size of the RX ring.
-const RX_FRAMES: usize = 2048;
+pub(crate) const RX_FRAMES: usize = 2048;
 /// Frames to send from.
 const TX_FRAMES: usize = 4096;
 /// Size of the TX and completion rings.
@@ -36,6 +36,11 @@ const BATCH: usize = 32;
 const TAKE: usize = 256;
 /// Option of a descriptor that the packet goes on after.
 const CONTINUED: u32 = 1;
+
+/// How many frames a packet with so many bytes after its headers takes.
+pub(crate) const fn frames_of(payload: usize) -> usize {
+    (HEADERS + payload).div_ceil(SEGMENT)
+}
 
 /// What a packet carries after its headers.
 #[derive(Clone, Copy)]

@@ -1,0 +1,117 @@
+//! `vmmc-bench versus`: what is measured when everything is compared with everything.
+//!
+//! All constants that decide between time and precision are here. A ratio's precision comes from the number of rounds, as a median's
+//! does; a round's time is made up of the slices, and of what opening and closing costs each peer in each round. That is
+//! 0.1 to 0.3 s for what uses AF_XDP, because the kernel takes its time to attach a program and to let go of a queue, and
+//! 10 to 50 ms for TCP and UCX. So a slice is as short as still lets a stream get going, and all slices of a peer follow one opening.
+
+use std::time::Duration;
+
+use crate::spec::{Bench, Spec};
+
+/// The MTUs of a comparison, unless others are asked for.
+pub(crate) const MTUS: [u32; 3] = [1500, 9000, 65535];
+
+/// What a comparison is made of.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Sizes of messages of which the latency is measured, bytes.
+    latency: &'static [usize],
+    /// Sizes of messages that are streamed, bytes.
+    bandwidth: &'static [usize],
+    /// Sizes of messages that are streamed with a copy at both ends, by those for which that isn't the only way.
+    copied: &'static [usize],
+    /// Size of the messages that are counted.
+    rate: &'static [usize],
+    /// How long each of these takes in each round, milliseconds.
+    pub(crate) slice: u64,
+    /// How long the rounds go on, in all labs together, the making of labs included.
+    pub(crate) time: Duration,
+    /// Who is measured, if it is there.
+    pub(crate) peers: &'static [&'static str],
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// About a minute.
+pub(crate) static QUICK: Shape = Shape {
+    latency: &[8, 64, 4 * KIB, 64 * KIB, MIB],
+    bandwidth: &[4 * KIB, 64 * KIB, MIB],
+    copied: &[MIB],
+    rate: &[64],
+    slice: 25,
+    time: Duration::from_secs(75),
+    peers: &["floor", "vmmc", "tcp", "tcp-nooff", "tcp-block", "ucx"],
+};
+
+/// Under ten minutes.
+pub(crate) static FULL: Shape = Shape {
+    latency: &[8, 64, 512, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB],
+    bandwidth: &[64, 512, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB],
+    copied: &[64 * KIB, MIB],
+    rate: &[64],
+    slice: 40,
+    time: Duration::from_secs(540),
+    peers: &["floor", "vmmc", "tcp", "tcp-nooff", "tcp-block", "tcp-block-nooff", "ucx", "ucx-tag"],
+};
+
+impl Shape {
+    /// What is measured at each MTU; how long, and at which, is for the caller to say.
+    pub(crate) fn specs(&self) -> Vec<Spec> {
+        let of =
+            |bench, sizes: &'static [usize]| sizes.iter().map(move |&size| Spec { bench, size, ..Spec::default() });
+        of(Bench::Lat, self.latency)
+            .chain(of(Bench::Bw, self.bandwidth))
+            .chain(of(Bench::BwCopy, self.copied))
+            .chain(of(Bench::Rate, self.rate))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers;
+    use crate::rounds::LEAST;
+
+    /// What a peer takes in a round beyond its slices, milliseconds: twice of what was seen at most.
+    const OPENING: u64 = 600;
+    /// What a lab takes to make and remove, milliseconds: ten times what was seen.
+    const LAB: u64 = 2000;
+
+    /// How long the fewest rounds take, and the one that is still under way when the time is over.
+    fn at_most(shape: &Shape) -> (Duration, Duration) {
+        let specs = shape.specs();
+        let slices = |name: &&str| {
+            let peer = peers::find(name).expect(name);
+            OPENING + shape.slice * specs.iter().filter(|spec| peer.measures(spec.bench)).count() as u64
+        };
+        let round: u64 = shape.peers.iter().map(slices).sum();
+        let labs = MTUS.len() as u64;
+        (Duration::from_millis(labs * (LAB + LEAST as u64 * round)), Duration::from_millis(round + LAB))
+    }
+
+    #[test]
+    fn a_quick_comparison_takes_ninety_seconds_at_most_and_a_full_one_ten_minutes() {
+        for (shape, most) in [(&QUICK, 90), (&FULL, 600)] {
+            let (least, last) = at_most(shape);
+            assert!(least <= shape.time, "{least:?} of {:?}", shape.time);
+            assert!(shape.time + last <= Duration::from_secs(most), "{:?} and {last:?}", shape.time);
+        }
+    }
+
+    #[test]
+    fn a_comparison_goes_from_eight_bytes_to_a_mebibyte() {
+        for shape in [&QUICK, &FULL] {
+            assert_eq!((shape.latency[0], shape.latency.last()), (8, Some(&MIB)));
+            assert!([shape.latency, shape.bandwidth].iter().all(|sizes| sizes.is_sorted()));
+            // All that can be compared at all fits everybody.
+            for (spec, mtu) in shape.specs().iter().flat_map(|spec| MTUS.map(|mtu| (spec, mtu))) {
+                let spec = Spec { mtu, ..spec.clone() };
+                let refused = shape.peers.iter().find_map(|name| peers::find(name).expect(name).refuses(&spec));
+                assert_eq!(refused, None);
+            }
+        }
+    }
+}
