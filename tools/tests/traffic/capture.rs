@@ -70,16 +70,17 @@ fn a_put_is_seen_whole_from_both_ends_of_it() {
     for wrong in ["!vmmc", "vmmc.malformed || vmmc.malformed.reserved || _ws.malformed", "vmmc.checksum.status != 1"] {
         assert_eq!(column(&file, wrong, "_ws.col.Info"), [""; 0], "{wrong}");
     }
-    // From the first packet to the last.
+    // From the first packet to the last, which a CLOSE that is repeated may follow, and the RESET that answers it.
     let kinds = column(&file, "frame", "vmmc.kind");
-    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("1", "5"));
+    assert!(kinds[0] == "1" && kinds[kinds.len() - 5..].iter().any(|kind| kind == "5"), "{kinds:?}");
     let interface = hosts.lab.host(2).interface.clone();
     assert!(column(&file, "frame", "frame.interface_name").iter().all(|name| *name == interface));
 
     interrupt(short);
     assert_eq!(payload(&headers, "frame"), LENGTH, "lengths are in the headers");
     assert!(column(&headers, "frame.cap_len > 128", "frame.number").is_empty());
-    assert_eq!(column(&headers, "frame", "frame.len"), column(&file, "frame", "frame.len"));
+    // It has run for longer.
+    assert!(column(&headers, "frame", "frame.len").starts_with(&column(&file, "frame", "frame.len")));
     server.interrupt();
 }
 
