@@ -1,6 +1,7 @@
 //! The `vmmc` command: one module per subcommand, dispatched from here.
 
 mod call;
+mod capture;
 mod doctor;
 mod explain;
 mod figures;
@@ -53,6 +54,8 @@ enum Command {
     Stats(stats::Args),
     /// Watch a node of this machine: rates, round trips, windows and rings, live in the terminal.
     Top(top::Args),
+    /// Show what a running node sends and receives: in lines, in a file, or live in Wireshark.
+    Capture(capture::Args),
     /// Write a script that completes this program's command line in a shell.
     ///
     /// For bash: `vmmc completions bash > /usr/share/bash-completion/completions/vmmc`, and likewise where zsh, fish, elvish or
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Put(args) => put::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Top(args) => top::run(args),
+        Command::Capture(args) => capture::run(args),
         Command::Completions(args) => put_out(&args.script::<Cli>()),
         Command::Man(args) => args.write::<Cli>().map_err(Box::from).and_then(|text| put_out(&text)),
     };

@@ -56,9 +56,14 @@ impl Hosts {
 
     /// Runs `vmmc` on no host, as one does who looks at nodes, to its end.
     pub(crate) fn look(&self, args: &[&str]) -> Finished {
+        Program::start(self.looking(args)).finish()
+    }
+
+    /// `vmmc`, to be run on no host.
+    pub(crate) fn looking(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmmc"));
         command.args(args).env_remove("VMMC_LOG").env(vmmc::monitor::RUN_DIR, self.run_dir());
-        Program::start(command).finish()
+        command
     }
 
     /// Runs it to its end.
@@ -129,7 +134,7 @@ pub(crate) struct Finished {
 }
 
 impl Program {
-    fn start(mut command: Command) -> Program {
+    pub(crate) fn start(mut command: Command) -> Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = ChildGuard::spawn(&mut command).expect("vmmc can be started");
         let (out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -175,6 +180,14 @@ impl Program {
 
     fn errors(&mut self) -> String {
         self.errors.take().map(|thread| thread.join().expect("it only reads")).unwrap_or_default()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it was started").is_some()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

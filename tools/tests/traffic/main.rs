@@ -1,9 +1,12 @@
-//! `vmmc serve`, `ping`, `put`, `stats` and `top` as users run them, on hosts of a temporary lab. Needs root.
+//! `vmmc serve`, `ping`, `put`, `stats`, `top` and `capture` as users run them, on hosts of a temporary lab. Needs root.
 
+mod capture;
 mod faults;
 mod hosts;
 mod log;
 mod ping;
 mod put;
 mod trouble;
+#[path = "../common/tshark.rs"]
+mod tshark;
 mod watched;

@@ -76,6 +76,12 @@ const NEEDS: &[Need] = &[
         dnf: "ethtool",
         why: "sets the queues and offloads of interfaces",
     },
+    Need {
+        present: Test::Programs(&["tshark"]),
+        apt: "tshark",
+        dnf: "wireshark-cli",
+        why: "tests the Wireshark dissector",
+    },
 ];
 
 /// What `cargo xtask browser` takes besides.

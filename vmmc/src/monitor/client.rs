@@ -60,7 +60,7 @@ pub enum MonitorError {
     #[error("the node at {} does not answer within {PATIENCE:?}: is its process stopped?", .0.display())]
     Silent(PathBuf),
     /// What it says is no answer.
-    #[error("the node at {} answers with something else than statistics, perhaps of another version: {what}", path.display())]
+    #[error("the node at {} answers with something else than was asked for, perhaps of another version: {what}", path.display())]
     Nonsense {
         /// Its socket.
         path: PathBuf,
@@ -276,15 +276,30 @@ pub fn ask_all(path: &Path) -> Result<Stats, MonitorError> {
 fn stats(path: &Path, histograms: bool) -> Result<Stats, MonitorError> {
     match request(path, &Request::Stats { histograms })? {
         Answer::Stats(stats) => Ok(*stats),
-        Answer::Error(why) => Err(MonitorError::Refused { path: path.to_owned(), why }),
+        other => Err(other.refusal(path)),
+    }
+}
+
+impl Answer {
+    /// What it means when something else was asked for.
+    pub(super) fn refusal(self, path: &Path) -> MonitorError {
+        let path = path.to_owned();
+        match self {
+            Answer::Error(why) => MonitorError::Refused { path, why },
+            _ => MonitorError::Nonsense { path, what: "it answers another question".to_owned() },
+        }
     }
 }
 
 /// Connects to the node at `path`, sends a request, and waits for its answer.
 fn request(path: &Path, request: &Request) -> Result<Answer, MonitorError> {
     let mut stream = connect(path)?;
-    let line = exchange(&mut stream, request).map_err(|source| classify(path, source))?;
-    serde_json::from_slice(&line).map_err(|error| {
+    parse(path, &exchange(&mut stream, request).map_err(|source| classify(path, source))?)
+}
+
+/// What a line from the node at `path` says.
+pub(super) fn parse(path: &Path, line: &[u8]) -> Result<Answer, MonitorError> {
+    serde_json::from_slice(line).map_err(|error| {
         let what = if line.is_empty() { "it closed the connection".to_owned() } else { error.to_string() };
         MonitorError::Nonsense { path: path.to_owned(), what }
     })

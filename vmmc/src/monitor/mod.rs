@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   {"stats":{}}      ->     {"stats":{"pid":4711,"program":"vmmc","interface":"eth0", ... }}
-//!   {"colour":{}}     ->     {"error":"... unknown variant `colour`, expected `stats` ..."}
+//!   {"colour":{}}     ->     {"error":"... unknown variant `colour`, expected one of ..."}
 //! ```
 //!
 //! It is served by a thread of the node's own, which sleeps until somebody asks, and takes the node's lock only to copy what it
@@ -19,6 +19,7 @@
 //! others or the node, and at most [`MAX_CLIENTS`] are served at a time. A process that is killed leaves its file behind; whoever finds that nobody
 //! listens there removes it.
 
+pub mod capture;
 mod client;
 #[cfg(feature = "metrics")]
 pub(crate) mod http;
@@ -53,6 +54,11 @@ pub enum Request {
         #[serde(default)]
         histograms: bool,
     },
+    /// For the first `snaplen` bytes of every frame from now on: after the answer the connection is a [stream](capture).
+    Capture {
+        /// Bytes, Ethernet header included.
+        snaplen: u32,
+    },
 }
 
 /// What it answers.
@@ -62,6 +68,8 @@ pub enum Request {
 pub enum Answer {
     /// A snapshot.
     Stats(Box<Stats>),
+    /// The stream begins after this line.
+    Capture {},
     /// The request is none, or can't be answered: why.
     Error(String),
 }

@@ -21,7 +21,7 @@ use rustix::net::{
 };
 use tracing::{debug, warn};
 
-use super::{Answer, MAX_CLIENTS, MAX_REQUEST, Request, place};
+use super::{Answer, MAX_CLIENTS, MAX_REQUEST, Request, capture, place};
 use crate::node::Shared;
 
 /// After how long a client that asks nothing, or doesn't take its answer, is cut off.
@@ -30,6 +30,9 @@ const UNREAD: Duration = Duration::from_secs(10);
 
 /// How long a process without free descriptors leaves new clients waiting.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a node that closes waits for its streams to end.
+const FINISH: Duration = Duration::from_millis(500);
 
 /// The thread and its socket: dropping it ends both.
 #[derive(Debug)]
@@ -201,6 +204,11 @@ impl Work {
                 self.accept();
             }
         }
+        // What they have to say ends with the node: let those finish whose clients listen.
+        let until = Instant::now() + FINISH;
+        while self.streams.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
         for (stream, thread) in self.streams.drain(..) {
             // Its thread may be waiting for it to take or send something.
             let _ = stream.shutdown(Shutdown::Both);
@@ -266,7 +274,7 @@ impl Work {
     }
 
     /// Answers a request. `None` when the client is no longer this thread's to answer.
-    fn serve(&mut self, _client: &mut Client, request: Request) -> Option<Answer> {
+    fn serve(&mut self, client: &mut Client, request: Request) -> Option<Answer> {
         match request {
             Request::Stats { histograms } => Some(match self.shared.stats() {
                 Ok(mut stats) => {
@@ -277,23 +285,20 @@ impl Work {
                 }
                 Err(error) => Answer::Error(error.to_string()),
             }),
-            // A request that makes a stream of the connection belongs here: `self.hand_over(client, body)`.
+            Request::Capture { snaplen } => match self.shared.capture(snaplen as usize) {
+                Ok(capture) => self.hand_over(client, move |stream| capture::serve(&stream, capture)),
+                Err(error) => Some(Answer::Error(error.to_string())),
+            },
         }
     }
 
     /// Gives a client to a thread of its own, which may block. When the node closes the connection is shut down and the thread is waited for: it must end
     /// when it can't read or write. `None`, unless there is no such thread.
-    #[expect(dead_code, reason = "for requests that make a stream of the connection")]
-    fn hand_over(
-        &mut self,
-        client: &mut Client,
-        body: impl FnOnce(UnixStream, Arc<Shared>) + Send + 'static,
-    ) -> Option<Answer> {
-        let shared = self.shared.clone();
+    fn hand_over(&mut self, client: &mut Client, body: impl FnOnce(UnixStream) + Send + 'static) -> Option<Answer> {
         let start = || {
             client.stream.set_nonblocking(false)?;
             let (ours, theirs) = (client.stream.try_clone()?, client.stream.try_clone()?);
-            let thread = thread::Builder::new().name("vmmc-stream".to_owned()).spawn(move || body(theirs, shared))?;
+            let thread = thread::Builder::new().name("vmmc-stream".to_owned()).spawn(move || body(theirs))?;
             Ok((ours, thread))
         };
         match start() {

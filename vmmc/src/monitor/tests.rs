@@ -39,17 +39,17 @@ pub(super) fn lane(host: u8) -> Lane {
 }
 
 /// A node, and a server for it in `directory`.
-fn watched(directory: &Path, host: u8) -> (Node, Server) {
+pub(super) fn watched(directory: &Path, host: u8) -> (Node, Server) {
     let node = Node::builder().monitor(false).progress(Progress::Thread { core: None }).open_on(lane(host)).unwrap();
     let server = Server::start_in(node.shared(), &[directory.to_owned()]).unwrap();
     (node, server)
 }
 
 /// A directory that goes with its value.
-struct Temp(PathBuf);
+pub(super) struct Temp(pub(super) PathBuf);
 
 impl Temp {
-    fn new(name: &str) -> Temp {
+    pub(super) fn new(name: &str) -> Temp {
         let path = std::env::temp_dir().join(format!("vmmc-monitor-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Temp(path)

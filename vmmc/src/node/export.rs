@@ -163,7 +163,8 @@ impl Drop for Export {
         let shared = &self.handle.shared;
         let mut core = shared.enter();
         let now = core.now();
-        let (engine, port) = core.parts();
+        let (engine, mut wire) = core.parts();
+        let port = wire.port();
         engine.unexport(self.id);
         engine.tick(now, port);
         // Whoever isn't told now learns it from the refusal of the next send.

@@ -57,7 +57,8 @@ impl Import {
         let patience = shared.enter().engine.patience();
         let length = shared.wait(Some(patience), |core| {
             let now = core.now();
-            let (engine, port) = core.parts();
+            let (engine, mut wire) = core.parts();
+            let port = wire.port();
             if engine.deadline() <= now {
                 engine.tick(now, port);
             }
@@ -102,7 +103,8 @@ impl Drop for Import {
         let shared = &self.handle.shared;
         let mut core = shared.enter();
         let now = core.now();
-        let (engine, port) = core.parts();
+        let (engine, mut wire) = core.parts();
+        let port = wire.port();
         engine.unimport(self.id);
         engine.tick(now, port);
         // If it can't leave now, it does with the next progress.
@@ -146,7 +148,8 @@ impl<'i> SendBuilder<'i, '_> {
         let pending = |ticket| Pending { import: self.import, ticket, timeout: self.timeout };
         if send.queued {
             let mut core = shared.enter();
-            let (engine, port) = core.parts();
+            let (engine, mut wire) = core.parts();
+            let port = wire.port();
             if let Some(ticket) = engine.coalesce(port, id, send)? {
                 return Ok(pending(ticket));
             }
@@ -154,7 +157,8 @@ impl<'i> SendBuilder<'i, '_> {
         let ticket = shared.wait(self.timeout, |core| {
             let now = core.now();
             let before = send.done();
-            let (engine, port) = core.parts();
+            let (engine, mut wire) = core.parts();
+            let port = wire.port();
             let ticket = engine.send(now, port, id, send)?;
             port.flush().map_err(Error::Wire)?;
             Ok(match ticket {

@@ -160,7 +160,6 @@ impl std::fmt::Debug for Node {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.monitor = None;
         #[cfg(feature = "metrics")]
         {
             self.metrics = None;
@@ -171,5 +170,8 @@ impl Drop for Handle {
             let _ = thread.join();
         }
         self.shared.close(LINGER);
+        // After the last packet: captures have that, too.
+        self.shared.enter().tap.end();
+        self.monitor = None;
     }
 }

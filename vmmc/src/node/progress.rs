@@ -28,6 +28,7 @@ use super::lane::Resolve;
 use super::{Identity, scheduler};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::port::tap::{Capture, Tap, TooManyCaptures, Wire};
 use crate::port::{self, Descriptors, Port, RxPacket};
 use crate::time::{Clock, Time};
 use crate::wire::frame::Mac;
@@ -61,6 +62,8 @@ impl<T> From<Option<T>> for Step<T> {
 pub(crate) struct Core {
     pub engine: Engine,
     pub port: Box<dyn Port>,
+    /// Who listens to the port.
+    pub tap: Tap,
     clock: Clock,
     batch: Vec<RxPacket>,
     /// Turns of driving: the clock is read in every [`LOOK_EVERY`]th that finds no packet.
@@ -104,6 +107,7 @@ impl Core {
         Core {
             engine,
             port,
+            tap: Tap::default(),
             clock,
             batch,
             turns: 0,
@@ -122,7 +126,9 @@ impl Core {
 
     /// Works on what has arrived and what is due, without blocking. Returns whether there was anything.
     fn drive(&mut self) -> Result<bool, Error> {
-        self.port.receive(&mut self.batch).map_err(Error::Wire)?;
+        let mut wire = Wire::new(&mut *self.port, &mut self.tap);
+        let port = wire.port();
+        port.receive(&mut self.batch).map_err(Error::Wire)?;
         self.turns = self.turns.wrapping_add(1);
         if self.batch.is_empty() && !self.turns.is_multiple_of(LOOK_EVERY) {
             return Ok(false);
@@ -136,16 +142,16 @@ impl Core {
             for _ in 0..MAX_BATCHES {
                 let more = self.batch.len() >= 64;
                 for packet in self.batch.drain(..) {
-                    self.engine.receive(now, &mut *self.port, packet);
+                    self.engine.receive(now, port, packet);
                 }
                 if !more {
                     break;
                 }
-                self.port.receive(&mut self.batch).map_err(Error::Wire)?;
+                port.receive(&mut self.batch).map_err(Error::Wire)?;
             }
-            self.engine.tick(now, &mut *self.port);
+            self.engine.tick(now, port);
         }
-        self.port.flush().map_err(Error::Wire)?;
+        port.flush().map_err(Error::Wire)?;
         Ok(busy)
     }
 
@@ -176,8 +182,8 @@ impl Core {
     }
 
     /// The engine and the port, to call one with the other.
-    pub(super) fn parts(&mut self) -> (&mut Engine, &mut dyn Port) {
-        (&mut self.engine, &mut *self.port)
+    pub(super) fn parts(&mut self) -> (&mut Engine, Wire<'_>) {
+        (&mut self.engine, Wire::new(&mut *self.port, &mut self.tap))
     }
 }
 
@@ -212,6 +218,11 @@ impl Shared {
             steering,
             identity,
         })
+    }
+
+    /// Starts a capture of what the node sends and receives.
+    pub(crate) fn capture(&self, snaplen: usize) -> Result<Capture, TooManyCaptures> {
+        self.enter().tap.capture(snaplen)
     }
 
     /// Takes the lock.

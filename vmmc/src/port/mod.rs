@@ -1,7 +1,8 @@
 //! The wire itself: a [`Port`] sends and receives whole Ethernet frames.
 //!
 //! There are two. [`eager::EagerPort`] is an AF_XDP socket on one queue of an interface; [`sim`] is a network in
-//! memory that does what it is told, for tests. A [`fault::FaultPort`] wraps either and makes it lossy, on demand.
+//! memory that does what it is told, for tests. A [`fault::FaultPort`] wraps either and makes it lossy, on demand. A [`tap::Tap`] shows
+//! what goes through one.
 //!
 //! A port owns its packet memory, in frames of a few KiB. Whoever sends takes a packet with [`Port::alloc`], appends
 //! bytes, submits it, and keeps the [`TxPacket`] until it will not want to send it again: that is what makes
@@ -12,8 +13,10 @@
 
 pub mod eager;
 pub mod fault;
+mod layer;
 mod rings;
 pub mod sim;
+pub mod tap;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -22,6 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+pub use self::layer::Layer;
 pub use self::rings::{ReceiveRings, Rings, SendRings};
 use crate::wire::Fragments;
 

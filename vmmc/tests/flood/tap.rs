@@ -1,11 +1,10 @@
 //! A port whose wire can be listened to.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use vmmc::port::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
-use vmmc::wire::{Fragments, Header, Kind};
+use vmmc::port::{Layer, Port, TxPacket};
+use vmmc::wire::{Header, Kind};
 
 /// Where in a frame the packet begins: after Ethernet, IPv4 and UDP.
 pub const PACKET: usize = 42;
@@ -72,37 +71,13 @@ pub fn tap(port: Box<dyn Port>) -> (Box<dyn Port>, Tapped) {
     (Box::new(Tap { port, tapped: tapped.clone() }), tapped)
 }
 
-impl Port for Tap {
-    fn max_frame(&self) -> usize {
-        self.port.max_frame()
+impl Layer for Tap {
+    fn inner(&self) -> &dyn Port {
+        &*self.port
     }
 
-    fn rx_capacity(&self) -> usize {
-        self.port.rx_capacity()
-    }
-
-    fn rx_headroom(&self) -> usize {
-        self.port.rx_headroom()
-    }
-
-    fn tx_headroom(&self) -> usize {
-        self.port.tx_headroom()
-    }
-
-    fn alloc(&mut self, space: usize) -> Option<TxPacket> {
-        self.port.alloc(space)
-    }
-
-    fn append(&mut self, packet: &mut TxPacket, bytes: &[u8]) -> usize {
-        self.port.append(packet, bytes)
-    }
-
-    fn head(&mut self, packet: &TxPacket) -> Option<&mut [u8]> {
-        self.port.head(packet)
-    }
-
-    fn contents(&self, packet: &TxPacket) -> Option<Fragments<'_>> {
-        self.port.contents(packet)
+    fn inner_mut(&mut self) -> &mut dyn Port {
+        &mut *self.port
     }
 
     fn submit(&mut self, packet: &TxPacket) -> bool {
@@ -112,33 +87,5 @@ impl Port for Tap {
             self.tapped.keep(frame);
         }
         sent
-    }
-
-    fn free(&mut self, packet: TxPacket) {
-        self.port.free(packet);
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.port.flush()
-    }
-
-    fn receive(&mut self, batch: &mut Vec<RxPacket>) -> io::Result<()> {
-        self.port.receive(batch)
-    }
-
-    fn fragments(&self, packet: &RxPacket) -> Fragments<'_> {
-        self.port.fragments(packet)
-    }
-
-    fn recycle(&mut self, packet: RxPacket) {
-        self.port.recycle(packet);
-    }
-
-    fn readable(&self) -> Descriptors<'_> {
-        self.port.readable()
-    }
-
-    fn counters(&self) -> PortCounters {
-        self.port.counters()
     }
 }

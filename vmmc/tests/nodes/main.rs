@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use vmmc::link::LinkState;
 use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network, SimPort};
-use vmmc::port::{Descriptors, Port, PortCounters, Rings, RxPacket, TxPacket};
+use vmmc::port::{Layer, Port};
 use vmmc::time::Time;
-use vmmc::wire::Fragments;
 use vmmc::{Builder, Error, Key, Lane, Node, Progress};
 
 struct Fixed([u8; 6]);
@@ -26,57 +25,15 @@ struct Wire {
     port: SimPort,
     cut: Arc<AtomicBool>,
 }
-impl Port for Wire {
-    fn max_frame(&self) -> usize {
-        self.port.max_frame()
+impl Layer for Wire {
+    fn inner(&self) -> &dyn Port {
+        &self.port
     }
-    fn rx_capacity(&self) -> usize {
-        self.port.rx_capacity()
-    }
-    fn rx_headroom(&self) -> usize {
-        self.port.rx_headroom()
-    }
-    fn tx_headroom(&self) -> usize {
-        self.port.tx_headroom()
-    }
-    fn alloc(&mut self, space: usize) -> Option<TxPacket> {
-        self.port.alloc(space)
-    }
-    fn append(&mut self, p: &mut TxPacket, b: &[u8]) -> usize {
-        self.port.append(p, b)
-    }
-    fn head(&mut self, p: &TxPacket) -> Option<&mut [u8]> {
-        self.port.head(p)
-    }
-    fn contents(&self, p: &TxPacket) -> Option<Fragments<'_>> {
-        self.port.contents(p)
-    }
-    fn submit(&mut self, p: &TxPacket) -> bool {
-        self.port.submit(p)
-    }
-    fn free(&mut self, p: TxPacket) {
-        self.port.free(p)
+    fn inner_mut(&mut self) -> &mut dyn Port {
+        &mut self.port
     }
     fn flush(&mut self) -> io::Result<()> {
         if self.cut.load(Ordering::Relaxed) { Err(io::Error::from_raw_os_error(6)) } else { self.port.flush() }
-    }
-    fn receive(&mut self, b: &mut Vec<RxPacket>) -> io::Result<()> {
-        self.port.receive(b)
-    }
-    fn fragments(&self, p: &RxPacket) -> Fragments<'_> {
-        self.port.fragments(p)
-    }
-    fn recycle(&mut self, p: RxPacket) {
-        self.port.recycle(p)
-    }
-    fn readable(&self) -> Descriptors<'_> {
-        self.port.readable()
-    }
-    fn counters(&self) -> PortCounters {
-        self.port.counters()
-    }
-    fn rings(&mut self) -> Rings {
-        self.port.rings()
     }
 }
 

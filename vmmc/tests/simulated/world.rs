@@ -8,8 +8,8 @@ use std::time::Duration;
 use vmmc::engine::{Config, Engine, EngineError, ExportOptions, Key, Notification, Send, Ticket};
 use vmmc::link;
 use vmmc::memory::{Arena, Region};
-use vmmc::port::Port;
 use vmmc::port::sim::{Conditions, Network, SimPort};
+use vmmc::port::tap::{Tap, Wire};
 use vmmc::time::Time;
 use vmmc::wire::frame::Path;
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Options, checksum};
@@ -17,6 +17,8 @@ use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Options, checksum};
 pub struct Host {
     pub engine: Engine,
     pub port: SimPort,
+    /// For captures of what it sends and receives.
+    pub tap: Tap,
     pub arena: Arena,
     pub address: SocketAddr,
     pub mac: [u8; 6],
@@ -66,6 +68,7 @@ impl World {
         Host {
             engine: Engine::new(config, Box::new(move || random.u64(..))),
             port: self.network.attach(mac),
+            tap: Tap::default(),
             arena: Arena::new(16 << 20).unwrap(),
             address: address(number),
             mac,
@@ -102,17 +105,19 @@ impl World {
                 host.looks_at = now + span;
             }
             host.engine.look(now);
+            let mut wire = Wire::new(&mut host.port, &mut host.tap);
+            let port = wire.port();
             loop {
                 let mut batch = Vec::new();
-                host.port.receive(&mut batch).unwrap();
+                port.receive(&mut batch).unwrap();
                 if batch.is_empty() {
                     break;
                 }
                 for packet in batch {
-                    host.engine.receive(now, &mut host.port, packet);
+                    host.engine.receive(now, port, packet);
                 }
             }
-            host.engine.tick(now, &mut host.port);
+            host.engine.tick(now, port);
         }
     }
 
@@ -180,12 +185,14 @@ impl World {
         self.until("room for a send", |w| {
             let now = w.now();
             let host = &mut w.hosts[from];
+            let mut wire = Wire::new(&mut host.port, &mut host.tap);
+            let port = wire.port();
             if send.queued
-                && let Some(result) = host.engine.coalesce(&mut host.port, import, &mut send).transpose()
+                && let Some(result) = host.engine.coalesce(port, import, &mut send).transpose()
             {
                 return Some(result);
             }
-            host.engine.send(now, &mut host.port, import, &mut send).transpose()
+            host.engine.send(now, port, import, &mut send).transpose()
         })
     }
 

@@ -39,7 +39,7 @@ use self::receiving::Receiving;
 use self::sending::Sending;
 pub use self::spec::{Faults, FaultsError, Way};
 use self::timer::Timer;
-use super::{Descriptors, Port, PortCounters, Rings, RxPacket, TxPacket};
+use super::{Descriptors, Port, PortCounters, RxPacket, TxPacket};
 use crate::wire::Fragments;
 
 /// The most copies there are at a time, each way.
@@ -87,47 +87,20 @@ impl FaultPort {
     }
 }
 
-impl Port for FaultPort {
-    fn max_frame(&self) -> usize {
-        self.inner.max_frame()
+// `Layer` isn't imported: its methods have the names of `Port`'s.
+impl super::Layer for FaultPort {
+    fn inner(&self) -> &dyn Port {
+        &*self.inner
     }
 
-    fn rx_capacity(&self) -> usize {
-        self.inner.rx_capacity()
-    }
-
-    fn rx_headroom(&self) -> usize {
-        self.inner.rx_headroom()
-    }
-
-    fn tx_headroom(&self) -> usize {
-        self.inner.tx_headroom()
-    }
-
-    fn alloc(&mut self, space: usize) -> Option<TxPacket> {
-        self.inner.alloc(space)
-    }
-
-    fn append(&mut self, packet: &mut TxPacket, bytes: &[u8]) -> usize {
-        self.inner.append(packet, bytes)
-    }
-
-    fn head(&mut self, packet: &TxPacket) -> Option<&mut [u8]> {
-        self.inner.head(packet)
-    }
-
-    fn contents(&self, packet: &TxPacket) -> Option<Fragments<'_>> {
-        self.inner.contents(packet)
+    fn inner_mut(&mut self) -> &mut dyn Port {
+        &mut *self.inner
     }
 
     fn submit(&mut self, packet: &TxPacket) -> bool {
         let sent = self.sending.submit(&mut *self.inner, packet);
         self.set_timer();
         sent
-    }
-
-    fn free(&mut self, packet: TxPacket) {
-        self.inner.free(packet);
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -165,10 +138,6 @@ impl Port for FaultPort {
     fn counters(&self) -> PortCounters {
         let (tx_faults, rx_faults) = (self.sending.counters, self.receiving.counters);
         PortCounters { tx_faults, rx_faults, ..self.inner.counters() }
-    }
-
-    fn rings(&mut self) -> Rings {
-        self.inner.rings()
     }
 }
 
