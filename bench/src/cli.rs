@@ -19,7 +19,7 @@ use crate::worker::WorkerArgs;
 /// Measures VMMC against AF_XDP alone, kernel TCP and UCX, between two network namespaces of its own.
 ///
 /// Each measurement runs between two processes, each in a network namespace and pinned to a core. All peers
-/// take turns in every round; values are medians over the rounds, and ratios are taken within a round. Needs
+/// take turns in every round; values are medians over the rounds, and ratios are taken within a round and the middle half of them averaged. Needs
 /// root, two cores, and iproute2.
 #[derive(Debug, Parser)]
 #[command(name = "vmmc-bench", version, after_long_help = vmmc_cli::LOG_HELP)]
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     ///
     /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
     /// and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its send with tags (ucx), and its
-    /// put (ucx-put). Short rounds for nine minutes, or for 78 seconds with --quick, which leaves out some sizes,
+    /// put (ucx-put). Short rounds for nine minutes, or for 82 seconds with --quick, which leaves out some sizes,
     /// tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.

@@ -123,7 +123,7 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
         histograms.write(directory)?;
     }
     let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
-    show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round\n"));
+    show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round (mean of their middle half)\n"));
     Ok(ExitCode::SUCCESS)
 }
 

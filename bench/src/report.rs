@@ -1,7 +1,7 @@
 //! From the figures of all rounds to what people and programs read: medians, ratios, a table, JSON.
 //!
 //! The speed of a machine drifts by more than what is measured differs, so figures are compared only
-//! within a round, where the peers take turns: a ratio is the median of each round's ratio.
+//! within a round, where the peers take turns: a ratio is the mean of the middle half of all rounds' ratios.
 
 use std::fmt::Write;
 
@@ -28,10 +28,10 @@ pub(crate) struct Row {
     pub(crate) value: f64,
     /// `us`, `Gbit/s`, `packets/s`, `bytes`, `%`, `ratio`, `index` or `count`.
     pub(crate) unit: &'static str,
-    /// Value divided by the floor's in the same round, median. Null where the floor was not measured, or for a percentile that too few
+    /// Value divided by the floor's in the same round, mean of the middle half of all rounds. Null where the floor was not measured, or for a percentile that too few
     /// samples lie beyond.
     pub(crate) vs_floor: Option<f64>,
-    /// Value divided by kernel TCP's in the same round, median. Null as `vs_floor` is.
+    /// The same with kernel TCP's. Null as `vs_floor` is.
     pub(crate) vs_tcp: Option<f64>,
 }
 
@@ -138,7 +138,7 @@ impl Report {
         if !(series.has_ratio() && other.has_ratio()) {
             return None;
         }
-        Some(median(&ratios(series, other))).filter(|r| r.is_finite())
+        Some(middle(&ratios(series, other))).filter(|r| r.is_finite())
     }
 
     /// How far apart the rounds' ratios are. None where there is none, or but one round.
@@ -153,7 +153,7 @@ impl Report {
                 if ratios.len() > 1 {
                     let Series { bench, peer, mtu, size, .. } = series;
                     let of = format!("{peer}/{base}, {bench}, {size} bytes at MTU {mtu}");
-                    all.push((quartiles_apart(&ratios) / median(&ratios), of));
+                    all.push((quartiles_apart(&ratios) / middle(&ratios), of));
                 }
             }
         }
@@ -184,7 +184,7 @@ impl Report {
     }
 }
 
-/// How far apart the first and the third quartile of each ratio are, in relation to its median.
+/// How far apart the first and the third quartile of each ratio are, in relation to the ratio.
 pub(crate) struct Spread {
     /// The median over all ratios.
     pub(crate) typical: f64,
@@ -192,6 +192,17 @@ pub(crate) struct Spread {
     pub(crate) widest: f64,
     /// Whose that is.
     pub(crate) of: String,
+}
+
+/// The mean of the middle half: as deaf to outliers as the median, and, of values that keep to two places as those of short
+/// measurements do, it doesn't jump from one to the other. Of three values it is the median. NaN of nothing.
+fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.retain(|value| !value.is_nan());
+    sorted.sort_by(f64::total_cmp);
+    let outside = sorted.len().div_ceil(4).min(sorted.len().saturating_sub(1) / 2);
+    let inside = &sorted[outside..sorted.len() - outside];
+    inside.iter().sum::<f64>() / inside.len() as f64
 }
 
 /// The third quartile less the first. Of one value at least.
@@ -282,6 +293,15 @@ mod tests {
         assert_eq!(median(&[5.0]), 5.0);
         assert_eq!(median(&[5.0, f64::NAN, 7.0]), 6.0);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn the_middle_half_is_what_a_ratio_comes_from() {
+        assert_eq!(middle(&[3.0, 1.0, 90.0]), 3.0);
+        assert_eq!(middle(&[4.0, 2.0]), 3.0);
+        assert_eq!(middle(&[5.0, f64::NAN]), 5.0);
+        assert_eq!(middle(&[0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 900.0]), 2.0);
+        assert!(middle(&[]).is_nan());
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn reading(peers: &Peers) -> Markup {
                 p {
                     "Peers took turns in every round, so that the machine’s drift meets all of them. A figure is the "
                     b { "median over the rounds" } "; a ratio (×) is taken " b { "within each round" }
-                    ", and then the median of those. Ratios hold where absolute figures move with the machine’s load."
+                    ", and then averaged over the middle half of the rounds. Ratios hold where absolute figures move with the machine’s load."
                 }
             }
             @for name in peers.names() {
