@@ -25,6 +25,11 @@ pub(crate) fn figure(metric: &'static str, of: impl ToString, unit: &'static str
     Figure { metric, of: of.to_string(), unit, value, firm: true }
 }
 
+/// A figure that a round should have found, and couldn't.
+fn unknown(metric: &'static str, of: impl ToString, unit: &'static str) -> Figure {
+    Figure { firm: false, ..figure(metric, of, unit, f64::NAN) }
+}
+
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
 
 /// How many samples must lie beyond a quantile for it to be compared with another: then chance moves it by less than a tenth of them.
@@ -60,6 +65,13 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
         (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&Durations::from_counts(counts), ""),
+        // A round that can't tell.
+        (Outcome::TooShort, bench) => match bench {
+            Bench::Rate => vec![unknown("rate", "", "packets/s")],
+            Bench::Bw | Bench::BwCopy => vec![unknown("bandwidth", "", "Gbit/s")],
+            Bench::Loss => vec![unknown("goodput", loss(spec), "Gbit/s")],
+            _ => Vec::new(),
+        },
         (&Outcome::Median { nanos }, Bench::Lat) => vec![figure("p50", "", "us", nanos / 1e3)],
         (Outcome::Stream { messages, nanos, .. }, Bench::Rate) if *nanos > 0 => {
             vec![figure("rate", "", "packets/s", messages * 1e9 / *nanos as f64)]

@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(30);
 const LOOK_AT_LINKS: Duration = Duration::from_secs(2);
 
 /// How often a stream is sent at most of which too little arrived.
-const TRIES: u32 = 10;
+const TRIES: u32 = 3;
 
 /// The hosts and the workers on them.
 pub(crate) struct Harness {
@@ -111,13 +111,10 @@ impl Harness {
         loop {
             let measured = self.measure_once(peer, specs, &mut watch)?;
             let too_short = |m: &Measured| m.outcomes.contains(&Outcome::TooShort);
-            let Some(short) = measured.iter().position(too_short) else { return Ok(measured) };
-            // Somebody else has had a core meanwhile.
+            // If so, somebody else has had a core meanwhile.
             tries += 1;
-            if tries == TRIES {
-                let message =
-                    format!("too little of the stream arrived, {TRIES} times; measure for longer (--duration)");
-                return Err(failed(peer, &specs[short], Side::Server, message));
+            if tries == TRIES || !measured.iter().any(too_short) {
+                return Ok(measured);
             }
         }
     }

@@ -93,6 +93,10 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     let Some((plan, common)) = command.plan()? else {
         return Ok(ExitCode::SUCCESS);
     };
+    if let (Some(json), true) = (&common.json, common.json == common.html) {
+        let source = io::Error::other("--json and --html each need a file of their own");
+        return Err(BenchError::Write { path: json.clone(), source });
+    }
     // Before the measurements: a path that can't be written should not cost minutes.
     let [json, html] = [&common.json, &common.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
     let (json, html) = (json?, html?);
@@ -124,6 +128,7 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     }
     let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
     show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round (mean of their middle half)\n"));
+    report.too_short().for_each(|line| eprintln!("{line}"));
     Ok(ExitCode::SUCCESS)
 }
 

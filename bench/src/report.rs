@@ -115,6 +115,17 @@ impl Report {
         self.known().map(|s| self.row(s)).collect()
     }
 
+    /// Of which streams too little arrived in most rounds: a line each.
+    pub(crate) fn too_short(&self) -> impl Iterator<Item = String> {
+        let streamed = |s: &&Series| matches!(s.metric, "rate" | "bandwidth" | "goodput") && !s.is_known();
+        self.series.iter().filter(streamed).map(|Series { bench, peer, mtu, size, .. }| {
+            format!(
+                "{peer}, {bench}, {size} bytes at MTU {mtu} is left out: in most rounds hardly anything arrived in time; \
+                 let nothing else run, or measure for longer (--duration)"
+            )
+        })
+    }
+
     fn known(&self) -> impl Iterator<Item = &Series> {
         self.series.iter().filter(|series| series.is_known())
     }
@@ -293,6 +304,24 @@ mod tests {
         assert_eq!(median(&[5.0]), 5.0);
         assert_eq!(median(&[5.0, f64::NAN, 7.0]), 6.0);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_stream_that_most_rounds_could_not_measure_is_left_out_and_named() {
+        let mut report = Report::default();
+        for (round, tcp) in [gbit(20), Outcome::TooShort, gbit(10), Outcome::TooShort].into_iter().enumerate() {
+            report.add("floor", &spec(Bench::Bw, 100), &[gbit(10)]);
+            report.add("tcp", &spec(Bench::Bw, 100), &[tcp]);
+            let left_out: Vec<_> = report.too_short().collect();
+            assert_eq!(left_out.len(), usize::from(round % 2 == 1), "{left_out:?}");
+        }
+        assert!(report.rows().iter().all(|row| row.peer == "floor" && row.vs_tcp.is_none()));
+        report.add("floor", &spec(Bench::Bw, 100), &[gbit(10)]);
+        report.add("tcp", &spec(Bench::Bw, 100), &[gbit(15)]);
+        let rows = report.rows();
+        let tcp = rows.iter().find(|row| row.peer == "tcp").expect("three of five rounds can tell");
+        // Within the rounds that know: twice, once, one and a half times.
+        assert_eq!((tcp.value, tcp.vs_floor), (15.0, Some(1.5)));
     }
 
     #[test]
