@@ -25,6 +25,7 @@ use self::lines::Lines;
 use self::pcapng::{About, Writer};
 use crate::interrupt;
 use crate::node_args::parse_seconds;
+use crate::output::note;
 
 /// The Wireshark dissector.
 const DISSECTOR: &str = include_str!("../wireshark/vmmc.lua");
@@ -112,7 +113,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     .map_err(|source| output_error(&args, source))?;
     stop_when(&stream, args.duration)?;
-    eprintln!("capturing what node {found} sends and receives; Ctrl-C ends it");
+    note(format_args!("capturing what node {found} sends and receives; Ctrl-C ends it"));
 
     let shown = args.write.is_some() && !to_output;
     let bar = if shown {
@@ -129,7 +130,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         Err(Failed::Node(error)) => (0, Err(error.into())),
         // Whoever read it has seen enough: `| head`, or a window that was closed.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            eprintln!("{counts}");
+            note(&counts);
             return Ok(ExitCode::SUCCESS);
         }
         Err(Failed::Output(error)) => return Err(output_error(&args, error).into()),
@@ -142,8 +143,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     match args.write.filter(|_| !to_output) {
         _ if end.is_err() => {}
-        Some(path) => eprintln!("{counts} (in {})", path.display()),
-        None => eprintln!("{counts}"),
+        Some(path) => note(format_args!("{counts} (in {})", path.display())),
+        None => note(&counts),
     }
     if let Some(mut wireshark) = wireshark {
         // The user may want to look at it for longer.
@@ -164,9 +165,7 @@ fn print_dissector() -> Result<ExitCode, Box<dyn Error>> {
         Err(source) if source.kind() != ErrorKind::BrokenPipe => return Err(CaptureError::Output { source }.into()),
         _ => {}
     }
-    eprintln!(
-        "Wireshark and tshark find it as ~/.local/lib/wireshark/plugins/vmmc.lua, or given as -X lua_script:FILE"
-    );
+    note("Wireshark and tshark find it as ~/.local/lib/wireshark/plugins/vmmc.lua, or given as -X lua_script:FILE");
     Ok(ExitCode::SUCCESS)
 }
 

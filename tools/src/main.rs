@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
     if let Err(error) = start_log(level) {
-        eprintln!("error: {error}");
+        output::note(format_args!("error: {error}"));
         return ExitCode::from(USAGE);
     }
     let result = match cli.command {
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
         Command::Man(args) => args.write::<Cli>().map_err(Box::from).and_then(|text| put_out(&text)),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", with_sources(&*error));
+        output::note(format_args!("error: {}", with_sources(&*error)));
         if interrupt::asked() { ExitCode::from(interrupt::STATUS) } else { ExitCode::FAILURE }
     })
 }

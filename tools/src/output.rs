@@ -1,4 +1,4 @@
-//! Lines on standard output.
+//! Lines on standard output and standard error.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -7,6 +7,11 @@ use std::io::{self, ErrorKind, Write};
 pub(crate) fn say(line: impl Display) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Prints a line on standard error. That it is closed, as with `2>&1 | head`, is no reason to panic either.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Prints a whole text; that nobody reads it to its end is no error.

@@ -10,13 +10,14 @@ use tracing_subscriber::prelude::*;
 const VARIABLE: &str = "VMMC_LOG";
 
 /// All targets, of the library and of the programs. A filter that names another is a mistake.
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "vmmc::node",
     "vmmc::link",
     "vmmc::engine",
     "vmmc::port",
     "vmmc::route",
     "vmmc::steering",
+    "vmmc::monitor",
     "vmmc::serve",
     "vmmc::doctor",
     "vmmc::lab",
@@ -28,8 +29,8 @@ const TARGETS: [&str; 11] = [
 pub const LOG_HELP: &str = "VMMC_LOG says what is logged on standard error: a level (off, error, warn, info, debug, trace), \
 or targets with levels, separated by commas, as in VMMC_LOG=info,vmmc::link=debug. At info the log tells the lives of nodes, \
 links, exports and imports; at debug what was decided, and why. The targets are vmmc::node, vmmc::link, vmmc::engine, vmmc::port, \
-vmmc::route, vmmc::steering, vmmc::serve, vmmc::doctor, vmmc::lab, vmmc_bench and libbpf; vmmc stands for all that begin with it. Keys are never \
-logged.";
+vmmc::route, vmmc::steering, vmmc::monitor, vmmc::serve, vmmc::doctor, vmmc::lab, vmmc_bench and libbpf; vmmc stands for all that \
+begin with it. Keys are never logged.";
 
 /// `VMMC_LOG` isn't a filter.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +103,10 @@ fn exists(target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
     use tracing::Level;
 
     use super::*;
@@ -114,7 +119,7 @@ mod tests {
         assert!(some.would_enable("vmmc::link", &Level::DEBUG) && some.would_enable("vmmc::node", &Level::INFO));
         assert!(!some.would_enable("vmmc::node", &Level::DEBUG) && !some.would_enable("libbpf", &Level::ERROR));
         let every = parse("vmmc=trace").unwrap();
-        assert!(TARGETS[..9].iter().all(|target| every.would_enable(target, &Level::TRACE)));
+        assert!(TARGETS[..10].iter().all(|target| every.would_enable(target, &Level::TRACE)));
         assert!(!every.would_enable("libbpf", &Level::ERROR));
         parse("vmmc::serve::echo=debug").unwrap();
         parse("vmmc::node").unwrap();
@@ -134,6 +139,27 @@ mod tests {
             let error = parse(value).expect_err(value).to_string();
             assert!(error.contains(what) && error.contains(&format!("VMMC_LOG is {value:?}")), "{error}");
         }
+    }
+
+    /// A target that isn't listed could not be asked for.
+    #[test]
+    fn every_target_in_the_sources_is_listed() {
+        fn search(directory: &Path, found: &mut BTreeSet<String>) {
+            for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() && !path.ends_with("target") {
+                    search(&path, found);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let text = fs::read_to_string(&path).unwrap();
+                    let names = text.split("target: \"").skip(1).filter_map(|rest| rest.split_once('"'));
+                    found.extend(names.map(|(target, _)| target.to_owned()));
+                }
+            }
+        }
+        let (root, mut found) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), BTreeSet::new());
+        ["vmmc/src", "xdp-prog/src", "tools", "bench"].iter().for_each(|part| search(&root.join(part), &mut found));
+        // Not the pieces of this search.
+        found.retain(|target| target.starts_with("vmmc") || target == "libbpf");
+        assert!(found.len() >= 10 && found.iter().all(|target| exists(target)), "{found:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) use report::{interface, rare};
 use vmmc::Stats;
 use vmmc::monitor::{self, Found, MonitorError, Selector, prometheus};
 
-use crate::output::say;
+use crate::output::{note, say};
 
 /// The arguments of `vmmc stats`.
 #[derive(clap::Args)]
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             // It has ended meanwhile.
             Err(MonitorError::Gone(_)) => {}
             Err(error) => {
-                eprintln!("error: {error}");
+                note(format_args!("error: {error}"));
                 failed = true;
             }
         }

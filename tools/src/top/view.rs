@@ -69,7 +69,7 @@ fn draw_node(frame: &mut Frame<'_>, area: Rect, now: Now<'_>) {
     let stats = now.latest;
     let (head, tail) = (head(now), tail(now));
     // A table has a heading, a row for each entry, and an empty line behind.
-    let height = |entries: usize| Constraint::Max(if entries == 0 { 0 } else { entries as u16 + 2 });
+    let height = |entries: usize| Constraint::Max(if entries == 0 { 0 } else { entries.min(1000) as u16 + 2 });
     let [head_at, links_at, exports_at, imports_at, tail_at] = Layout::vertical([
         Constraint::Length(head.len() as u16 + 1),
         height(stats.links.len()),

@@ -1,5 +1,6 @@
 //! How long all round trips of a link have taken: for people to look at, where [`Rtt`](super::Rtt) is for the protocol.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -16,24 +17,50 @@ const LONGEST: u64 = 10_000_000_000;
 /// All of them, to two digits. It takes no memory before the first, then 1 KiB for those up to 32 us, and half a KiB more each time that the longest
 /// doubles.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RoundTripTimes(Option<Box<Histogram<u32>>>);
+pub(crate) struct RoundTripTimes {
+    /// The latest: so few that none of its small counters overflows.
+    latest: Option<Box<Histogram<u32>>>,
+    /// Those before, as (nanoseconds, how many), in ascending order: empty for hours or days.
+    before: Vec<(u64, u64)>,
+}
 
 impl RoundTripTimes {
     pub(crate) fn add(&mut self, rtt: Duration) {
         let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).min(LONGEST);
-        if self.0.is_none() {
-            self.0 = begin();
+        if self.latest.is_none() {
+            self.latest = begin();
         }
-        if let Some(histogram) = &mut self.0 {
+        if let Some(histogram) = &mut self.latest {
             // It grows as it must, so that this can't fail.
             let _ = histogram.record(nanos);
+            if histogram.len() == u64::from(u32::MAX) {
+                self.put_by();
+            }
         }
+    }
+
+    /// How many took how many nanoseconds, in ascending order.
+    fn counts(&self) -> Vec<(u64, u64)> {
+        let latest = self.latest.iter().flat_map(|histogram| histogram.iter_recorded());
+        let latest = latest.map(|v| (v.value_iterated_to(), v.count_since_last_iteration()));
+        if self.before.is_empty() {
+            return latest.collect();
+        }
+        let mut all: BTreeMap<u64, u64> = self.before.iter().copied().collect();
+        latest.for_each(|(nanos, n)| *all.entry(nanos).or_default() += n);
+        all.into_iter().collect()
+    }
+
+    /// Begins anew with the small counters.
+    #[cold]
+    fn put_by(&mut self) {
+        self.before = self.counts();
+        self.latest = begin();
     }
 
     /// What they were, percentiles and all. Takes microseconds.
     pub(crate) fn sum_up(&self) -> RoundTrips {
-        let recorded = self.0.iter().flat_map(|histogram| histogram.iter_recorded());
-        RoundTrips::of(recorded.map(|v| (v.value_iterated_to(), v.count_since_last_iteration())).collect())
+        RoundTrips::of(self.counts())
     }
 }
 
@@ -159,8 +186,28 @@ mod tests {
     }
 
     #[test]
+    fn more_than_small_counters_hold_are_counted() {
+        let mut times = recorded([5, 7].into_iter());
+        let most = u64::from(u32::MAX);
+        let add = |times: &mut RoundTripTimes, n: u64| {
+            times.latest.as_mut().unwrap().record_n(5_000, (n - 1) as u32).unwrap();
+            times.add(Duration::from_micros(5));
+        };
+        add(&mut times, most - 2);
+        let first = times.sum_up();
+        assert_eq!((first.count, times.latest.as_ref().unwrap().len()), (most, 0));
+        times.add(Duration::from_micros(9));
+        add(&mut times, most - 1);
+        add(&mut times, 3);
+        let sum = times.sum_up();
+        assert_eq!((sum.count, sum.counts.len()), (2 * most + 3, 3));
+        assert!(sum.counts.is_sorted() && near(sum.p50, 5) && near(sum.max, 9), "{sum:?}");
+        assert_eq!(sum.since(&first).count, most + 3);
+    }
+
+    #[test]
     fn an_idle_link_s_are_small() {
-        let size = |times: &RoundTripTimes| times.0.as_ref().map_or(0, |h| h.distinct_values() * 4);
+        let size = |times: &RoundTripTimes| times.latest.as_ref().map_or(0, |h| h.distinct_values() * 4);
         assert_eq!(size(&RoundTripTimes::default()), 0);
         assert!(size(&recorded(1..30)) <= 1024);
         assert!(size(&recorded(1..250)) <= 3 * 1024);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -83,6 +84,11 @@ pub enum MonitorError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Another user's text, as one may show it on a terminal: no control characters, and not too much.
+fn plain(text: &str) -> String {
+    text.chars().take(400).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn paths(looked: &[PathBuf]) -> String {
@@ -180,8 +186,8 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.stats {
             Ok(stats) => {
-                let interface = stats.interface.as_deref().unwrap_or("(simulated)");
-                write!(f, "{}.{}  {}  {interface}  {}", self.pid, self.number, stats.program, stats.local)
+                let interface = stats.interface.as_deref().map_or_else(|| "(simulated)".to_owned(), plain);
+                write!(f, "{}.{}  {}  {interface}  {}", self.pid, self.number, plain(&stats.program), stats.local)
             }
             Err(error) => write!(f, "{}.{}  {error}", self.pid, self.number),
         }
@@ -234,7 +240,9 @@ pub(super) fn list_in(directories: &[PathBuf]) -> Result<Vec<Found>, MonitorErro
                 continue;
             }
         };
-        for path in entries.flatten().map(|entry| entry.path()) {
+        // A link could lead to a socket of somebody else's.
+        let sockets = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+        for path in sockets.map(|entry| entry.path()) {
             let Some((pid, number)) = path.file_name().and_then(|name| place::parse(&name.to_string_lossy())) else {
                 continue;
             };
@@ -285,7 +293,7 @@ impl Answer {
     pub(super) fn refusal(self, path: &Path) -> MonitorError {
         let path = path.to_owned();
         match self {
-            Answer::Error(why) => MonitorError::Refused { path, why },
+            Answer::Error(why) => MonitorError::Refused { path, why: plain(&why) },
             _ => MonitorError::Nonsense { path, what: "it answers another question".to_owned() },
         }
     }
@@ -300,7 +308,7 @@ fn request(path: &Path, request: &Request) -> Result<Answer, MonitorError> {
 /// What a line from the node at `path` says.
 pub(super) fn parse(path: &Path, line: &[u8]) -> Result<Answer, MonitorError> {
     serde_json::from_slice(line).map_err(|error| {
-        let what = if line.is_empty() { "it closed the connection".to_owned() } else { error.to_string() };
+        let what = if line.is_empty() { "it closed the connection".to_owned() } else { plain(&error.to_string()) };
         MonitorError::Nonsense { path: path.to_owned(), what }
     })
 }

@@ -37,9 +37,8 @@ pub(super) fn everywhere() -> Vec<PathBuf> {
     if std::env::var_os(RUN_DIR).is_none_or(|given| given.is_empty()) && geteuid().is_root() {
         let inside = |parent: &str| fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());
         all.extend(inside("/run/user").map(|user| user.join("vmmc")));
-        let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmmc-"));
-        all.extend(inside("/tmp").filter(ours));
-        all.dedup();
+        let user = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("vmmc-")?.parse::<u32>().ok();
+        all.extend(inside("/tmp").filter(|path| user(path).is_some()));
     }
     let mut seen = std::collections::HashSet::new();
     all.retain(|path| seen.insert(path.clone()));

@@ -173,7 +173,10 @@ impl Collector for Snapshot {
         let writer = &mut Writer { encoder };
         self.nodes(writer, &nodes)?;
         let peer = |link: &LinkInfo| vec![("peer", link.peer.to_string())];
-        links(writer, &parts(&nodes, |n| &n.links, peer))?;
+        let mut all = parts(&nodes, |n| &n.links, peer);
+        // Anybody can make these up, several from one address, and another address each time.
+        all.retain(|(_, link)| link.state != LinkState::HalfOpen);
+        links(writer, &all)?;
         exports(writer, &parts(&nodes, |n| &n.exports, |e: &ExportInfo| vec![("export", e.name.clone())]))?;
         // A node may import the same buffer twice.
         let import = |i: &ImportInfo| {
@@ -198,6 +201,8 @@ impl Snapshot {
             })
             .collect();
         w.gauge("node", "1 for each node; its labels say which process it is of", None, &processes, |_| 1.0)?;
+        let usable = |n: &Stats| f64::from(n.failure.is_none());
+        w.gauge("usable", "0 while nothing can be sent or received: see `vmmc stats`", None, nodes, usable)?;
         w.gauge("uptime", "Time since the node opened", Some(Unit::Seconds), nodes, |n| n.uptime.as_secs_f64())?;
         w.gauge("mtu", "Largest IP packet the node sends", bytes(), nodes, |n| n.mtu as f64)?;
         w.gauge("arena", "Length of the arena", bytes(), nodes, |n| n.arena_bytes as f64)?;

@@ -296,9 +296,13 @@ impl Work {
     /// when it can't read or write. `None`, unless there is no such thread.
     fn hand_over(&mut self, client: &mut Client, body: impl FnOnce(UnixStream) + Send + 'static) -> Option<Answer> {
         let start = || {
-            client.stream.set_nonblocking(false)?;
             let (ours, theirs) = (client.stream.try_clone()?, client.stream.try_clone()?);
-            let thread = thread::Builder::new().name("vmmc-stream".to_owned()).spawn(move || body(theirs))?;
+            let thread = thread::Builder::new().name("vmmc-stream".to_owned()).spawn(move || {
+                // Not before: it holds for the client that is kept, too, when the thread can't be started.
+                if theirs.set_nonblocking(false).is_ok() {
+                    body(theirs);
+                }
+            })?;
             Ok((ours, thread))
         };
         match start() {

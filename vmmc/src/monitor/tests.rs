@@ -206,6 +206,27 @@ fn a_node_that_is_stopped_does_not_hold_up_who_asks() {
 }
 
 #[test]
+fn what_is_no_node_does_the_terminal_no_harm() {
+    let temp = Temp::new("harm");
+    std::fs::create_dir(&temp.0).unwrap();
+    std::fs::set_permissions(&temp.0, PermissionsExt::from_mode(0o700)).unwrap();
+    let path = temp.0.join("1.0.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    for answer in ["{\"error\":\"\\u001b[2J\"}\n", "{\"\\u001b[2J\":1}\n"] {
+        std::thread::scope(|scope| {
+            scope.spawn(|| listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap());
+            let text = ask(&path).unwrap_err().to_string();
+            assert!(text.contains("?[2J") && !text.contains('\u{1b}'), "{text:?}");
+        });
+    }
+    // Nor is one asked to which a link leads.
+    let links = Temp::new("links");
+    std::fs::create_dir(&links.0).unwrap();
+    std::os::unix::fs::symlink(&path, links.0.join("1.0.sock")).unwrap();
+    assert!(matches!(list_in(std::slice::from_ref(&links.0)), Err(MonitorError::NoNodes { .. })));
+}
+
+#[test]
 fn a_number_that_is_taken_is_left_alone() {
     let temp = Temp::new("taken");
     let (node, first) = watched(&temp.0, 1);

@@ -246,7 +246,7 @@ pub fn read(stream: &mut impl Read) -> io::Result<(Item, u32)> {
         SENT => Direction::Sent,
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
-    if captured > length || captured > CAPACITY {
+    if captured > length || length > CAPACITY {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; captured];

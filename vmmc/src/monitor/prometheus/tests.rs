@@ -44,6 +44,8 @@ fn full() -> Stats {
     stats.links = vec![
         link("10.0.0.2:7000", vec![(1_900, 3), (2_100, 1), (11_000_000_000, 1)]),
         link("[fd77::2]:7000", Vec::new()),
+        // The first one's peer has been restarted, or somebody says so.
+        LinkInfo { state: LinkState::HalfOpen, ..link("10.0.0.2:7000", Vec::new()) },
     ];
     stats.verdicts = Some(Default::default());
     stats

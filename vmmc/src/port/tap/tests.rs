@@ -125,6 +125,7 @@ fn what_is_no_stream_is_refused() {
     assert_eq!(kind(frame(7, 1, 1)), io::ErrorKind::InvalidData);
     assert_eq!(kind(frame(SENT, 1, 2)), io::ErrorKind::InvalidData);
     assert_eq!(kind(frame(SENT, u32::MAX, u32::MAX)), io::ErrorKind::InvalidData);
+    assert_eq!(kind(frame(SENT, u32::MAX, 0)), io::ErrorKind::InvalidData);
     assert_eq!(kind(frame(SENT, 2, 2)), io::ErrorKind::UnexpectedEof);
     assert_eq!(read(&mut frame(END, 0, 0).as_bytes()).unwrap(), (Item::End, 0));
 }
