@@ -5,8 +5,10 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -228,6 +230,9 @@ pub(super) fn choose(nodes: Vec<Found>, selector: Option<&Selector>) -> Result<F
     }
 }
 
+/// How many nodes are asked at the same time.
+const AT_ONCE: usize = 64;
+
 pub(super) fn list_in(directories: &[PathBuf]) -> Result<Vec<Found>, MonitorError> {
     let (mut nodes, mut refused) = (Vec::new(), Vec::new());
     for directory in directories {
@@ -242,18 +247,32 @@ pub(super) fn list_in(directories: &[PathBuf]) -> Result<Vec<Found>, MonitorErro
         };
         // A link could lead to a socket of somebody else's.
         let sockets = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
-        for path in sockets.map(|entry| entry.path()) {
-            let Some((pid, number)) = path.file_name().and_then(|name| place::parse(&name.to_string_lossy())) else {
-                continue;
-            };
-            match ask(&path) {
-                Err(MonitorError::Gone(path)) => {
-                    if own {
-                        // Somebody else may have been faster.
-                        let _ = std::fs::remove_file(path);
-                    }
+        let named = |path: PathBuf| {
+            let (pid, number) = place::parse(&path.file_name()?.to_string_lossy())?;
+            Some((path, pid, number))
+        };
+        let sockets: Vec<_> = sockets.filter_map(|entry| named(entry.path())).collect();
+        // At the same time: one that is stopped keeps who asks waiting, and there may be many.
+        for some in sockets.chunks(AT_ONCE) {
+            let answers: Vec<_> = thread::scope(|scope| {
+                let asked =
+                    some.iter().map(|(path, ..)| (path, thread::Builder::new().spawn_scoped(scope, move || ask(path))));
+                // All of them are started before any is waited for.
+                let asked: Vec<_> = asked.collect();
+                let answer = |(path, thread): (&PathBuf, io::Result<ScopedJoinHandle<'_, _>>)| match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    Err(_) => ask(path),
+                };
+                asked.into_iter().map(answer).collect()
+            });
+            for ((path, pid, number), stats) in some.iter().zip(answers) {
+                if let (Err(MonitorError::Gone(path)), true) = (&stats, own) {
+                    // Somebody else may have been faster.
+                    let _ = std::fs::remove_file(path);
                 }
-                stats => nodes.push(Found { path, pid, number, stats }),
+                if !matches!(stats, Err(MonitorError::Gone(_))) {
+                    nodes.push(Found { path: path.clone(), pid: *pid, number: *number, stats });
+                }
             }
         }
     }
