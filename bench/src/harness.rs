@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(30);
 const LOOK_AT_LINKS: Duration = Duration::from_secs(2);
 
 /// How often a stream is sent at most of which too little arrived.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 
 /// The hosts and the workers on them.
 pub(crate) struct Harness {
