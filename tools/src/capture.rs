@@ -35,6 +35,7 @@ Examples:
   vmmc capture                                 one line for each packet of the only node there is
   vmmc capture vh1 -w FILE                     to look at with wireshark or tshark
   vmmc capture -w - | wireshark -k -i -        live
+  mkdir -p ~/.local/lib/wireshark/plugins
   vmmc capture --dissector > ~/.local/lib/wireshark/plugins/vmmc.lua";
 
 /// The arguments of `vmmc capture`.

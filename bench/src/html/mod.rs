@@ -177,9 +177,9 @@ fn whom(name: &str) -> Option<&'static str> {
         "tcp-block" => "kernel TCP whose calls block: both sides sleep until there is data.",
         "tcp-block-nooff" => "kernel TCP whose calls block, with tso, gso and gro off.",
         "ucx" => {
-            "UCX over kernel TCP, one-sided (put), by its own ucx_perftest, which tells one percentile of a latency only."
+            "UCX over kernel TCP, its send with matching by tags, by its own ucx_perftest, which tells one percentile of a latency only."
         }
-        "ucx-tag" => "UCX over kernel TCP, two-sided, with matching by tags.",
+        "ucx-put" => "UCX over kernel TCP, its one-sided put, whose receiver polls the memory that is written.",
         _ => return None,
     })
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -30,6 +31,23 @@ struct Inner {
     map: MmapRaw,
     /// Free pieces: start -> length, never two adjacent ones.
     free: Mutex<BTreeMap<usize, usize>>,
+    /// Memory from here on has never been handed out, so the system hasn't given any for it yet.
+    fresh: AtomicUsize,
+}
+
+/// A buffer that takes less from the system is taken without asking it how much there is.
+const LARGE: usize = 16 << 20;
+
+/// How much memory the machine can give without taking it from anybody, bytes; `None` where it doesn't say.
+fn available() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// The same, where so much is wanted that it matters.
+fn available_for(wanted: usize) -> Option<usize> {
+    if wanted < LARGE { None } else { available() }
 }
 
 impl Arena {
@@ -44,7 +62,9 @@ impl Arena {
             _ => return Err(MemoryError::BadLength { len }),
         };
         let map = Self::map(len).map_err(|source| MemoryError::Map { len, source })?;
-        Ok(Arena { inner: Arc::new(Inner { map, free: Mutex::new(BTreeMap::from([(0, len)])) }) })
+        Ok(Arena {
+            inner: Arc::new(Inner { map, free: Mutex::new(BTreeMap::from([(0, len)])), fresh: AtomicUsize::new(0) }),
+        })
     }
 
     fn map(len: usize) -> io::Result<MmapRaw> {
@@ -59,10 +79,12 @@ impl Arena {
         self.inner.map.len()
     }
 
-    /// Takes a zeroed buffer of `len` bytes. It comes back when the region is dropped.
+    /// Takes a zeroed buffer of `len` bytes, and the memory for it from the system, so that nobody who writes into it has to wait for
+    /// that. It comes back when the region is dropped.
     ///
     /// # Errors
-    /// When `len` is zero, or no free piece is long enough.
+    /// When `len` is zero, no free piece is long enough, or the machine hasn't so much memory: the system would rather end a process than
+    /// say so.
     pub fn alloc(&self, len: usize) -> Result<Region, MemoryError> {
         if len == 0 {
             return Err(MemoryError::BadLength { len });
@@ -74,6 +96,12 @@ impl Arena {
             let largest = free.values().max().copied().unwrap_or(0).saturating_sub(GUARD);
             return Err(MemoryError::Exhausted { wanted: len, largest, arena: self.len() });
         };
+        let end = at + need;
+        let wanted = end.saturating_sub(at.max(self.inner.fresh.load(Ordering::Relaxed)));
+        if let Some(available) = available_for(wanted).filter(|available| wanted > *available) {
+            return Err(MemoryError::NoMemory { wanted, available });
+        }
+        self.inner.fresh.fetch_max(end, Ordering::Relaxed);
         free.remove(&at);
         if piece > need {
             free.insert(at + need, piece - need);
@@ -124,6 +152,17 @@ impl Arena {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_before_it_is_touched() {
+        let arena = Arena::new(1 << 45).unwrap();
+        let error = arena.alloc(1 << 44).unwrap_err();
+        assert!(matches!(error, MemoryError::NoMemory { wanted, .. } if wanted >= 1 << 44), "{error}");
+        // Nothing is lost by that.
+        let buffer = arena.alloc(32 << 20).unwrap();
+        drop(buffer);
+        assert!(arena.alloc(32 << 20).is_ok());
+    }
 
     #[test]
     fn errors_say_what_is_left() {

@@ -50,6 +50,17 @@ pub enum MemoryError {
         /// Length of the arena, bytes.
         arena: usize,
     },
+    /// The machine hasn't that much memory.
+    #[error(
+        "a buffer of {wanted} bytes was asked for, and this machine has {available} bytes of memory available: \
+         choose a smaller one, or end what uses the memory"
+    )]
+    NoMemory {
+        /// Bytes that would have to be taken from the system.
+        wanted: usize,
+        /// Bytes that it has.
+        available: usize,
+    },
     /// An access reaches past the end of a region.
     #[error("bytes {offset}..{offset}+{len} reach past the end of a buffer of {region} bytes")]
     OutOfRange {

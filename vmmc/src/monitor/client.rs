@@ -29,7 +29,7 @@ const MAX_ANSWER: usize = 256 << 20;
 pub enum MonitorError {
     /// No node can be seen.
     #[error(
-        "no node can be seen on this machine (looked in {}{}). `vmmc serve --interface IF` runs one",
+        "no node can be seen on this machine (looked in {}{}; only root sees other users' nodes). `vmmc serve --interface IF` runs one",
         paths(looked),
         also(refused)
     )]
@@ -48,7 +48,10 @@ pub enum MonitorError {
         nodes: Vec<String>,
     },
     /// Several nodes could be meant.
-    #[error("name one, by process, interface or address. There {}", lines(nodes))]
+    #[error(
+        "it could be several nodes: name one by its process (the number in front), or by interface or address where these differ. There {}",
+        lines(nodes)
+    )]
     SeveralNodes {
         /// Those there are.
         nodes: Vec<String>,
