@@ -145,11 +145,13 @@ impl Report {
     }
 
     fn ratio(&self, series: &Series, reference: &str) -> Option<f64> {
+        Some(middle(&self.ratios(series, reference)?)).filter(|r| r.is_finite())
+    }
+
+    /// The rounds' ratios to another peer's figure. None where there is none, or not steady enough.
+    fn ratios(&self, series: &Series, reference: &str) -> Option<Vec<f64>> {
         let other = self.series.iter().find(|s| s.peer == reference && s.comparable(series))?;
-        if !(series.has_ratio() && other.has_ratio()) {
-            return None;
-        }
-        Some(middle(&ratios(series, other))).filter(|r| r.is_finite())
+        (series.has_ratio() && other.has_ratio()).then(|| ratios(series, other))
     }
 
     /// How far apart the rounds' ratios are. None where there is none, or but one round.
@@ -157,9 +159,7 @@ impl Report {
         let mut all: Vec<(f64, String)> = Vec::new();
         for series in &self.series {
             for base in ["floor", "tcp"].iter().filter(|base| **base != series.peer) {
-                let other = self.series.iter().find(|s| s.peer == *base && s.comparable(series));
-                let other = other.filter(|other| series.has_ratio() && other.has_ratio());
-                let mut ratios = other.map_or(Vec::new(), |other| ratios(series, other));
+                let mut ratios = self.ratios(series, base).unwrap_or_default();
                 ratios.retain(|ratio| ratio.is_finite());
                 if ratios.len() > 1 {
                     let Series { bench, peer, mtu, size, .. } = series;

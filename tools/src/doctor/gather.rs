@@ -34,7 +34,7 @@ pub(super) fn machine() -> Machine {
         capabilities: capabilities(),
         confined: read("/proc/self/uid_map").is_some_and(|map| !is_everybody(&map)),
         memlock: getrlimit(Resource::Memlock).current,
-        available: kib("MemAvailable:").map(|n| n << 10),
+        available: vmmc::memory::available().map(|bytes| bytes as u64),
         huge_pages: kib("HugePages_Total:").zip(kib("Hugepagesize:")).map(|(n, size)| n * (size << 10)),
         governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         isolated: read("/sys/devices/system/cpu/isolated").filter(|cores| !cores.is_empty()),

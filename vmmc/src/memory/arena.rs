@@ -39,15 +39,10 @@ struct Inner {
 const LARGE: usize = 16 << 20;
 
 /// How much memory the machine can give without taking it from anybody, bytes; `None` where it doesn't say.
-fn available() -> Option<usize> {
+pub fn available() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
-}
-
-/// The same, where so much is wanted that it matters.
-fn available_for(wanted: usize) -> Option<usize> {
-    if wanted < LARGE { None } else { available() }
 }
 
 impl Arena {
@@ -98,7 +93,9 @@ impl Arena {
         };
         let end = at + need;
         let wanted = end.saturating_sub(at.max(self.inner.fresh.load(Ordering::Relaxed)));
-        if let Some(available) = available_for(wanted).filter(|available| wanted > *available) {
+        if wanted >= LARGE
+            && let Some(available) = available().filter(|available| wanted > *available)
+        {
             return Err(MemoryError::NoMemory { wanted, available });
         }
         self.inner.fresh.fetch_max(end, Ordering::Relaxed);

@@ -25,7 +25,7 @@ mod arena;
 mod copy;
 mod region;
 
-pub use arena::{Arena, GUARD};
+pub use arena::{Arena, GUARD, available};
 pub use region::Region;
 
 /// What can be wrong with a request for memory.

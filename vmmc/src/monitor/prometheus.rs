@@ -74,13 +74,7 @@ impl Writer<'_> {
         samples: &[Sample<'_, T>],
         value: impl Fn(&T) -> u64,
     ) -> fmt::Result {
-        if samples.is_empty() {
-            return Ok(());
-        }
-        let mut family = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        samples
-            .iter()
-            .try_for_each(|(labels, of)| ConstCounter::new(value(of)).encode(family.encode_family(&labels.as_slice())?))
+        self.family((MetricType::Counter, name, help, unit), samples, |of| ConstCounter::new(value(of)))
     }
 
     fn gauge<T>(
@@ -91,13 +85,20 @@ impl Writer<'_> {
         samples: &[Sample<'_, T>],
         value: impl Fn(&T) -> f64,
     ) -> fmt::Result {
+        self.family((MetricType::Gauge, name, help, unit), samples, |of| ConstGauge::new(value(of)))
+    }
+
+    fn family<T, M: EncodeMetric>(
+        &mut self,
+        (kind, name, help, unit): (MetricType, &str, &str, Option<Unit>),
+        samples: &[Sample<'_, T>],
+        metric: impl Fn(&T) -> M,
+    ) -> fmt::Result {
         if samples.is_empty() {
             return Ok(());
         }
-        let mut family = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        samples
-            .iter()
-            .try_for_each(|(labels, of)| ConstGauge::new(value(of)).encode(family.encode_family(&labels.as_slice())?))
+        let mut family = self.encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+        samples.iter().try_for_each(|(labels, of)| metric(of).encode(family.encode_family(&labels.as_slice())?))
     }
 
     fn round_trips(&mut self, links: &[Sample<'_, LinkInfo>]) -> fmt::Result {
