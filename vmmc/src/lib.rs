@@ -38,4 +38,7 @@ pub mod wire;
 pub use engine::{EngineError, Key, Notification};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use node::{Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, Stats};
+pub use memory::Target;
+pub use node::{
+    Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, SendFailed, Source, Stats,
+};

@@ -24,9 +24,11 @@
 mod arena;
 mod copy;
 mod region;
+mod target;
 
 pub use arena::{Arena, GUARD, available};
 pub use region::Region;
+pub use target::Target;
 
 /// What can be wrong with a request for memory.
 #[derive(Debug, thiserror::Error)]

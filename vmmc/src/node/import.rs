@@ -1,13 +1,16 @@
 //! Imports: handles on the exports of others, and sends into them.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::progress::Step;
+use super::source::{Held, Source};
 use super::{Handle, Node};
 use crate::engine::{EngineError, Key, Send, Ticket};
 use crate::error::Error;
+use crate::memory::MemoryError;
 
 /// How long the kernel may take to find a peer's Ethernet address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -85,10 +88,14 @@ impl Import {
         self.length
     }
 
-    /// Prepares a send of `data` to byte `offset` of the export. Nothing happens until [`SendBuilder::start`] or
+    /// Prepares a send of `source` to byte `offset` of the export. Nothing happens until [`SendBuilder::start`] or
     /// [`SendBuilder::wait`].
-    pub fn send<'i, 'd>(&'i self, data: &'d [u8], offset: u64) -> SendBuilder<'i, 'd> {
-        SendBuilder { import: self, send: Send::new(data, offset), timeout: None }
+    ///
+    /// A borrowed source (`&[u8]`, `&Vec<u8>`, ...) is copied, and the caller's again as soon as the send has started. An owned buffer is away
+    /// while it is in flight: nobody can write or free it; it comes back when the send is over, well or not.
+    pub fn send<S: Source>(&self, source: S, offset: u64) -> SendBuilder<'_, S> {
+        let parameters = Parameters { offset, notify: None, urgent: false, queued: false };
+        SendBuilder { import: self, source, part: None, parameters, timeout: None }
     }
 }
 
@@ -113,19 +120,39 @@ impl Drop for Import {
     }
 }
 
+/// Of a send, all but its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Parameters {
+    offset: u64,
+    notify: Option<u32>,
+    urgent: bool,
+    queued: bool,
+}
+
 /// A send that is about to be made: [`Import::send`].
 #[derive(Debug)]
 #[must_use = "a send happens with `start` or `wait`"]
-pub struct SendBuilder<'i, 'd> {
+pub struct SendBuilder<'i, S> {
     import: &'i Import,
-    send: Send<'d>,
+    source: S,
+    part: Option<Range<usize>>,
+    parameters: Parameters,
     timeout: Option<Duration>,
 }
 
-impl<'i> SendBuilder<'i, '_> {
+/// The error of a send from `S`.
+type Failure<S> = <<S as Source>::Held as Held>::Failure;
+
+impl<'i, S: Source> SendBuilder<'i, S> {
+    /// Sends only these bytes of the source. Default: all of them.
+    pub fn part(mut self, bytes: Range<usize>) -> Self {
+        self.part = Some(bytes);
+        self
+    }
+
     /// Announces the send to the exporter, with this tag, once all of it is in its memory.
     pub fn notify(mut self, tag: u32) -> Self {
-        self.send.notify = Some(tag);
+        self.parameters.notify = Some(tag);
         self
     }
 
@@ -135,23 +162,42 @@ impl<'i> SendBuilder<'i, '_> {
         self
     }
 
-    /// Sends, and returns as soon as the bytes have been copied into packets: they are the caller's again. Blocks while the
+    /// Sends, and returns as soon as the bytes have been copied into packets: borrowed ones are the caller's again. Blocks while the
     /// peer or the network takes no more.
     ///
     /// # Errors
     /// When the send doesn't fit into the export, the import is of no use any more, or the timeout passes: then part
     /// of it may have arrived, without notification.
-    pub fn start(mut self) -> Result<Pending<'i>, Error> {
-        let shared = &self.import.handle.shared;
-        let id = self.import.id;
-        let send = &mut self.send;
-        let pending = |ticket| Pending { import: self.import, ticket, timeout: self.timeout };
-        if send.queued {
+    pub fn start(self) -> Result<Pending<'i, S::Held>, Failure<S>> {
+        let sent = self.put();
+        let SendBuilder { import, source, timeout, .. } = self;
+        let held = source.into_held();
+        match sent {
+            Ok(ticket) => Ok(Pending { import, ticket, timeout, held }),
+            Err(error) => Err(held.fail(error)),
+        }
+    }
+
+    /// Puts the bytes into packets.
+    fn put(&self) -> Result<Ticket, Error> {
+        let all = self.source.bytes();
+        let data = match self.part.clone() {
+            None => all,
+            Some(part) => {
+                let (offset, len, region) = (part.start as u64, part.len(), all.len());
+                all.get(part).ok_or(MemoryError::OutOfRange { offset, len, region })?
+            }
+        };
+        let Parameters { offset, notify, urgent, queued } = self.parameters;
+        let mut send = Send::new(data, offset);
+        (send.notify, send.urgent, send.queued) = (notify, urgent, queued);
+        let (shared, id) = (&self.import.handle.shared, self.import.id);
+        if queued {
             let mut core = shared.enter();
             let (engine, mut wire) = core.parts();
             let port = wire.port();
-            if let Some(ticket) = engine.coalesce(port, id, send)? {
-                return Ok(pending(ticket));
+            if let Some(ticket) = engine.coalesce(port, id, &mut send)? {
+                return Ok(ticket);
             }
         }
         let ticket = shared.wait(self.timeout, |core| {
@@ -159,7 +205,7 @@ impl<'i> SendBuilder<'i, '_> {
             let before = send.done();
             let (engine, mut wire) = core.parts();
             let port = wire.port();
-            let ticket = engine.send(now, port, id, send)?;
+            let ticket = engine.send(now, port, id, &mut send)?;
             port.flush().map_err(Error::Wire)?;
             Ok(match ticket {
                 Some(ticket) => Step::Done(ticket),
@@ -168,8 +214,7 @@ impl<'i> SendBuilder<'i, '_> {
             })
         })?;
         let after = self.timeout.unwrap_or_default();
-        let ticket = ticket.ok_or(Error::Timeout { what: "room for the whole send", after })?;
-        Ok(pending(ticket))
+        ticket.ok_or(Error::Timeout { what: "room for the whole send", after })
     }
 
     /// As [`SendBuilder::start`], but leaves the packet open for other sends to the same peer to share. It leaves when it is
@@ -178,30 +223,32 @@ impl<'i> SendBuilder<'i, '_> {
     ///
     /// # Errors
     /// As [`SendBuilder::start`].
-    pub fn queue(mut self) -> Result<Pending<'i>, Error> {
-        self.send.queued = true;
+    pub fn queue(mut self) -> Result<Pending<'i, S::Held>, Failure<S>> {
+        self.parameters.queued = true;
         self.start()
     }
 
-    /// Sends, and blocks until all of it is in the exporter's memory.
+    /// Sends, and blocks until all of it is in the exporter's memory. Gives an owned buffer back.
     ///
     /// # Errors
     /// As [`SendBuilder::start`]; and when the peer refuses the send or dies before it has acknowledged it.
-    pub fn wait(mut self) -> Result<(), Error> {
-        self.send.urgent = true;
+    pub fn wait(mut self) -> Result<S::Held, Failure<S>> {
+        self.parameters.urgent = true;
         self.start()?.wait()
     }
 }
 
-/// A send whose bytes have left: it can be asked whether they have arrived. Dropping it changes nothing.
+/// A send whose bytes have left: it can be asked whether they have arrived. Dropping it changes nothing for the send; an owned buffer goes with
+/// it.
 #[derive(Debug)]
-pub struct Pending<'i> {
+pub struct Pending<'i, H = ()> {
     import: &'i Import,
     ticket: Ticket,
     timeout: Option<Duration>,
+    held: H,
 }
 
-impl Pending<'_> {
+impl<H: Held> Pending<'_, H> {
     /// Whether all of it is in the exporter's memory, as far as is known now. Doesn't look for packets.
     ///
     /// # Errors
@@ -210,14 +257,18 @@ impl Pending<'_> {
         Ok(self.import.handle.shared.enter().engine.is_delivered(&self.ticket)?)
     }
 
-    /// Blocks until all of it is in the exporter's memory.
+    /// Blocks until all of it is in the exporter's memory. Gives an owned buffer back.
     ///
     /// # Errors
     /// As [`Pending::is_delivered`]; or [`Error::Timeout`].
-    pub fn wait(self) -> Result<(), Error> {
+    pub fn wait(self) -> Result<H, H::Failure> {
         let shared = &self.import.handle.shared;
         let done =
-            shared.wait(self.timeout, |core| Ok(Step::from(core.engine.is_delivered(&self.ticket)?.then_some(()))))?;
-        done.ok_or(Error::Timeout { what: "acknowledgement", after: self.timeout.unwrap_or_default() })
+            shared.wait(self.timeout, |core| Ok(Step::from(core.engine.is_delivered(&self.ticket)?.then_some(()))));
+        let after = self.timeout.unwrap_or_default();
+        match done.and_then(|done| done.ok_or(Error::Timeout { what: "acknowledgement", after })) {
+            Ok(()) => Ok(self.held),
+            Err(error) => Err(self.held.fail(error)),
+        }
     }
 }

@@ -29,6 +29,7 @@ mod import;
 mod lane;
 mod progress;
 mod scheduler;
+mod source;
 mod stats;
 
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ pub use builder::{Builder, Progress};
 pub use export::{Export, ExportBuilder};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
+pub use source::{Held, SendFailed, Source};
 
 pub use stats::Stats;
 
