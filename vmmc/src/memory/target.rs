@@ -1,0 +1,38 @@
+//! Memory that data is delivered to, other than an export: the target of a redirect or a fetch.
+
+/// Memory that is handed over to be written, and comes back afterwards. Meanwhile nobody else has it, so writing needs no care.
+///
+/// Arena buffers and paged buffers are targets, and so is any owned memory of the program's: `Vec<u8>` (as long as it is, not as its
+/// capacity), `Box<[u8]>`, or a type of its own.
+pub trait Target: Send + 'static {
+    /// How many bytes it takes. Always the same.
+    fn len(&self) -> usize;
+
+    /// Whether it takes none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes `bytes` at `at`. Never called with a range that reaches past [`Target::len`].
+    fn store(&mut self, at: usize, bytes: &[u8]);
+}
+
+impl Target for Vec<u8> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        self[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+impl Target for Box<[u8]> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        self[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}

@@ -1,0 +1,66 @@
+//! What can be sent from: borrowed bytes, which are copied and the caller's again at once, and owned buffers, which are away while they are
+//! in flight and come back when the send is over.
+
+use crate::error::Error;
+
+/// Memory to send from.
+pub trait Source: sealed::Sealed {
+    /// What is kept until the send is over, and given back then: the buffer, or `()` for borrowed bytes.
+    type Held: Held;
+
+    /// All of its bytes.
+    fn bytes(&self) -> &[u8];
+
+    /// The bytes have been put into packets.
+    fn into_held(self) -> Self::Held;
+}
+
+/// What is kept while a send is in flight.
+pub trait Held: sealed::Sealed {
+    /// The error of a send that has failed: it gives an owned buffer back, too.
+    type Failure: std::error::Error;
+
+    /// The send has failed.
+    fn fail(self, error: Error) -> Self::Failure;
+}
+
+impl<T: AsRef<[u8]> + ?Sized> Source for &T {
+    type Held = ();
+
+    fn bytes(&self) -> &[u8] {
+        (**self).as_ref()
+    }
+
+    fn into_held(self) {}
+}
+
+impl Held for () {
+    type Failure = Error;
+
+    fn fail(self, error: Error) -> Error {
+        error
+    }
+}
+
+/// A send of an owned buffer has failed. The buffer comes back with the error; as an [`Error`], by `?`, it is dropped.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct SendFailed<B> {
+    /// Why.
+    pub error: Error,
+    /// The buffer that was to be sent.
+    pub buffer: B,
+}
+
+impl<B> From<SendFailed<B>> for Error {
+    fn from(failed: SendFailed<B>) -> Error {
+        failed.error
+    }
+}
+
+pub(super) mod sealed {
+    /// Nobody else makes sources: the library must know when their bytes may change.
+    pub trait Sealed {}
+    impl<T: AsRef<[u8]> + ?Sized> Sealed for &T {}
+    impl Sealed for () {}
+}
