@@ -25,6 +25,7 @@ mod arena;
 mod copy;
 mod region;
 mod target;
+pub mod utlb;
 
 pub use arena::{Arena, GUARD, available};
 pub use region::Region;
