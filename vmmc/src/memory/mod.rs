@@ -21,12 +21,16 @@
 //! # Ok::<(), vmmc::memory::MemoryError>(())
 //! ```
 
+mod alloc;
 mod arena;
+mod backing;
 mod copy;
+mod piece;
 mod region;
 mod target;
 
-pub use arena::{Arena, GUARD, available};
+pub use alloc::GUARD;
+pub use arena::{Arena, available};
 pub use region::Region;
 pub use target::Target;
 
