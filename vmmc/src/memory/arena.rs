@@ -6,13 +6,10 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::alloc::{Allocator, Block};
+use super::alloc::{ALIGN, Allocator, Block};
 use super::backing::Backing;
 use super::piece::Piece;
 use super::{MemoryError, Region};
-
-/// Buffers begin at multiples of this many bytes unless asked for otherwise: a cache line.
-const ALIGN: usize = 64;
 
 /// One shared memory mapping, cut into [`Region`]s. Cloning it makes another handle on the same memory.
 #[derive(Clone, Debug)]
@@ -84,14 +81,14 @@ impl Arena {
             let largest = state.allocator.largest(align);
             return Err(MemoryError::Exhausted { wanted: len, largest, arena: self.len() });
         };
-        let wanted = block.end().saturating_sub(state.fresh.max(block.start));
+        let wanted = block.end.saturating_sub(state.fresh.max(block.start));
         if wanted >= LARGE
             && let Some(available) = available().filter(|available| wanted > *available)
         {
             state.allocator.free(block);
             return Err(MemoryError::NoMemory { wanted, available });
         }
-        state.fresh = state.fresh.max(block.end());
+        state.fresh = state.fresh.max(block.end);
         drop(state);
         Ok(Piece::new(self.clone(), block, len))
     }

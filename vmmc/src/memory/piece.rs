@@ -19,7 +19,7 @@ impl Piece {
     pub(super) fn new(arena: Arena, block: Block, len: usize) -> Piece {
         let start = block.start;
         assert!(
-            start.checked_add(len).is_some_and(|end| end <= block.end()) && block.end() <= arena.len(),
+            start.checked_add(len).is_some_and(|end| end <= block.end) && block.end <= arena.len(),
             "a piece reaches past its block"
         );
         let piece = Piece { arena, block: Some(block), start, len };
