@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::alloc::{ALIGN, Allocator, Block};
 use super::backing::Backing;
 use super::piece::Piece;
-use super::{MemoryError, Region};
+use super::system::available;
+use super::{Buffer, HugePages, MemoryError, Region};
 
-/// One shared memory mapping, cut into [`Region`]s. Cloning it makes another handle on the same memory.
+/// One shared memory mapping, cut into [`Region`]s and [`Buffer`]s. Cloning it makes another handle on the same memory.
+///
+/// A child made by `fork` hasn't got it: see the [module](super).
 #[derive(Clone, Debug)]
 pub struct Arena {
     inner: Arc<Inner>,
@@ -33,22 +36,24 @@ struct State {
 /// A buffer that takes less from the system is taken without asking it how much there is.
 const LARGE: usize = 16 << 20;
 
-/// How much memory the machine can give without taking it from anybody, bytes; `None` where it doesn't say.
-pub fn available() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
-}
-
 impl Arena {
-    /// Maps an arena of `len` bytes, rounded up to whole pages. Memory is taken from the system as it is touched.
+    /// Maps an arena of `len` bytes, rounded up to whole pages, ordinary ones. Memory is taken from the system as it is touched.
     ///
     /// # Errors
     /// When `len` is zero or the system has no such mapping.
     pub fn new(len: usize) -> Result<Arena, MemoryError> {
-        let backing = Backing::new(len)?;
+        Arena::with(len, HugePages::Never)
+    }
+
+    /// Maps an arena of `len` bytes, rounded up to whole pages, in huge pages or not. Huge pages are taken from the system, and cleared, at once.
+    ///
+    /// # Errors
+    /// When `len` is zero, the system has no such mapping, or [`HugePages::Require`] asks for more huge pages than there are.
+    pub fn with(len: usize, huge: HugePages) -> Result<Arena, MemoryError> {
+        let backing = Backing::new(len, huge)?;
         let allocator = Allocator::new(backing.len(), backing.page_size());
-        Ok(Arena { inner: Arc::new(Inner { backing, state: Mutex::new(State { allocator, fresh: 0 }) }) })
+        let state = State { allocator, fresh: backing.not_given() };
+        Ok(Arena { inner: Arc::new(Inner { backing, state: Mutex::new(state) }) })
     }
 
     /// Length of the arena, bytes.
@@ -62,8 +67,8 @@ impl Arena {
         self.inner.backing.page_size()
     }
 
-    /// Takes a zeroed buffer of `len` bytes, and the memory for it from the system, so that nobody who writes into it has to wait for
-    /// that. It comes back when the region is dropped.
+    /// Takes a zeroed region of `len` bytes, and the memory for it from the system, so that nobody who writes into it has to wait for
+    /// that. It begins at a multiple of 64. It comes back when the last handle on it is dropped.
     ///
     /// # Errors
     /// When `len` is zero, no free piece is long enough, or the machine hasn't so much memory: the system would rather end a process than
@@ -72,10 +77,39 @@ impl Arena {
         Ok(Region::new(self.take(len, ALIGN)?))
     }
 
+    /// As [`Arena::alloc`], at a multiple of `align`: a power of two up to [`Arena::page_size`].
+    ///
+    /// # Errors
+    /// As [`Arena::alloc`]; or when `align` is none of these.
+    pub fn alloc_aligned(&self, len: usize, align: usize) -> Result<Region, MemoryError> {
+        Ok(Region::new(self.take(len, align)?))
+    }
+
+    /// Takes a zeroed buffer of `len` bytes, as [`Arena::alloc`] does a region. It comes back when it is dropped.
+    ///
+    /// # Errors
+    /// As [`Arena::alloc`].
+    pub fn buffer(&self, len: usize) -> Result<Buffer, MemoryError> {
+        Ok(Buffer::new(self.take(len, ALIGN)?))
+    }
+
+    /// As [`Arena::buffer`], at a multiple of `align`: a power of two up to [`Arena::page_size`].
+    ///
+    /// # Errors
+    /// As [`Arena::alloc_aligned`].
+    pub fn buffer_aligned(&self, len: usize, align: usize) -> Result<Buffer, MemoryError> {
+        Ok(Buffer::new(self.take(len, align)?))
+    }
+
     fn take(&self, len: usize, align: usize) -> Result<Piece, MemoryError> {
         if len == 0 {
             return Err(MemoryError::BadLength { len });
         }
+        let page = self.page_size();
+        if !align.is_power_of_two() || align > page {
+            return Err(MemoryError::BadAlignment { align, page });
+        }
+        let align = align.max(ALIGN);
         let mut state = self.lock();
         let Some(block) = state.allocator.alloc(len, align) else {
             let largest = state.allocator.largest(align);
