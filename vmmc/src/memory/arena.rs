@@ -189,6 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri's mappings are all there at once")]
     fn more_than_the_machine_has_is_refused_before_it_is_touched() {
         let arena = Arena::new(1 << 45).unwrap();
         let error = arena.alloc(1 << 44).unwrap_err();
@@ -245,8 +246,13 @@ mod tests {
     }
 
     proptest! {
+        // Miri has no directory to remember failures in, and no time.
+        #![proptest_config(match cfg!(miri) {
+            true => ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() },
+            false => ProptestConfig::default(),
+        })]
         #[test]
-        fn buffers_never_meet_and_all_memory_comes_back(steps in prop::collection::vec((any::<bool>(), 1usize..5000), 1..60)) {
+        fn buffers_never_meet_and_all_memory_comes_back(steps in prop::collection::vec((any::<bool>(), 1usize..5000), 1..if cfg!(miri) { 10 } else { 60 })) {
             let arena = Arena::new(1 << 16).unwrap();
             let mut held: Vec<(Region, u8)> = Vec::new();
             for (i, (take, size)) in steps.into_iter().enumerate() {
