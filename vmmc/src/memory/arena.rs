@@ -245,6 +245,33 @@ mod tests {
         assert_eq!(arena.available(), arena.len());
     }
 
+    #[test]
+    fn threads_take_and_give_back_at_once() {
+        let arena = Arena::new(1 << 18).unwrap();
+        let rounds = if cfg!(miri) { 5 } else { 2000 };
+        std::thread::scope(|scope| {
+            for value in 1..=4 {
+                let arena = &arena;
+                scope.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(value.into());
+                    let mut held = Vec::new();
+                    for _ in 0..rounds {
+                        if let Ok(mut buffer) = arena.buffer(rng.usize(1..10_000)) {
+                            assert!(buffer.iter().all(|&byte| byte == 0));
+                            buffer.fill(value);
+                            held.push(buffer);
+                        }
+                        if held.len() > 8 {
+                            let buffer = held.swap_remove(rng.usize(..held.len()));
+                            assert!(buffer.iter().all(|&byte| byte == value));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(arena.available(), arena.len());
+    }
+
     proptest! {
         // Miri has no directory to remember failures in, and no time.
         #![proptest_config(match cfg!(miri) {
