@@ -28,6 +28,7 @@ mod export;
 mod import;
 mod lane;
 mod progress;
+mod redirect;
 mod scheduler;
 mod source;
 mod stats;
@@ -40,6 +41,7 @@ pub use builder::{Builder, Progress};
 pub use export::{Export, ExportBuilder};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
+pub use redirect::{Redirect, RedirectFailed};
 pub use source::{Held, SendFailed, Source};
 
 pub use stats::Stats;

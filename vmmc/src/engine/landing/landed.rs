@@ -33,7 +33,7 @@ pub enum Place {
 
 impl Place {
     /// Where the bytes are that come `by` bytes later.
-    fn advanced(self, by: u64) -> Place {
+    pub(super) fn advanced(self, by: u64) -> Place {
         match self {
             Place::Redirect { redirect, at } => Place::Redirect { redirect, at: at + by },
             other => other,

@@ -36,13 +36,13 @@ impl Wanted {
 /// What a redirect has received: which bytes of its target are data.
 #[derive(Clone)]
 pub struct Received {
-    set: ByteSet,
+    set: Box<ByteSet>,
 }
 
 impl Received {
     /// Nothing.
     pub(in crate::engine) fn nothing() -> Received {
-        Received { set: ByteSet::new(0) }
+        Received { set: Box::new(ByteSet::new(0)) }
     }
 
     /// How many bytes.
@@ -91,13 +91,14 @@ pub struct Returned {
 }
 
 impl Returned {
-    /// The target, as what it is.
+    /// The target, as what it is, and what it holds.
     ///
     /// # Panics
-    /// When it is something else.
-    pub fn into_target<T: Target>(self) -> T {
+    /// When the target is something else.
+    pub fn into_parts<T: Target>(self) -> (T, Received) {
         let target: Box<dyn Any> = self.target;
-        *target.downcast().unwrap_or_else(|_| panic!("this target is not {}", std::any::type_name::<T>()))
+        let target = target.downcast().unwrap_or_else(|_| panic!("this is no {}", std::any::type_name::<T>()));
+        (*target, self.received)
     }
 }
 
@@ -166,7 +167,7 @@ impl Redirect {
 
     /// Ends it.
     pub(super) fn give_back(self, end: Option<RedirectEnd>) -> Returned {
-        Returned { target: self.target, received: Received { set: self.filled }, end }
+        Returned { target: self.target, received: Received { set: Box::new(self.filled) }, end }
     }
 }
 

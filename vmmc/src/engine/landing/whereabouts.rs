@@ -102,7 +102,7 @@ impl Whereabouts {
     pub(super) fn moved(&mut self, range: Range<u64>, redirect: RedirectId, at: u64) {
         let known: Vec<Range<u64>> = self.overlapping(range.clone()).map(|(run, _)| run).collect();
         let mut from = range.start;
-        for run in known.into_iter().chain([range.end..range.end]) {
+        for run in known.into_iter().chain(std::iter::once(range.end..range.end)) {
             while let Some(gap) = self.forgotten.next_gap(from..run.start) {
                 from = gap.end;
                 let at = at + (gap.start - range.start);

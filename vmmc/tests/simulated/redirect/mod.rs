@@ -153,7 +153,7 @@ impl Scene {
         let ranges: Vec<_> = returned.received.ranges().collect();
         assert_eq!(ranges, expected.ranges());
         assert_eq!(returned.received.prefix(), ranges.first().filter(|r| r.start == 0).map_or(0, |r| r.end));
-        assert!(returned.into_target::<Vec<u8>>() == expected.target, "a redirect holds other bytes");
+        assert!(returned.into_parts::<Vec<u8>>().0 == expected.target, "a redirect holds other bytes");
         assert!(self.engine().take_redirect(export, expected.id).is_none());
         assert_eq!(self.engine().redirect_state(export, expected.id), None);
     }
@@ -258,7 +258,7 @@ impl Scene {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn every_byte_is_where_it_should_be(

@@ -93,7 +93,7 @@ impl ByteSet {
                 self.form = Form::Bits(bits);
             }
             Form::Bits(_) if self.is_empty() => self.form = Form::Runs(Vec::new()),
-            Form::Bits(_) if self.is_full() => self.form = Form::Runs(Vec::from([0..self.len])),
+            Form::Bits(_) if self.is_full() => self.form = Form::Runs(std::iter::once(0..self.len).collect()),
             _ => {}
         }
     }

@@ -39,14 +39,14 @@ fn range(at: usize, length: usize, len: usize) -> Range<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 128 }, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 64 }, ..ProptestConfig::default() })]
 
     #[test]
     fn as_a_bool_for_each_byte(
-        len in 0usize..20_000,
+        len in 0usize..10_000,
         // The share of changes that are short: it decides whether the list turns into a bitmap.
         short in 0u8..=100,
-        changes in prop::collection::vec((any::<bool>(), any::<usize>(), any::<usize>(), 0u8..100), 1..400),
+        changes in prop::collection::vec((any::<bool>(), any::<usize>(), any::<usize>(), 0u8..100), 1..200),
     ) {
         let (mut set, mut model) = (ByteSet::new(len as u64), Model(vec![false; len]));
         for (to, at, length, dice) in changes {
