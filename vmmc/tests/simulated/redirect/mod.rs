@@ -71,9 +71,10 @@ fn arrive(engine: &Engine, sent: &mut VecDeque<Sent>, bytes: &mut u64, model: &m
 
 impl Scene {
     fn new(seed: u64, conditions: Conditions) -> Scene {
-        let mut world = World::new(3, seed, conditions);
+        let mut world = World::new(3, seed, Conditions::default());
         let (export, region) = world.export(RECEIVER, "inbox", EXPORT, 1000);
         let imports = [0, 1, 2].map(|host| world.import(host, RECEIVER, "inbox").unwrap());
+        world.network.set_conditions(conditions);
         let rng = fastrand::Rng::with_seed(seed);
         let (model, on_the_way) = (Model::new(EXPORT), Default::default());
         Scene { world, rng, export, region, imports, on_the_way, model, bytes: 0, tag: 0 }
@@ -192,11 +193,20 @@ impl Scene {
         self.compare(news, expected);
     }
 
+    /// Something arrives. While nothing is on the way steps are long, and on a bad network a link may be taken for dead.
+    fn run(&mut self) {
+        for _ in 0..self.rng.u8(..20) {
+            if self.on_the_way.iter().any(|sent| !sent.is_empty()) {
+                self.step();
+            }
+        }
+    }
+
     fn act(&mut self) {
         match self.rng.u8(..20) {
             0..7 => self.send(),
             7..10 => self.post(),
-            10..14 => (0..self.rng.u8(..20)).for_each(|_| self.step()),
+            10..14 => self.run(),
             14..16 => self.take_notification(),
             16 => {
                 let part = self.part();
