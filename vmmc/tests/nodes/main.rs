@@ -1,5 +1,6 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
 mod mute;
+mod redirect;
 
 use std::io;
 use std::net::IpAddr;

@@ -4,5 +4,6 @@ mod damage;
 mod errors;
 mod hosts;
 mod noise;
+mod redirect;
 mod transfer;
 mod vlan;
