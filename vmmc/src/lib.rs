@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | [`Node`], [`Export`], [`Import`] | the API | yes |
 //! | [`monitor`] | a running node, seen from outside | yes |
-//! | [`engine`] | exports, imports, grants, sends | no |
+//! | [`engine`] | exports, redirects, imports, grants, sends | no |
 //! | [`link`] | reliable delivery | no |
 //! | [`wire`] | packet formats | no |
 //! | [`memory`] | the arena, paged buffers, the UTLB | no |
@@ -35,10 +35,11 @@ pub mod route;
 pub mod time;
 pub mod wire;
 
-pub use engine::{EngineError, Key, Notification};
+pub use engine::{EngineError, Key, Landed, Notification, Piece, Place, Received, RedirectId};
 pub use error::Error;
 pub use link::LinkEnd;
 pub use memory::{Buffer, HugePages, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
-    Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, SendFailed, Source, Stats,
+    Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, Redirect, RedirectFailed, SendBuilder,
+    SendFailed, Source, Stats,
 };

@@ -102,6 +102,35 @@ pub enum EngineError {
         /// The peer's.
         peer: SocketAddr,
     },
+    /// A redirect of bytes that the export hasn't got.
+    #[error("bytes {start}..{end} of {name:?} can't be redirected: it has {export} bytes")]
+    RedirectOutside {
+        /// The export's name.
+        name: String,
+        /// Where the range begins.
+        start: u64,
+        /// Where it ends.
+        end: u64,
+        /// How long the export is, bytes.
+        export: u64,
+    },
+    /// The target of a redirect is too short.
+    #[error("a redirect of {wanted} bytes needs a target of as many or more, and this one has {target}")]
+    RedirectTarget {
+        /// How many bytes are to be redirected.
+        wanted: u64,
+        /// How many the target takes.
+        target: usize,
+    },
+    /// A redirect takes nothing more, because the program has stopped it.
+    #[error("the redirect has been stopped: its target holds what had come until then")]
+    RedirectStopped,
+    /// A redirect takes nothing more, because its export has gone.
+    #[error("the export has been dropped while the redirect was posted: its target holds what had come until then")]
+    RedirectRevoked,
+    /// A redirect takes nothing more, because its target has panicked.
+    #[error("the redirect's target has panicked in Target::store: nothing more is written to it")]
+    RedirectPanicked,
     /// The handle is of an import or export that has been dropped.
     #[error("this import or export has been dropped")]
     Dropped,

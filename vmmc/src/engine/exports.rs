@@ -5,8 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::EngineError;
+use super::landing::{Ended, Landed, Landing, Piece, Place, RedirectId};
 use super::slab::Slab;
+use super::{EngineCounters, EngineError};
 use crate::memory::Region;
 use crate::wire::record::MAX_NAME;
 
@@ -63,7 +64,7 @@ impl FromStr for Key {
 }
 
 /// What is told to the owner of an export when a notifying send has arrived in whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Where in the export the send began, bytes.
     pub offset: u64,
@@ -73,6 +74,21 @@ pub struct Notification {
     pub tag: u32,
     /// Who sent it.
     pub peer: SocketAddr,
+    /// Where it is: in the export, unless there were redirects. When others have sent to the same place in the meantime it says where the
+    /// last byte for each place is.
+    pub landed: Landed,
+}
+
+impl Notification {
+    /// The pieces the send is in, in order. None, when it has no bytes.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.landed.pieces(self.length)
+    }
+
+    /// Whether any of it is in the target of this redirect.
+    pub fn is_in(&self, id: RedirectId) -> bool {
+        self.pieces().any(|piece| matches!(piece.place, Place::Redirect { redirect, .. } if redirect == id))
+    }
 }
 
 /// What to export.
@@ -96,7 +112,9 @@ pub struct ExportOptions {
 pub(crate) struct Export {
     pub options: ExportOptions,
     pub region: Region,
-    /// Bytes written into it.
+    /// Which part of what comes goes elsewhere.
+    pub landing: Landing,
+    /// Bytes that have come.
     pub bytes: u64,
     /// Notifications that have come.
     pub notifications: u64,
@@ -115,10 +133,11 @@ impl Export {
         room
     }
 
-    /// Takes a notification.
-    pub(crate) fn notify(&mut self, notification: Notification) {
+    /// A send has come in whole, whose owner is to be told.
+    pub(crate) fn notify(&mut self, offset: u64, length: u64, tag: u32, peer: SocketAddr) {
         self.notifications += 1;
-        self.queue.push_back(notification);
+        let landed = self.landing.landed(offset..offset + length);
+        self.queue.push_back(Notification { offset, length, tag, peer, landed });
     }
 
     pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
@@ -131,11 +150,15 @@ impl Export {
 pub(crate) struct Exports {
     slab: Slab<Export>,
     names: HashMap<String, u32>,
+    /// Redirects of exports that are gone, until they are taken back.
+    pub orphans: HashMap<RedirectId, Ended>,
+    /// The number of the last redirect.
+    pub last_redirect: u64,
 }
 
 impl Exports {
     pub(crate) fn new(most: usize) -> Exports {
-        Exports { slab: Slab::new(most), names: HashMap::new() }
+        Exports { slab: Slab::new(most), names: HashMap::new(), orphans: HashMap::new(), last_redirect: 0 }
     }
 
     pub(crate) fn insert(&mut self, options: ExportOptions, region: Region) -> Result<u32, EngineError> {
@@ -147,6 +170,7 @@ impl Exports {
             return Err(EngineError::NameTaken { name });
         }
         let export = Export {
+            landing: Landing::new(region.len(), options.notify),
             options,
             region,
             bytes: 0,
@@ -160,10 +184,16 @@ impl Exports {
         Ok(id)
     }
 
-    pub(crate) fn remove(&mut self, id: u32) -> Option<Export> {
-        let export = self.slab.remove(id)?;
-        self.names.remove(&export.options.name);
-        Some(export)
+    /// Returns the options of the export that is gone.
+    pub(crate) fn remove(&mut self, id: u32, counters: &mut EngineCounters) -> Option<ExportOptions> {
+        let Export { options, landing, .. } = self.slab.remove(id)?;
+        self.names.remove(&options.name);
+        self.orphans.extend(landing.dissolve(counters).into_iter().map(|ended| (ended.id(), ended)));
+        Some(options)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Export> {
+        self.slab.get(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Export> {

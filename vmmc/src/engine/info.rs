@@ -71,8 +71,14 @@ pub struct ExportInfo {
     pub allowed: usize,
     /// Grants that others hold. Imports by this node itself have none.
     pub importers: u64,
-    /// Bytes written into it.
+    /// Bytes written into it, or redirects of it.
     pub bytes: u64,
+    /// Redirects that wait for data.
+    pub redirects: usize,
+    /// Bytes that went straight to redirects.
+    pub redirected_bytes: u64,
+    /// Bytes that redirects took out of it, because the data came before the redirect.
+    pub moved_bytes: u64,
     /// Notifications that have come.
     pub notifications: u64,
     /// Of those, how many haven't been taken.
@@ -148,6 +154,9 @@ impl Engine {
             allowed: export.options.peers.len(),
             importers: export.importers,
             bytes: export.bytes,
+            redirects: export.landing.posted(),
+            redirected_bytes: export.landing.redirected_bytes,
+            moved_bytes: export.landing.moved_bytes,
             notifications: export.notifications,
             waiting: export.queue.len(),
             queue: export.options.queue,

@@ -12,9 +12,11 @@ mod error;
 mod exports;
 mod imports;
 mod info;
+mod landing;
 mod links;
 mod peer;
 mod receive;
+mod redirects;
 mod send;
 mod slab;
 mod timers;
@@ -25,6 +27,7 @@ use std::net::SocketAddr;
 pub use error::EngineError;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
 pub use info::{ExportInfo, ImportInfo, LinkInfo};
+pub use landing::{Landed, Piece, Place, Received, RedirectEnd, RedirectId, Returned, Wanted};
 pub use send::{Send, Ticket};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -66,10 +69,18 @@ pub struct Config {
 /// What an engine has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineCounters {
-    /// Bytes written into exports.
+    /// Bytes written into exports, or redirects of them.
     pub delivered_bytes: u64,
-    /// Of those, how many user space copied.
+    /// Bytes that user space has copied on arrival, or later from exports to redirects.
     pub rx_copied_bytes: u64,
+    /// Of those, how many redirects took out of exports, because the data came before the redirect.
+    pub rx_moved_bytes: u64,
+    /// Bytes that went straight to redirects.
+    pub redirected_bytes: u64,
+    /// Redirects posted.
+    pub redirects: u64,
+    /// Of those, how many take nothing more: they are full, have been taken back, or the export has gone.
+    pub redirects_ended: u64,
     /// Bytes of sends copied into packets.
     pub tx_copied_bytes: u64,
     /// Sends accepted.
@@ -181,8 +192,8 @@ impl Engine {
 
     /// Takes an export back. From now on nothing is written into it, and its importers are told.
     pub fn unexport(&mut self, id: u32) {
-        let Some(gone) = self.exports.remove(id) else { return };
-        info!(target: "vmmc::engine", export = gone.options.name, "export revoked");
+        let Some(gone) = self.exports.remove(id, &mut self.counters) else { return };
+        info!(target: "vmmc::engine", export = gone.name, "export revoked");
         self.imports.local_revoked(id);
         for place in 0..self.peers.len() {
             if let Some(peer) = &mut self.peers[place] {
@@ -197,16 +208,22 @@ impl Engine {
     pub fn take_notification(&mut self, id: u32) -> Option<Notification> {
         let export = self.exports.get_mut(id)?;
         let notification = export.queue.pop_front()?;
-        if std::mem::take(&mut export.starved) {
-            (0..self.peers.len()).for_each(|place| self.list(place));
-        }
+        export.landing.told(&notification);
+        self.relieve(id);
         Some(notification)
     }
 
+    /// A notification of this export has been taken.
+    fn relieve(&mut self, id: u32) {
+        if self.exports.get_mut(id).is_some_and(|export| std::mem::take(&mut export.starved)) {
+            (0..self.peers.len()).for_each(|place| self.list(place));
+        }
+    }
+
     /// Changes whenever something has happened that a caller may be waiting for: a notification, an acknowledgement, the answer to an
-    /// import, the end of a link. Data alone is nothing to be woken for.
+    /// import, the end of a redirect or a link. Data alone is nothing to be woken for.
     pub fn news(&self) -> u64 {
-        self.acknowledged + self.counters.notifications + self.imports.changes
+        self.acknowledged + self.counters.notifications + self.counters.redirects_ended + self.imports.changes
     }
 
     /// How many bytes are exported.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
-use super::exports::{Export, Exports, Key, Notification};
+use super::exports::{Export, Exports, Key};
 use super::imports::Imports;
 use super::slab::Slab;
 use crate::link::Link;
@@ -323,7 +323,7 @@ impl Peer {
         let mut at = offset;
         while at < end {
             let chunk = reader.chunk((end - at) as usize);
-            if chunk.is_empty() || export.region.write(at, chunk).is_err() {
+            if chunk.is_empty() || export.landing.store(&export.region, at, chunk, counters).is_err() {
                 return Err(Refusal::OutOfRange);
             }
             at += chunk.len() as u64;
@@ -333,7 +333,7 @@ impl Peer {
         counters.delivered_bytes += u64::from(length);
         if let Some(Notify { tag, total }) = notify.filter(|_| export.options.notify) {
             counters.notifications += 1;
-            export.notify(Notification { offset: end - total, length: total, tag, peer: self.link.peer() });
+            export.notify(end - total, total, tag, self.link.peer());
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::imports::{Import, ImportState};
 use super::peer::Open;
-use super::{Engine, EngineError, Key, Notification, place_of};
+use super::{Engine, EngineError, Key, place_of};
 use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
@@ -322,11 +322,12 @@ impl Engine {
             return Ok(None);
         }
         let length = send.data.len() as u64;
-        target.region.write(send.offset, send.data).map_err(|_| EngineError::Dropped)?;
+        let stored = target.landing.store(&target.region, send.offset, send.data, &mut self.counters);
+        stored.map_err(|_| EngineError::Dropped)?;
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;
             self.awake = true;
-            target.notify(Notification { offset: send.offset, length, tag, peer });
+            target.notify(send.offset, length, tag, peer);
         }
         target.bytes += length;
         send.done = send.data.len();

@@ -4,7 +4,7 @@
 ///
 /// Arena buffers and paged buffers are targets, and so is any owned memory of the program's: `Vec<u8>` (as long as it is, not as its
 /// capacity), `Box<[u8]>`, or a type of its own.
-pub trait Target: Send + 'static {
+pub trait Target: std::any::Any + Send {
     /// How many bytes it takes. Always the same.
     fn len(&self) -> usize;
 

@@ -88,8 +88,8 @@ impl Key {
 
 /// A buffer that others may write into. Dropping it revokes it: nothing is written into it from then on.
 pub struct Export {
-    handle: Arc<Handle>,
-    id: u32,
+    pub(super) handle: Arc<Handle>,
+    pub(super) id: u32,
     name: String,
     key: Key,
     region: Region,

@@ -29,6 +29,7 @@ mod import;
 mod lane;
 mod paged;
 mod progress;
+mod redirect;
 mod scheduler;
 mod source;
 mod stats;
@@ -41,6 +42,7 @@ pub use builder::{Builder, Progress};
 pub use export::{Export, ExportBuilder};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
+pub use redirect::{Redirect, RedirectFailed};
 pub use source::{Held, SendFailed, Source};
 
 pub use stats::Stats;

@@ -2,6 +2,7 @@
 mod buffers;
 mod mute;
 mod paged;
+mod redirect;
 
 use std::io;
 use std::net::IpAddr;

@@ -7,6 +7,7 @@ mod incast;
 mod injected;
 mod lives;
 mod parse;
+mod redirect;
 mod siege;
 mod table;
 mod world;

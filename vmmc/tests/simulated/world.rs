@@ -89,6 +89,11 @@ impl World {
 
     /// Lets time pass until the next thing happens, and every host work on it.
     pub fn step(&mut self) {
+        self.step_seeing(|_, _, _| ());
+    }
+
+    /// The same. `seen` is told of each packet that a host's engine has received: which host it is, and who has sent it.
+    pub fn step_seeing(&mut self, mut seen: impl FnMut(&mut Engine, usize, usize)) {
         let now = self.now();
         let deadlines = self.hosts.iter().filter(|h| h.on).map(|h| match h.looks_every {
             Some(_) => h.looks_at,
@@ -97,7 +102,7 @@ impl World {
         let next = deadlines.chain(self.network.next_arrival()).min().unwrap_or(now);
         let now = next.clamp(now + Duration::from_micros(1), now + Duration::from_secs(3600));
         self.network.advance(now);
-        for host in self.hosts.iter_mut().filter(|h| h.on) {
+        for (number, host) in self.hosts.iter_mut().enumerate().filter(|(_, h)| h.on) {
             if let Some(span) = host.looks_every {
                 if now < host.looks_at {
                     continue;
@@ -114,7 +119,10 @@ impl World {
                     break;
                 }
                 for packet in batch {
+                    // The last byte of the source's Ethernet address.
+                    let source = usize::from(port.fragments(&packet)[0][11]).wrapping_sub(1);
                     host.engine.receive(now, port, packet);
+                    seen(&mut host.engine, number, source);
                 }
             }
             host.engine.tick(now, port);

@@ -13,7 +13,7 @@ use crate::hosts::{KEY, PATIENCE, address, lab, open, open_with, pattern};
 const LENGTH: usize = 8 << 20;
 
 /// Damages what the host sends, on the port of the bridge that it is plugged into.
-fn damage(lab: &vmmc_lab::TempLab, port: &str, shares: Shares) -> Result<Damage, DamageError> {
+pub(crate) fn damage(lab: &vmmc_lab::TempLab, port: &str, shares: Shares) -> Result<Damage, DamageError> {
     let namespace = File::open(format!("/run/netns/{}-switch", lab.name())).expect("a lab of three hosts has a switch");
     // On a thread of its own, which ends there.
     let attach = || {

@@ -5,5 +5,6 @@ mod errors;
 mod hosts;
 mod noise;
 mod paged;
+mod redirect;
 mod transfer;
 mod vlan;

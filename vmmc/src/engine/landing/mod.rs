@@ -1,0 +1,337 @@
+//! Where the bytes of a PUT go: to the export's own memory, the *default buffer*, or to a redirect.
+//!
+//! Redirects wait in the order they were posted in. Each byte that arrives goes to the first one that wants it, and when none does, to the
+//! default buffer:
+//!
+//! ```text
+//!                     range 0..100, has 0..50          next 30
+//!   PUT 40..120 ->      50..100                         40..50, 100..120      (full now)
+//!   PUT 120..130 ->                                                           120..130 to the default buffer
+//! ```
+//!
+//! What lies in the default buffer and has been taken by nobody is *unclaimed*. A redirect that is posted after its data has come begins by moving
+//! that. So it makes no difference to a program whether it was in time, but for the copy.
+//!
+//! Everything here is bounded whatever a peer sends: the sets of bytes by an eighth of the memory they are about, the account of what
+//! went where by [`whereabouts::MOST`]. How many redirects there are is the program's own affair.
+
+mod byte_set;
+mod landed;
+mod redirect;
+mod whereabouts;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+pub use landed::{Landed, Piece, Place, RedirectId};
+pub use redirect::{Received, RedirectEnd, Returned, Wanted};
+
+use self::byte_set::ByteSet;
+use self::redirect::{Panicked, Redirect};
+use self::whereabouts::{Moved, Whereabouts};
+use super::EngineCounters;
+use super::exports::Notification;
+use crate::memory::{MemoryError, Region, Target};
+
+/// A region lends no slices: what is moved out of it goes by way of a buffer that stays in the cache.
+const MOVE: u64 = 4096;
+
+/// A redirect that takes nothing more, and waits to be taken back.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    redirect: Redirect,
+    end: RedirectEnd,
+}
+
+impl Ended {
+    pub(crate) fn id(&self) -> RedirectId {
+        self.redirect.id
+    }
+
+    pub(crate) fn state(&self) -> (u64, Option<RedirectEnd>) {
+        (self.redirect.received(), Some(self.end))
+    }
+
+    pub(crate) fn give_back(self) -> Returned {
+        self.redirect.give_back(Some(self.end))
+    }
+}
+
+/// Of one export, where what arrives goes, and where it has gone.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    len: u64,
+    notifies: bool,
+    posted: Vec<Redirect>,
+    ended: Vec<Ended>,
+    unclaimed: ByteSet,
+    /// Where what was taken last ends.
+    taken_to: u64,
+    whereabouts: Whereabouts,
+    /// There is nothing to be thought of but the default buffer.
+    plain: bool,
+    /// Bytes that have gone straight to redirects.
+    pub redirected_bytes: u64,
+    /// Bytes that redirects have taken out of the default buffer.
+    pub moved_bytes: u64,
+}
+
+impl Landing {
+    /// Of an export of `len` bytes, which takes notifications or doesn't.
+    pub(super) fn new(len: usize, notifies: bool) -> Landing {
+        let len = len as u64;
+        Landing {
+            len,
+            notifies,
+            posted: Vec::new(),
+            ended: Vec::new(),
+            unclaimed: ByteSet::new(len),
+            taken_to: 0,
+            whereabouts: Whereabouts::new(len),
+            plain: true,
+            redirected_bytes: 0,
+            moved_bytes: 0,
+        }
+    }
+
+    /// Puts bytes that were sent to `at` where they belong.
+    #[inline]
+    pub(super) fn store(
+        &mut self,
+        region: &Region,
+        at: u64,
+        bytes: &[u8],
+        counters: &mut EngineCounters,
+    ) -> Result<(), MemoryError> {
+        if self.plain { self.keep(region, at, bytes) } else { self.distribute(region, at, bytes, counters) }
+    }
+
+    /// Writes to the default buffer.
+    #[inline]
+    fn keep(&mut self, region: &Region, at: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        region.write(at, bytes)?;
+        self.unclaimed.insert(at..at + bytes.len() as u64);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn distribute(
+        &mut self,
+        region: &Region,
+        mut at: u64,
+        mut bytes: &[u8],
+        counters: &mut EngineCounters,
+    ) -> Result<(), MemoryError> {
+        while !bytes.is_empty() {
+            let (chosen, run) = self.choose(at..at + bytes.len() as u64);
+            let (now, later) = bytes.split_at((run.end - run.start) as usize);
+            match chosen {
+                None => {
+                    self.keep(region, at, now)?;
+                    self.whereabouts.here(run.clone());
+                }
+                Some(chosen) => match self.posted[chosen].store(at, now) {
+                    Ok(place) => {
+                        let redirect = &self.posted[chosen];
+                        if self.notifies {
+                            self.whereabouts.elsewhere(run.clone(), redirect.id, place);
+                        }
+                        self.taken_to = run.end;
+                        self.redirected_bytes += now.len() as u64;
+                        counters.redirected_bytes += now.len() as u64;
+                        if redirect.is_full() {
+                            self.end(chosen, RedirectEnd::Full, counters);
+                        }
+                    }
+                    Err(Panicked) => {
+                        // They go to somebody else.
+                        self.end(chosen, RedirectEnd::Panicked, counters);
+                        continue;
+                    }
+                },
+            }
+            (at, bytes) = (run.end, later);
+        }
+        self.look();
+        Ok(())
+    }
+
+    /// Which redirect the first of these bytes go to, and how many of them.
+    fn choose(&self, mut within: Range<u64>) -> (Option<usize>, Range<u64>) {
+        for (number, redirect) in self.posted.iter().enumerate() {
+            match redirect.wants(within.clone()) {
+                Some(run) if run.start == within.start => return (Some(number), run),
+                // Up to there they are for one that was posted later, or for none.
+                Some(run) => within.end = run.start,
+                None => {}
+            }
+        }
+        (None, within)
+    }
+
+    /// Whether there is anything to be thought of from now on.
+    fn look(&mut self) {
+        self.plain = self.posted.is_empty() && self.whereabouts.is_empty();
+    }
+
+    fn end(&mut self, number: usize, end: RedirectEnd, counters: &mut EngineCounters) {
+        let redirect = self.posted.remove(number);
+        self.ended.push(Ended { redirect, end });
+        counters.redirects_ended += 1;
+    }
+
+    /// Posts a redirect: it takes what it wants of what is unclaimed, and goes on to wait for the rest. The target has room for all of
+    /// it, and the range lies inside the export. `waiting` are the export's notifications.
+    ///
+    /// # Errors
+    /// When the target panics. It comes back.
+    pub(super) fn post(
+        &mut self,
+        region: &Region,
+        (id, wanted, target): (RedirectId, Wanted, Box<dyn Target>),
+        waiting: &mut VecDeque<Notification>,
+        counters: &mut EngineCounters,
+    ) -> Result<(), Returned> {
+        let mut redirect = Redirect::new(id, wanted, target);
+        let all = match &redirect.wanted {
+            Wanted::Range(range) => range.clone(),
+            Wanted::Next(_) => 0..self.len,
+        };
+        // What lies behind what was taken last has come first, if the sender writes one after the other, or all around.
+        let middle = self.taken_to.clamp(all.start, all.end);
+        let parts = [middle..all.end, all.start..middle];
+        let mut moved = Moved::new(id);
+        let result = parts.into_iter().try_for_each(|part| self.pull(region, &mut redirect, part, &mut moved));
+        counters.redirects += 1;
+        counters.rx_moved_bytes += redirect.received();
+        counters.rx_copied_bytes += redirect.received();
+        self.moved_bytes += redirect.received();
+        self.correct(moved, waiting);
+        let full = redirect.is_full();
+        if result.is_err() {
+            counters.redirects_ended += 1;
+            self.look();
+            return Err(redirect.give_back(Some(RedirectEnd::Panicked)));
+        }
+        self.posted.push(redirect);
+        if full {
+            self.end(self.posted.len() - 1, RedirectEnd::Full, counters);
+        }
+        self.look();
+        Ok(())
+    }
+
+    /// Moves what a redirect wants of what is unclaimed in a part of the export.
+    fn pull(
+        &mut self,
+        region: &Region,
+        redirect: &mut Redirect,
+        part: Range<u64>,
+        moved: &mut Moved,
+    ) -> Result<(), Panicked> {
+        let mut buffer = [0; MOVE as usize];
+        let mut from = part.start;
+        while let Some(run) = self.unclaimed.next_run(from..part.end)
+            && let Some(run) = redirect.wants(run)
+        {
+            let run = run.start..run.end.min(run.start + MOVE);
+            let bytes = &mut buffer[..(run.end - run.start) as usize];
+            if region.read(run.start, bytes).is_err() {
+                break;
+            }
+            let at = redirect.store(run.start, bytes)?;
+            self.unclaimed.remove(run.clone());
+            if self.notifies {
+                self.whereabouts.moved(run.clone(), redirect.id, at);
+                moved.push(run.clone(), at);
+            }
+            (self.taken_to, from) = (run.end, run.end);
+        }
+        Ok(())
+    }
+
+    /// Notifications that wait say where their data is now.
+    fn correct(&mut self, mut moved: Moved, waiting: &mut VecDeque<Notification>) {
+        if moved.is_empty() {
+            return;
+        }
+        moved.sort();
+        for news in waiting {
+            let send = news.offset..news.offset + news.length;
+            news.landed = self.whereabouts.corrected(send, &news.landed, &moved);
+        }
+    }
+
+    /// Where a send is whose last bytes have just come.
+    #[inline]
+    pub(super) fn landed(&mut self, send: Range<u64>) -> Landed {
+        if self.plain { Landed::Default } else { self.whereabouts.landed(send) }
+    }
+
+    /// The program takes a notification: what is in the default buffer of the send is its own from now on.
+    pub(super) fn told(&mut self, news: &Notification) {
+        if news.landed == Landed::Default {
+            return self.claim(news.offset..news.offset + news.length);
+        }
+        self.whereabouts.told(&news.landed);
+        for piece in news.pieces().filter(|piece| !matches!(piece.place, Place::Redirect { .. })) {
+            self.claim(news.offset + piece.range.start..news.offset + piece.range.end);
+        }
+    }
+
+    /// What is unclaimed of a range stays where it is.
+    pub(super) fn claim(&mut self, range: Range<u64>) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        let middle = self.taken_to.clamp(range.start, range.end);
+        // As for a redirect: what lies before what was taken last comes last.
+        let last = self.unclaimed.last_end(range.start..middle).or_else(|| self.unclaimed.last_end(middle..range.end));
+        if let Some(last) = last {
+            self.taken_to = last;
+            self.unclaimed.remove(range);
+        }
+    }
+
+    /// How many redirects wait for data.
+    pub(super) fn posted(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// How far a redirect has come: bytes, and why it takes no more. `None` when it isn't one of this export's.
+    pub(super) fn state(&self, id: RedirectId) -> Option<(u64, Option<RedirectEnd>)> {
+        let posted = self.posted.iter().find(|r| r.id == id).map(|r| (r.received(), None));
+        posted.or_else(|| self.ended.iter().find(|e| e.id() == id).map(Ended::state))
+    }
+
+    /// Has a redirect take nothing more.
+    pub(super) fn stop(&mut self, id: RedirectId, counters: &mut EngineCounters) {
+        if let Some(number) = self.posted.iter().position(|r| r.id == id) {
+            self.end(number, RedirectEnd::Stopped, counters);
+            self.look();
+        }
+    }
+
+    /// Takes a redirect back.
+    pub(super) fn take(&mut self, id: RedirectId, counters: &mut EngineCounters) -> Option<Returned> {
+        if let Some(number) = self.ended.iter().position(|e| e.id() == id) {
+            return Some(self.ended.swap_remove(number).give_back());
+        }
+        let number = self.posted.iter().position(|r| r.id == id)?;
+        counters.redirects_ended += 1;
+        let redirect = self.posted.remove(number);
+        self.look();
+        Some(redirect.give_back(None))
+    }
+
+    /// The export goes. Its redirects stay until they are taken back.
+    pub(super) fn dissolve(mut self, counters: &mut EngineCounters) -> Vec<Ended> {
+        while !self.posted.is_empty() {
+            self.end(self.posted.len() - 1, RedirectEnd::Revoked, counters);
+        }
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! A redirect: memory of the receiver's program that takes data in place of the export.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::byte_set::ByteSet;
+use super::landed::RedirectId;
+use crate::memory::Target;
+
+/// What a redirect takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// What is sent to this part of the export, each byte once. Byte x goes to place x - start of the target.
+    Range(Range<u64>),
+    /// The next so many bytes that come, wherever in the export they are sent to, one after the other.
+    Next(u64),
+}
+
+impl Wanted {
+    /// How many bytes that are.
+    pub fn len(&self) -> u64 {
+        match self {
+            Wanted::Range(range) => range.end.saturating_sub(range.start),
+            &Wanted::Next(len) => len,
+        }
+    }
+
+    /// Whether that is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a redirect has received: which bytes of its target are data.
+#[derive(Clone)]
+pub struct Received {
+    set: Box<ByteSet>,
+}
+
+impl Received {
+    /// Nothing.
+    pub(in crate::engine) fn nothing() -> Received {
+        Received { set: Box::new(ByteSet::new(0)) }
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> u64 {
+        self.set.count()
+    }
+
+    /// How many from the beginning of the target on, without a gap.
+    pub fn prefix(&self) -> u64 {
+        self.set.runs().next().filter(|run| run.start == 0).map_or(0, |run| run.end)
+    }
+
+    /// Which parts of the target, in order. No two of them touch.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.set.runs()
+    }
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received").field("bytes", &self.bytes()).field("prefix", &self.prefix()).finish()
+    }
+}
+
+/// Why a redirect takes nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedirectEnd {
+    /// It has all it wants.
+    Full,
+    /// The program has stopped it.
+    Stopped,
+    /// The export has gone.
+    Revoked,
+    /// [`Target::store`] of its target has panicked.
+    Panicked,
+}
+
+/// A redirect that has been taken back.
+pub struct Returned {
+    /// What was posted.
+    pub target: Box<dyn Target>,
+    /// What it holds.
+    pub received: Received,
+    /// Why it took nothing more, if that had come to an end before.
+    pub end: Option<RedirectEnd>,
+}
+
+impl Returned {
+    /// The target, as what it is, and what it holds.
+    ///
+    /// # Panics
+    /// When the target is something else.
+    pub fn into_parts<T: Target>(self) -> (T, Received) {
+        let target: Box<dyn Any> = self.target;
+        let target = target.downcast().unwrap_or_else(|_| panic!("this is no {}", std::any::type_name::<T>()));
+        (*target, self.received)
+    }
+}
+
+impl fmt::Debug for Returned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returned").field("received", &self.received).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// The target has panicked.
+#[derive(Debug)]
+pub(super) struct Panicked;
+
+/// A redirect.
+pub(crate) struct Redirect {
+    pub id: RedirectId,
+    pub wanted: Wanted,
+    target: Box<dyn Target>,
+    filled: ByteSet,
+}
+
+impl Redirect {
+    /// One that has nothing yet. The target has room for what it wants.
+    pub(super) fn new(id: RedirectId, wanted: Wanted, target: Box<dyn Target>) -> Redirect {
+        Redirect { id, filled: ByteSet::new(wanted.len()), wanted, target }
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.filled.count()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.filled.is_full()
+    }
+
+    /// The first run of bytes it wants, of those of the export in `within`.
+    pub(super) fn wants(&self, within: Range<u64>) -> Option<Range<u64>> {
+        match &self.wanted {
+            Wanted::Range(range) => {
+                let (start, end) = (within.start.max(range.start), within.end.min(range.end));
+                if start >= end {
+                    return None;
+                }
+                let gap = self.filled.next_gap(start - range.start..end - range.start)?;
+                Some(range.start + gap.start..range.start + gap.end)
+            }
+            Wanted::Next(len) => {
+                let room = len - self.filled.count();
+                let run = within.start..within.end.min(within.start.saturating_add(room));
+                Some(run).filter(|run| !run.is_empty())
+            }
+        }
+    }
+
+    /// Takes bytes that it wants, which were sent to `offset`. Returns where in the target they are.
+    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, Panicked> {
+        let at = match &self.wanted {
+            Wanted::Range(range) => offset - range.start,
+            Wanted::Next(_) => self.filled.count(),
+        };
+        // Nothing is known of the target after a panic but what it had before, and nothing else has come to harm.
+        catch_unwind(AssertUnwindSafe(|| self.target.store(at as usize, bytes))).map_err(|_| Panicked)?;
+        self.filled.insert(at..at + bytes.len() as u64);
+        Ok(at)
+    }
+
+    /// Ends it.
+    pub(super) fn give_back(self, end: Option<RedirectEnd>) -> Returned {
+        Returned { target: self.target, received: Received { set: Box::new(self.filled) }, end }
+    }
+}
+
+impl fmt::Debug for Redirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redirect")
+            .field("id", &self.id)
+            .field("wanted", &self.wanted)
+            .field("received", &self.received())
+            .finish_non_exhaustive()
+    }
+}
