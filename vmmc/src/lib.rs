@@ -40,5 +40,6 @@ pub use error::Error;
 pub use link::LinkEnd;
 pub use memory::Target;
 pub use node::{
-    Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, SendFailed, Source, Stats,
+    Builder, DEFAULT_PORT, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch, Progress,
+    SendBuilder, SendFailed, Source, Stats,
 };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::EngineError;
 use super::slab::Slab;
 use crate::memory::Region;
-use crate::wire::record::MAX_NAME;
+use crate::wire::record::{Access, MAX_NAME};
 
 /// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,10 @@ pub struct ExportOptions {
     pub peers: Vec<IpAddr>,
     /// Whether sends may notify.
     pub notify: bool,
+    /// Whether it may be fetched from.
+    pub readable: bool,
+    /// Whether it may be written into.
+    pub writable: bool,
     /// How many notifications may wait for the application. When they are that many, the peers that send more get no more
     /// credit until some are taken; those under way still come.
     pub queue: usize,
@@ -98,6 +102,8 @@ pub(crate) struct Export {
     pub region: Region,
     /// Bytes written into it.
     pub bytes: u64,
+    /// Bytes fetched from it.
+    pub read_bytes: u64,
     /// Notifications that have come.
     pub notifications: u64,
     /// Grants that peers hold.
@@ -119,6 +125,12 @@ impl Export {
     pub(crate) fn notify(&mut self, notification: Notification) {
         self.notifications += 1;
         self.queue.push_back(notification);
+    }
+
+    /// What its importers may do with it.
+    pub(crate) fn access(&self) -> Access {
+        let ExportOptions { notify: notifies, readable, writable, .. } = self.options;
+        Access { notifies, readable, writable }
     }
 
     pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
@@ -150,6 +162,7 @@ impl Exports {
             options,
             region,
             bytes: 0,
+            read_bytes: 0,
             notifications: 0,
             importers: 0,
             queue: VecDeque::new(),
