@@ -12,13 +12,20 @@ use crate::memory::Target;
 
 /// A fetch has failed. The memory that was to be filled comes back with the error, and part of it may have been; as an [`Error`], by
 /// `?`, it is dropped.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct FetchFailed<T> {
     /// Why.
     pub error: Error,
     /// The memory that was to be filled.
     pub target: T,
+}
+
+/// Without the memory, which may be long, and of any type.
+impl<T> std::fmt::Debug for FetchFailed<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FetchFailed").field("error", &self.error).finish_non_exhaustive()
+    }
 }
 
 impl<T> From<FetchFailed<T>> for Error {
