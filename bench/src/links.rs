@@ -85,8 +85,15 @@ impl World {
         let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
         // Larger than its one export, for it keeps some room to itself.
         let arena = Arena::new(2 * FIRST_PUT)?;
-        let options =
-            ExportOptions { name: BUFFER.into(), key: Key::PUBLIC, peers: Vec::new(), notify: true, queue: 64 };
+        let options = ExportOptions {
+            name: BUFFER.into(),
+            key: Key::PUBLIC,
+            peers: Vec::new(),
+            notify: true,
+            readable: false,
+            writable: true,
+            queue: 64,
+        };
         let export = engine.export(options, arena.alloc(FIRST_PUT)?)?;
         Ok(Host { engine, port: self.network.attach(mac), address, export, _arena: arena })
     }

@@ -37,6 +37,39 @@ pub(crate) enum CallError {
     Interrupted,
 }
 
+/// An export can't be imported with the key that was given, or without one.
+#[derive(Debug, thiserror::Error)]
+enum KeyError {
+    #[error(
+        "{peer} exports {name:?} under a key, and none was given: --key HEX, as `vmmc serve` printed it when it started there"
+    )]
+    Missing { peer: SocketAddr, name: String },
+    #[error(
+        "{peer} exports {name:?} under another key, or without one: what `vmmc serve` printed when it started there says which \
+         --key to give"
+    )]
+    Wrong { peer: SocketAddr, name: String },
+}
+
+/// Imports what `vmmc serve` exports as `name`.
+pub(crate) fn import(
+    node: &Node,
+    peer: SocketAddr,
+    name: &str,
+    key: Key,
+) -> Result<Import, Box<dyn std::error::Error>> {
+    node.import(peer, name, key).map_err(|error| match error {
+        Error::Engine(EngineError::Denied { .. }) => {
+            let name = name.to_owned();
+            Box::from(match key {
+                Key::PUBLIC => KeyError::Missing { peer, name },
+                _ => KeyError::Wrong { peer, name },
+            })
+        }
+        error => Box::from(error),
+    })
+}
+
 /// What is asked of `vmmc serve`.
 #[derive(Clone, Copy)]
 pub(crate) enum Service<'a> {

@@ -5,6 +5,7 @@ mod capture;
 mod doctor;
 mod explain;
 mod figures;
+mod get;
 mod interrupt;
 mod lab;
 mod node_args;
@@ -50,6 +51,8 @@ enum Command {
     Ping(ping::Args),
     /// Write a file into a buffer that `vmmc serve` exports on another host.
     Put(put::Args),
+    /// Fetch what `vmmc serve` exports on another host: a file that it offers, or what has been put there.
+    Get(get::Args),
     /// Show what the nodes of this machine have counted, and the state they are in.
     Stats(stats::Args),
     /// Watch a node of this machine: rates, round trips, windows and rings, live in the terminal.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Put(args) => put::run(args),
+        Command::Get(args) => get::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Top(args) => top::run(args),
         Command::Capture(args) => capture::run(args),

@@ -28,6 +28,9 @@
 //! how many MiB have been sent, so that they can be hashed meanwhile; a [`Trailer`] there is the end. The verdict
 //! is an [`Answer`].
 //!
+//! *get*: nobody says anything. A file that `serve` offers stands in an export that can be fetched from, and a [`Trailer`] in another
+//! beside it, NAME.get.
+//!
 //! Numbers are big-endian. Whatever doesn't parse is ignored: bytes from a peer never do more than fill these fields.
 
 use zerocopy::big_endian::{U16, U32, U64};
@@ -73,6 +76,11 @@ const _: () = assert!(ANSWER_AT + ANSWER_LEN as u64 <= REPLY_BODY_AT);
 /// The control buffer of puts into `export`.
 pub(crate) fn put_export(export: &str) -> String {
     format!("{export}.put")
+}
+
+/// The buffer that says what is in the file that is offered as `export`.
+pub(crate) fn get_export(export: &str) -> String {
+    format!("{export}.get")
 }
 
 /// The reply buffer of the client with this nonce.
@@ -135,7 +143,7 @@ impl Open {
     }
 }
 
-/// The end of a put: what should be in the export now.
+/// The end of a put, or beside a file that is offered: what should be in the export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trailer {
     /// Length of the file, bytes.

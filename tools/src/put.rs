@@ -7,17 +7,17 @@ mod source;
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vmmc::{EngineError, Import, Key, Node};
+use vmmc::{Import, Key, Node};
 
-use self::source::{PIECE, Source, SourceError};
-use crate::call::{Call, CallError, Service};
+use self::source::PIECE;
+pub(crate) use self::source::{Source, SourceError};
+use crate::call::{Call, CallError, Service, import};
 use crate::explain;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
@@ -52,15 +52,6 @@ enum PutError {
     TooLarge { path: PathBuf, file: Size, name: String, peer: SocketAddr, export: Size },
     #[error("{peer} has found other bytes in {name:?} (SHA-256 {theirs}) than {} has (SHA-256 {ours}){hint}", path.display())]
     Damaged { peer: SocketAddr, name: String, path: PathBuf, theirs: Sha256Sum, ours: Sha256Sum, hint: &'static str },
-    #[error(
-        "{peer} exports {name:?} under a key, and none was given: --key HEX, as `vmmc serve` printed it when it started there"
-    )]
-    KeyMissing { peer: SocketAddr, name: String },
-    #[error(
-        "{peer} exports {name:?} under another key, or without one: what `vmmc serve` printed when it started there says which \
-         --key to give"
-    )]
-    KeyWrong { peer: SocketAddr, name: String },
     #[error("{peer} has got the file, but {why}")]
     Failed { peer: SocketAddr, why: String },
     #[error("the thread that reads the file has ended too early: what it said is above")]
@@ -92,16 +83,7 @@ fn put(
     node: &Node,
     source: &Source,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let remote = node.import(peer, name, key).map_err(|error| match error {
-        vmmc::Error::Engine(EngineError::Denied { .. }) => {
-            let name = name.to_owned();
-            Box::from(match key {
-                Key::PUBLIC => PutError::KeyMissing { peer, name },
-                _ => PutError::KeyWrong { peer, name },
-            })
-        }
-        error => Box::<dyn Error>::from(error),
-    })?;
+    let remote = import(node, peer, name, key)?;
     if source.length() > remote.len() {
         let (file, export) = (Size(source.length()), Size(remote.len()));
         return Err(PutError::TooLarge { path, file, name: name.to_owned(), peer, export }.into());
@@ -118,8 +100,7 @@ fn put(
         line += &format!(", {rate:.2} Gbit/s (first send to last acknowledgement; hashing not included)");
     }
     say(line);
-    let file_name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
-    call.send(&Trailer { length: source.length(), sha256: ours, name: file_name }.emit(), 0)?;
+    call.send(&Trailer { length: source.length(), sha256: ours, name: source.name() }.emit(), 0)?;
     match call.answer(None)? {
         Some(Answer::Verified { sha256, file }) if sha256 == ours => {
             let kept = if file.is_empty() { String::new() } else { format!(", kept there as {file}") };
@@ -180,7 +161,8 @@ fn wait_for<T>(node: &Node, channel: &Receiver<Result<T, SourceError>>) -> Resul
     }
 }
 
-fn progress_bar(length: u64) -> ProgressBar {
+/// Shows how much of a transfer is done.
+pub(crate) fn progress_bar(length: u64) -> ProgressBar {
     let template = "{bar:40} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
     let bar = ProgressBar::new(length);
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -8,10 +8,13 @@
 //!   NAME.put    receive    one file at a time: hashed while it arrives, then the verdict
 //!   vmmc.ping   echo       what comes goes back; a second thread meets new clients
 //! ```
+//!
+//! Files that are offered have none: who fetches them does so alone.
 
 mod announce;
 mod echo;
 mod files;
+mod offer;
 mod receive;
 mod reply;
 
@@ -46,6 +49,12 @@ pub(crate) struct Args {
     /// Keep files that are put, in this directory. Nothing there is overwritten.
     #[arg(long, value_name = "DIR")]
     write_to: Option<PathBuf>,
+    /// A file to offer to `vmmc get`, read once at the start; may be given several times.
+    #[arg(long = "file", value_name = "NAME:PATH", value_parser = offer::parse)]
+    files: Vec<offer::Offer>,
+    /// Let those who may write into the exports also fetch what is there.
+    #[arg(long)]
+    readable: bool,
     /// Don't answer pings.
     #[arg(long)]
     no_ping: bool,
@@ -108,6 +117,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(directory) = &args.write_to {
         files::check(directory)?;
     }
+    let found = args.files.iter().map(offer::Found::find).collect::<Result<Vec<_>, _>>()?;
     let (tell, events) = mpsc::channel();
     let stop = tell.clone();
     interrupt::catch(move || drop(stop.send(Event::Stop)))?;
@@ -115,21 +125,24 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let ping_len = ping_slot(PING_SLOTS);
     let put_len = BODY_AT + TRAILER_LEN as u64;
     let buffers = args.exports.iter().map(|b| b.size.0.saturating_add(put_len + 2 * SLACK));
-    let needed = buffers.fold(ping_len + SLACK, u64::saturating_add);
+    let offers = found.iter().map(|file| file.length().saturating_add(TRAILER_LEN as u64 + 2 * SLACK));
+    let needed = buffers.chain(offers).fold(ping_len + SLACK, u64::saturating_add);
     let arena = args.arena.map_or(needed, |size| size.0);
     // The thread that answers pings always waits, so there is one to drive the node. A ping that is answered by
     // the thread that took it off the wire is back in 6 us; on two busy cores it takes 100 if one thread wakes another.
     let driver = if args.no_ping || args.node.core.is_some() { Driver::Thread } else { Driver::Caller };
     let node = args.node.open(None, driver, arena, Duration::from_micros(50))?;
-    let export = |name: &str, len: u64, key| {
-        node.export(name).len(usize::try_from(len).unwrap_or(usize::MAX)).key(key).notify(true).create()
+    let export = |name: &str, len: u64, key, readable| {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        node.export(name).len(len).key(key).notify(true).readable(readable).create()
     };
     let mut pairs = Vec::new();
     for Buffer { name, size } in &args.exports {
-        pairs.push((export(name, size.0, key)?, export(&put_export(name), put_len, key)?));
+        pairs.push((export(name, size.0, key, args.readable)?, export(&put_export(name), put_len, key, false)?));
     }
-    let ping = (!args.no_ping).then(|| export(PING_EXPORT, ping_len, Key::PUBLIC)).transpose()?;
-    welcome(&args, &node, key)?;
+    let ping = (!args.no_ping).then(|| export(PING_EXPORT, ping_len, Key::PUBLIC, false)).transpose()?;
+    let _offered = found.iter().map(|file| file.offer(&node, key)).collect::<Result<Vec<_>, _>>()?;
+    welcome(&args, &found, &node, key)?;
 
     let shared = Shared { node, stop: AtomicBool::new(false), tally: Tally::default(), events: tell };
     let shared = &shared;
@@ -197,21 +210,26 @@ impl Shared {
 }
 
 /// Says what there is, and how to use it from another host.
-fn welcome(args: &Args, node: &Node, key: Key) -> Result<(), vmmc::Error> {
+fn welcome(args: &Args, found: &[offer::Found], node: &Node, key: Key) -> Result<(), vmmc::Error> {
     let stats = node.stats()?;
     let local = stats.local;
     let mode = stats.mode.map(|mode| format!(", XDP in {mode} mode")).unwrap_or_default();
     say(format_args!("listening on {local} ({}{mode})", args.node.interface));
     let peer = short_peer(local);
+    let may = if args.readable { "everyone may write and read" } else { "everyone may write" };
+    let (who, option) = match key {
+        Key::PUBLIC => (may.to_owned(), String::new()),
+        key => (format!("key {key}"), format!(" --key {key}")),
+    };
     for Buffer { name, size } in &args.exports {
-        let (who, option) = match key {
-            Key::PUBLIC => ("everyone may write".to_owned(), String::new()),
-            key => (format!("key {key}"), format!(" --key {key}")),
-        };
         say(format_args!(
             "exporting {name:?}, {size}, {who}: vmmc put {peer} {} FILE --interface IF{option}",
             quoted(name)
         ));
+    }
+    for file in found {
+        let (name, size) = (file.name(), Size(file.length()));
+        say(format_args!("offering {name:?}, {size}: vmmc get {peer} {} --interface IF{option}", quoted(name)));
     }
     if !args.no_ping {
         say(format_args!("answering pings: vmmc ping {peer} --interface IF"));
@@ -226,9 +244,10 @@ fn welcome(args: &Args, node: &Node, key: Key) -> Result<(), vmmc::Error> {
 fn farewell(shared: &Shared) -> Result<(), vmmc::Error> {
     let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
     let Tally { announced, pings, verified, damaged, given_up } = &shared.tally;
-    let bytes = shared.node.stats()?.engine.delivered_bytes;
+    let engine = shared.node.stats()?.engine;
+    let (bytes, fetched) = (engine.delivered_bytes, engine.served_bytes);
     say(format_args!(
-        "received {bytes} bytes: {} sends announced, {} puts verified, {} damaged, {} given up, {} pings answered",
+        "received {bytes} bytes: {} sends announced, {} puts verified, {} damaged, {} given up, {} pings answered; {fetched} bytes fetched",
         count(announced),
         count(verified),
         count(damaged),
@@ -249,17 +268,23 @@ fn quoted(word: &str) -> String {
 
 fn parse_export(text: &str) -> Result<Buffer, String> {
     let (name, size) = text.rsplit_once(':').ok_or("an export is NAME:SIZE, like inbox:256MiB")?;
-    // NAME.put has to fit into the 128 bytes of a name, too.
+    check_name(name)?;
+    match size.parse()? {
+        Size(0) => Err("an export has at least one byte".to_owned()),
+        size => Ok(Buffer { name: name.to_owned(), size }),
+    }
+}
+
+/// Whether an export can have this name.
+fn check_name(name: &str) -> Result<(), String> {
+    // NAME.put and NAME.get have to fit into the 128 bytes of a name, too.
     if !(1..=124).contains(&name.len()) || name.chars().any(char::is_control) {
         return Err("an export's name has 1 to 124 bytes, none of them a control character".to_owned());
     }
     if name.starts_with("vmmc.") {
         return Err("names that begin with \"vmmc.\" are this program's own".to_owned());
     }
-    match size.parse()? {
-        Size(0) => Err("an export has at least one byte".to_owned()),
-        size => Ok(Buffer { name: name.to_owned(), size }),
-    }
+    Ok(())
 }
 
 fn parse_key(text: &str) -> Result<Key, String> {

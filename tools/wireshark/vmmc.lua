@@ -1,4 +1,4 @@
--- Wireshark dissector for VMMC, protocol version 3: docs/protocol.md says what every field means.
+-- Wireshark dissector for VMMC, protocol version 4: docs/protocol.md says what every field means.
 --
 -- To try it:       wireshark -X lua_script:vmmc.lua FILE
 -- To install it:   copy it to the folder "Personal Lua Plugins" of Help > About Wireshark > Folders,
@@ -6,18 +6,19 @@
 --
 -- It takes UDP port 7000 (a preference) and, on other ports, what looks like a packet and has a right checksum.
 -- What it flags as malformed is what a node refuses. It links each packet to the one that announced its token, PUTs
--- to the name of the export they are for, and repetitions to the first packet of their number, as far as the capture has these.
+-- and FETCHes to the name of the export they are for, and repetitions to the first packet of their number, as far as the capture has these.
 
-local VERSION = 3
-local HEADER_LEN, HELLO_LEN, PUT_LEN, NOTIFY_LEN = 32, 40, 16, 16
+local VERSION = 4
+local HEADER_LEN, HELLO_LEN, PUT_LEN, NOTIFY_LEN, FETCH_LEN, FETCHED_LEN = 32, 40, 16, 16, 32, 16
 local MIN_MTU, MAX_NAME, MAX_SACK = 1280, 128, 128
 local HELLO, WELCOME, DATA, ACK, CLOSE, RESET = 1, 2, 3, 4, 5, 6
-local PUT, IMPORT, IMPORTED, RELEASE, REVOKED, REFUSED = 1, 2, 3, 4, 5, 6
+local PUT, IMPORT, IMPORTED, RELEASE, REVOKED, REFUSED, FETCH, FETCHED, FETCH_REFUSED, FETCH_CANCEL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 local kinds = { "HELLO", "WELCOME", "DATA", "ACK", "CLOSE", "RESET" }
-local record_kinds = { "PUT", "IMPORT", "IMPORTED", "RELEASE", "REVOKED", "REFUSED" }
+local record_kinds = { "PUT", "IMPORT", "IMPORTED", "RELEASE", "REVOKED", "REFUSED", "FETCH", "FETCHED", "FETCH_REFUSED", "FETCH_CANCEL" }
 local import_status = { [0] = "granted", "unknown name", "denied", "too many grants" }
-local refusals = { "no such grant", "out of range" }
+local refusals = { "no such grant", "out of range", "not writable" }
+local fetch_refusals = { "no such grant", "out of range", "not readable", "too many", "cancelled" }
 local checksum_status = { [0] = "wrong", "right", "not verified", "none" }
 local CHECKSUM_BAD, CHECKSUM_GOOD, CHECKSUM_UNVERIFIED, CHECKSUM_NONE = 0, 1, 2, 3
 
@@ -36,7 +37,8 @@ local f = {
   checked = ProtoField.bool("vmmc.flags.checked", "Has a checksum", 8, nil, 0x04),
   provisional = ProtoField.bool("vmmc.flags.provisional", "Completes no sends", 8, nil, 0x08),
   late = ProtoField.bool("vmmc.flags.late", "Late: says nothing about the path's delay", 8, nil, 0x10),
-  flags_reserved = ProtoField.uint8("vmmc.flags.reserved", "Reserved", base.HEX, nil, 0xe0),
+  throttled = ProtoField.bool("vmmc.flags.throttled", "The credit is for FETCHEDs alone", 8, nil, 0x20),
+  flags_reserved = ProtoField.uint8("vmmc.flags.reserved", "Reserved", base.HEX, nil, 0xc0),
   reserved = ProtoField.uint8("vmmc.reserved", "Reserved", base.HEX),
   token = ProtoField.uint64("vmmc.token", "Token", base.HEX),
   seq = ProtoField.uint32("vmmc.seq", "Sequence"),
@@ -82,13 +84,26 @@ local f = {
   imported_grant = ProtoField.uint32("vmmc.imported.grant", "Grant"),
   imported_flags = ProtoField.uint32("vmmc.imported.flags", "Flags", base.HEX),
   imported_notifies = ProtoField.bool("vmmc.imported.flags.notifies", "Takes notifications", 32, nil, 0x01),
-  imported_flags_reserved = ProtoField.uint32("vmmc.imported.flags.reserved", "Reserved", base.HEX, nil, 0xfffffffe),
+  imported_readable = ProtoField.bool("vmmc.imported.flags.readable", "May be fetched from", 32, nil, 0x02),
+  imported_writable = ProtoField.bool("vmmc.imported.flags.writable", "May be written into", 32, nil, 0x04),
+  imported_flags_reserved = ProtoField.uint32("vmmc.imported.flags.reserved", "Reserved", base.HEX, nil, 0xfffffff8),
   imported_length = ProtoField.uint64("vmmc.imported.length", "Length of the export, bytes"),
   release_grant = ProtoField.uint32("vmmc.release.grant", "Grant"),
   revoked_grant = ProtoField.uint32("vmmc.revoked.grant", "Grant"),
   refused_reason = ProtoField.uint8("vmmc.refused.reason", "Reason", base.DEC, refusals),
   refused_grant = ProtoField.uint32("vmmc.refused.grant", "Grant"),
   refused_seq = ProtoField.uint32("vmmc.refused.seq", "Sequence of the packet refused"),
+  fetch_request = ProtoField.uint32("vmmc.fetch.request", "Request"),
+  fetch_grant = ProtoField.uint32("vmmc.fetch.grant", "Grant"),
+  fetch_offset = ProtoField.uint64("vmmc.fetch.offset", "Offset"),
+  fetch_length = ProtoField.uint64("vmmc.fetch.length", "Length, bytes"),
+  fetched_request = ProtoField.uint32("vmmc.fetched.request", "Request"),
+  fetched_length = ProtoField.uint16("vmmc.fetched.length", "Length of the piece, bytes"),
+  fetched_at = ProtoField.uint64("vmmc.fetched.at", "Place in what was asked for"),
+  fetched_data = ProtoField.bytes("vmmc.fetched.data", "Data"),
+  fetch_refused_reason = ProtoField.uint8("vmmc.fetch_refused.reason", "Reason", base.DEC, fetch_refusals),
+  fetch_refused_request = ProtoField.uint32("vmmc.fetch_refused.request", "Request"),
+  fetch_cancel_request = ProtoField.uint32("vmmc.fetch_cancel.request", "Request"),
   rest = ProtoField.bytes("vmmc.rest", "Not dissected"),
 
   -- What the capture tells, and not the packet alone.
@@ -390,8 +405,10 @@ parse_record[IMPORTED] = function(cursor, link, pinfo)
   local grant = cursor:take(4, f.imported_grant):uint()
   local flags, flags_item = cursor:take(4, f.imported_flags)
   flags_item:add(f.imported_notifies, flags)
+  flags_item:add(f.imported_readable, flags)
+  flags_item:add(f.imported_writable, flags)
   flags_item:add(f.imported_flags_reserved, flags)
-  if flags:uint() > 1 then cursor:reserved_set(flags_item) end
+  if flags:uint() > 7 then cursor:reserved_set(flags_item) end
   local length = cursor:take(8, f.imported_length):uint64()
   local meaning = import_status[status:uint()]
   if not meaning then
@@ -431,6 +448,60 @@ parse_record[REFUSED] = function(cursor)
   end
   reason_item:add_proto_expert_info(expert.refused, "A PUT was refused: " .. meaning)
   return string.format("grant=%d seq=%d %s", grant, seq, meaning)
+end
+
+parse_record[FETCH] = function(cursor, link)
+  if not cursor:has(FETCH_LEN - 1, "FETCH") then return end
+  cursor:reserve(3, f.record_reserved)
+  local request = cursor:take(4, f.fetch_request):uint()
+  local grant = cursor:take(4, f.fetch_grant):uint()
+  cursor:reserve(4, f.record_reserved)
+  local offset = cursor:take(8, f.fetch_offset):uint64()
+  local length = cursor:take(8, f.fetch_length):uint64()
+  if length == UInt64(0) then
+    return cursor:flag(expert.malformed, "A fetch of nothing")
+  elseif offset + length < offset then
+    return cursor:flag(expert.malformed, "Offset and length exceed 64 bits")
+  end
+  local name = link.names[grant]
+  if name then cursor.tree:add(f.export, name):set_generated() end
+  return string.format("request=%d grant=%d off=%s len=%s%s", request, grant, tostring(offset), tostring(length),
+    name and " (" .. name .. ")" or "")
+end
+
+parse_record[FETCHED] = function(cursor)
+  if not cursor:has(FETCHED_LEN - 1, "FETCHED") then return end
+  cursor:reserve(1, f.record_reserved)
+  local length = cursor:take(2, f.fetched_length):uint()
+  local request = cursor:take(4, f.fetched_request):uint()
+  local at = cursor:take(8, f.fetched_at):uint64()
+  if length == 0 then
+    return cursor:flag(expert.malformed, "A piece of nothing")
+  elseif at + UInt64(length) < at then
+    return cursor:flag(expert.malformed, "Place and length exceed 64 bits")
+  end
+  if not cursor.ok or not cursor:has(length, "FETCHED's data") then return end
+  cursor:take(length, f.fetched_data)
+  return string.format("request=%d at=%s len=%d", request, tostring(at), length)
+end
+
+parse_record[FETCH_REFUSED] = function(cursor)
+  if not cursor:has(7, "FETCH_REFUSED") then return end
+  local reason, reason_item = cursor:take(1, f.fetch_refused_reason)
+  cursor:reserve(2, f.record_reserved)
+  local request = cursor:take(4, f.fetch_refused_request):uint()
+  local meaning = fetch_refusals[reason:uint()]
+  if not meaning then
+    return cursor:flag(expert.malformed, "Unknown reason of a refusal " .. reason:uint())
+  end
+  reason_item:add_proto_expert_info(expert.refused, "A fetch was refused: " .. meaning)
+  return string.format("request=%d %s", request, meaning)
+end
+
+parse_record[FETCH_CANCEL] = function(cursor)
+  if not cursor:has(7, "FETCH_CANCEL") then return end
+  cursor:reserve(3, f.record_reserved)
+  return "request=" .. cursor:take(4, f.fetch_cancel_request):uint()
 end
 
 -- More records than this aren't told of in the Info column.
@@ -475,10 +546,10 @@ local function parse_header(cursor)
   end
   header.flags = tvb(6, 1):uint()
   local flags, flags_item = cursor:take(1, f.flags)
-  for _, field in ipairs({ f.ack_now, f.sack, f.checked, f.provisional, f.late, f.flags_reserved }) do
+  for _, field in ipairs({ f.ack_now, f.sack, f.checked, f.provisional, f.late, f.throttled, f.flags_reserved }) do
     flags_item:add(field, flags)
   end
-  if header.flags > 0x1f then cursor:reserved_set(flags_item) end
+  if header.flags > 0x3f then cursor:reserved_set(flags_item) end
   cursor:reserve(1, f.reserved)
   local token_range, token_item = cursor:take(8, f.token)
   header.token, header.token_item = token_range:uint64(), token_item
@@ -552,6 +623,7 @@ function vmmc.dissector(tvb, pinfo, tree)
     if band(header.flags, 0x01) ~= 0 then info[#info + 1] = "ack-now" end
     if band(header.flags, 0x08) ~= 0 then info[#info + 1] = "provisional" end
     if band(header.flags, 0x10) ~= 0 then info[#info + 1] = "late" end
+    if band(header.flags, 0x20) ~= 0 then info[#info + 1] = "throttled" end
   end
   local rest = tvb:captured_len() - cursor.at
   if rest > 0 then
@@ -582,7 +654,7 @@ end
 -- On other ports: what has all the marks of a packet. A right checksum is as good as a magic number.
 vmmc:register_heuristic("udp", function(tvb, pinfo, tree)
   if tvb:captured_len() < HEADER_LEN or tvb(4, 1):uint() ~= VERSION or not kinds[tvb(5, 1):uint()] then return false end
-  if tvb(6, 1):uint() > 0x1f or tvb(7, 1):uint() ~= 0 or tvb(30, 2):uint() ~= 0 then return false end
+  if tvb(6, 1):uint() > 0x3f or tvb(7, 1):uint() ~= 0 or tvb(30, 2):uint() ~= 0 then return false end
   local status = check(tvb)
   if status == CHECKSUM_BAD or status == CHECKSUM_NONE and tvb(0, 4):uint() ~= 0 then return false end
   pinfo.conversation = vmmc

@@ -40,6 +40,6 @@ pub use error::Error;
 pub use link::LinkEnd;
 pub use memory::{Buffer, HugePages, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
-    Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, Redirect, RedirectFailed, SendBuilder,
-    SendFailed, Source, Stats,
+    Builder, DEFAULT_PORT, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch, Progress,
+    Redirect, RedirectFailed, SendBuilder, SendFailed, Source, Stats,
 };

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use vmmc::wire::frame::Datagram;
-use vmmc::wire::record::{ImportStatus, Record, Refusal};
+use vmmc::wire::record::{FetchRefusal, ImportStatus, Record, Refusal};
 use vmmc::wire::{CHECKSUM_LEN, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, Sack, WireError};
 
 /// More records than this aren't told of in the line.
@@ -132,7 +132,12 @@ impl fmt::Display for Packet {
             }
             Body::Sack(None) | Body::Nothing => {}
         }
-        for (is, text) in [(flags.ack_now, " ack-now"), (flags.provisional, " provisional"), (flags.late, " late")] {
+        for (is, text) in [
+            (flags.ack_now, " ack-now"),
+            (flags.provisional, " provisional"),
+            (flags.late, " late"),
+            (flags.throttled, " throttled"),
+        ] {
             f.write_str(if is { text } else { "" })?;
         }
         Ok(())
@@ -190,9 +195,25 @@ impl fmt::Display for Line<'_> {
                 let reason = match reason {
                     Refusal::NoGrant => "no such grant",
                     Refusal::OutOfRange => "out of range",
+                    Refusal::NotWritable => "not writable",
                 };
                 write!(f, "REFUSED grant={grant} seq={sequence} {reason}")
             }
+            Record::Fetch { request, grant, offset, length } => {
+                write!(f, "FETCH request={request} grant={grant} off={offset} len={length}")
+            }
+            Record::Fetched { request, at, length } => write!(f, "FETCHED request={request} at={at} len={length}"),
+            Record::FetchRefused { reason, request } => {
+                let reason = match reason {
+                    FetchRefusal::NoGrant => "no such grant",
+                    FetchRefusal::OutOfRange => "out of range",
+                    FetchRefusal::NotReadable => "not readable",
+                    FetchRefusal::TooMany => "too many",
+                    FetchRefusal::Cancelled => "cancelled",
+                };
+                write!(f, "FETCH_REFUSED request={request} {reason}")
+            }
+            Record::FetchCancel { request } => write!(f, "FETCH_CANCEL request={request}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -21,7 +22,7 @@ const AHEAD: usize = 2;
 pub(crate) enum SourceError {
     #[error("can't read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is {what}: only a regular file can be put", path.display())]
+    #[error("{} is {what}: only a regular file will do", path.display())]
     NotAFile { path: PathBuf, what: &'static str },
     #[error("{} has shrunk while it was sent: it had {had}, and {found} could be read", path.display())]
     Shrunk { path: PathBuf, had: Size, found: Size },
@@ -51,6 +52,11 @@ impl Source {
     /// Length, bytes.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Its name, without the directory.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        self.path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default()
     }
 
     /// Whether it was written to since it was opened.

@@ -133,6 +133,13 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
             bytes(port.tx_bytes)
         ),
     );
+    if all || engine.fetches > 0 || engine.served_bytes > 0 {
+        let (fetches, fetched) = (count(engine.fetches), bytes(engine.fetched_bytes));
+        line(
+            "fetched",
+            format!("{fetched} by {fetches} fetches; {} by others, from exports", bytes(engine.served_bytes)),
+        );
+    }
     let odd: Vec<String> = rare(stats)
         .into_iter()
         .filter(|(_, n)| all || *n > 0)
@@ -173,6 +180,8 @@ pub(crate) fn rare(stats: &Stats) -> Vec<(&'static str, u64)> {
         ("damaged packets", engine.rx_damaged),
         ("packets of unknown links", engine.rx_unknown),
         ("sends refused", engine.refused_puts),
+        ("fetches refused", engine.refused_fetches),
+        ("answers nobody asked for", engine.rx_unasked),
         ("handshakes refused", engine.refused_hellos),
         ("early packets not kept", engine.rx_not_kept),
         ("dropped for want of a frame", port.rx_no_frame),
@@ -241,6 +250,7 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Rare("damaged"),
             Rare("nonsense"),
             Rare("grants"),
+            Rare("fetches"),
         ],
         all,
     );
@@ -263,6 +273,10 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
                 (0, 0) => "0".to_owned(),
                 (given, held) => format!("{given}+{held}"),
             },
+            match (link.jobs, link.fetching) {
+                (0, 0) => "0".to_owned(),
+                (theirs, ours) => format!("{theirs}+{ours}"),
+            },
         ]);
     }
     (!stats.links.is_empty()).then_some(table)
@@ -276,6 +290,7 @@ fn exports(stats: &Stats) -> Option<Table> {
             Text("open to"),
             Figure("importers"),
             Figure("written"),
+            Figure("read"),
             Figure("notifications"),
             Figure("waiting"),
         ],
@@ -293,7 +308,8 @@ fn exports(stats: &Stats) -> Option<Table> {
             bytes(export.length),
             access,
             count(export.importers),
-            bytes(export.bytes),
+            if export.writable { bytes(export.bytes) } else { "-".to_owned() },
+            if export.readable { bytes(export.read_bytes) } else { "-".to_owned() },
             notifies(count(export.notifications)),
             notifies(format!("{} of {}", export.waiting, export.queue)),
         ]);
@@ -303,7 +319,16 @@ fn exports(stats: &Stats) -> Option<Table> {
 
 fn imports(stats: &Stats) -> Option<Table> {
     let mut table = Table::new(
-        &[Text("name"), Text("of"), Figure("length"), Figure("sends"), Figure("bytes"), Text("state")],
+        &[
+            Text("name"),
+            Text("of"),
+            Figure("length"),
+            Figure("sends"),
+            Figure("bytes"),
+            Figure("fetches"),
+            Figure("bytes"),
+            Text("state"),
+        ],
         true,
     );
     for import in &stats.imports {
@@ -313,6 +338,8 @@ fn imports(stats: &Stats) -> Option<Table> {
             if import.length == 0 { "-".to_owned() } else { bytes(import.length) },
             count(import.sends),
             bytes(import.bytes),
+            count(import.fetches),
+            bytes(import.fetched),
             match &import.error {
                 Some(error) => plain(error, 36),
                 None if import.ready => "ready".to_owned(),

@@ -11,7 +11,7 @@ type Tree = Map<String, Value>;
 /// The fields of a packet's tree, as tshark's JSON has them, without those that other packets make.
 pub fn tree(packet: &Packet, payload: &[u8]) -> Tree {
     let header = packet.header;
-    let Flags { ack_now, sack, checked, provisional, late } = header.flags;
+    let Flags { ack_now, sack, checked, provisional, late, throttled } = header.flags;
     let mut tree = Tree::new();
     put(&mut tree, "vmmc.checksum", format!("{:#010x}", header.checksum));
     let status = if checked { 1 } else { 3 };
@@ -20,9 +20,11 @@ pub fn tree(packet: &Packet, payload: &[u8]) -> Tree {
     put(&mut tree, "vmmc.kind", header.kind as u8);
     put(&mut tree, "vmmc.flags", format!("{:#04x}", payload[6]));
     let mut flags = Tree::new();
-    let named =
-        [("ack_now", ack_now), ("sack", sack), ("checked", checked), ("provisional", provisional), ("late", late)];
-    named.into_iter().for_each(|(name, is)| put(&mut flags, &format!("vmmc.flags.{name}"), u8::from(is)));
+    let named = [("ack_now", ack_now), ("sack", sack), ("checked", checked), ("provisional", provisional)];
+    named
+        .into_iter()
+        .chain([("late", late), ("throttled", throttled)])
+        .for_each(|(name, is)| put(&mut flags, &format!("vmmc.flags.{name}"), u8::from(is)));
     put(&mut flags, "vmmc.flags.reserved", "0x00");
     tree.insert("vmmc.flags_tree".into(), flags.into());
     put(&mut tree, "vmmc.reserved", "0x00");
@@ -102,15 +104,18 @@ fn record(record: &Record, bytes: &[u8]) -> Tree {
             put(tree_ref, "vmmc.import.key", hex(&key));
             put(tree_ref, "vmmc.import.name", String::from_utf8_lossy(bytes));
         }
-        Record::Imported { request, status, grant, notifies, length } => {
+        Record::Imported { request, status, grant, access, length } => {
             put(tree_ref, "vmmc.imported.status", status as u8);
             put(tree_ref, "vmmc.record.reserved", "00:00");
             put(tree_ref, "vmmc.imported.request", request);
             put(tree_ref, "vmmc.imported.grant", grant);
-            let flag = u8::from(notifies);
-            put(tree_ref, "vmmc.imported.flags", format!("{flag:#010x}"));
+            let [notifies, readable, writable] = [access.notifies, access.readable, access.writable].map(u8::from);
+            put(tree_ref, "vmmc.imported.flags", format!("{:#010x}", notifies | readable << 1 | writable << 2));
             let flags = json!({
-                "vmmc.imported.flags.notifies": flag.to_string(), "vmmc.imported.flags.reserved": "0x00000000",
+                "vmmc.imported.flags.notifies": notifies.to_string(),
+                "vmmc.imported.flags.readable": readable.to_string(),
+                "vmmc.imported.flags.writable": writable.to_string(),
+                "vmmc.imported.flags.reserved": "0x00000000",
             });
             tree_ref.insert("vmmc.imported.flags_tree".into(), flags);
             put(tree_ref, "vmmc.imported.length", length);
@@ -128,6 +133,29 @@ fn record(record: &Record, bytes: &[u8]) -> Tree {
             put(tree_ref, "vmmc.record.reserved", json!(["00:00", "00:00:00:00"]));
             put(tree_ref, "vmmc.refused.grant", grant);
             put(tree_ref, "vmmc.refused.seq", sequence);
+        }
+        Record::Fetch { request, grant, offset, length } => {
+            put(tree_ref, "vmmc.record.reserved", json!(["00:00:00", "00:00:00:00"]));
+            put(tree_ref, "vmmc.fetch.request", request);
+            put(tree_ref, "vmmc.fetch.grant", grant);
+            put(tree_ref, "vmmc.fetch.offset", offset);
+            put(tree_ref, "vmmc.fetch.length", length);
+        }
+        Record::Fetched { request, at, length } => {
+            put(tree_ref, "vmmc.record.reserved", "00");
+            put(tree_ref, "vmmc.fetched.length", length);
+            put(tree_ref, "vmmc.fetched.request", request);
+            put(tree_ref, "vmmc.fetched.at", at);
+            put(tree_ref, "vmmc.fetched.data", hex(bytes));
+        }
+        Record::FetchRefused { reason, request } => {
+            put(tree_ref, "vmmc.fetch_refused.reason", reason as u8);
+            put(tree_ref, "vmmc.record.reserved", "00:00");
+            put(tree_ref, "vmmc.fetch_refused.request", request);
+        }
+        Record::FetchCancel { request } => {
+            put(tree_ref, "vmmc.record.reserved", "00:00:00");
+            put(tree_ref, "vmmc.fetch_cancel.request", request);
         }
     }
     tree

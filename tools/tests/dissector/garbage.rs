@@ -97,6 +97,12 @@ fn rules_broken() -> Vec<Frame> {
         put(100, notify(110)),
         import(0),
         import(129),
+        record(Record::Fetch { request: 1, grant: 1, offset: 7, length: 0 }),
+        record(Record::Fetch { request: 1, grant: 1, offset: 7, length: u64::MAX - 6 }),
+        record(Record::Fetched { request: 1, at: 7, length: 0 }),
+        record(Record::Fetched { request: 1, at: u64::MAX - 8, length: 9 }),
+        packet(Kind::Data, false, &[9, 0, 0, 0, 0, 0, 0, 1]),
+        packet(Kind::Data, false, &[9, 6, 0, 0, 0, 0, 0, 1]),
     ]
 }
 

@@ -85,11 +85,13 @@ fn nothing_that_the_library_knows_is_missing() {
     let flags = packets.iter().map(|p| p.header.emit()[6]).fold(0, |all, flags| all | flags);
     assert_eq!((0..8).map(|bit| 1 << bit).filter(|flag| flags & flag != 0).collect::<BTreeSet<u8>>(), known);
 
-    // The first two bytes of a record, over fixed parts that are zero but for a name's length.
+    // The first two bytes of a record, over fixed parts that are zero but for lengths.
     let takes = |kind: u8, detail: u8| {
         (0..2).any(|length| {
             let mut bytes = [0; 64];
             bytes[..4].copy_from_slice(&[kind, detail, 0, length]);
+            // The length of a fetch, and of a whole send.
+            bytes[31] = 1;
             matches!(Record::parse(&mut Reader::new(&[&bytes], 0, 64)), Ok(Some(_)))
         })
     };
@@ -102,7 +104,7 @@ fn nothing_that_the_library_knows_is_missing() {
         }
     }
     assert_eq!(seen, known, "kinds of records, and their flags, states and reasons");
-    assert_eq!(known.len(), 2 + 1 + 4 + 1 + 1 + 2, "what is written above finds all of them");
+    assert_eq!(known.len(), 2 + 1 + 4 + 1 + 1 + 3 + 1 + 1 + 5 + 1, "what is written above finds all of them");
 
     let sacks = packets.iter().filter(|p| matches!(p.body, Body::Sack(Some(_))));
     assert!(sacks.count() > 5);
@@ -126,9 +128,14 @@ fn packets_are_linked_to_each_other() {
     let count = |filter: &str| tshark::run(&capture, &["-Y", filter, "-2"]).lines().count();
     assert!(count("vmmc.put.export == \"inbox\"") > 100);
     assert!(count("vmmc.record.kind == 1 && !vmmc.put.export") < 20, "strangers' only");
+    assert_eq!(count("vmmc.record.kind == 7 && vmmc.put.export == \"readable\""), 5);
     assert!(count("vmmc.repeats") > 5);
     assert!(count("vmmc.checksum.bad") > 5);
-    assert_eq!(count("vmmc.kind == 3 && !vmmc.checksum.bad && !vmmc.token.announced_in"), 3, "strangers' only");
+    assert_eq!(
+        count("vmmc.kind == 3 && !vmmc.checksum.bad && !vmmc.token.announced_in"),
+        scene::UNUSUAL,
+        "strangers' only"
+    );
     assert_eq!(count("udp.port == 5555 && vmmc"), 2, "found by its looks");
     assert_eq!(count("frame.interface_name == \"vh1\""), frames.len());
     assert_eq!(count("frame.drop_count == 3"), 1);

@@ -4,15 +4,15 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use vmmc::Key;
-use vmmc::engine::Send;
+use vmmc::engine::{AnyTarget, ExportOptions, Send};
 use vmmc::link;
 use vmmc::port::sim::Conditions;
-use vmmc::port::tap::{Capture, Direction, Frame, Item, read};
+use vmmc::port::tap::{Capture, Direction, Frame, Item, Wire, read};
 use vmmc::wire::frame::{Datagram, Path};
-use vmmc::wire::record::{ImportStatus, Notify, Record, Refusal};
+use vmmc::wire::record::{Access, FetchRefusal, ImportStatus, Notify, Record, Refusal};
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
-use crate::world::{World, forge, link_config, options};
+use crate::world::{World, export_options, forge, key, link_config, options};
 
 /// Everything that a capture holds.
 pub fn drain(capture: &Capture) -> Vec<Frame> {
@@ -74,10 +74,32 @@ fn live() -> Vec<Frame> {
     world.notification(1, inbox);
     world.run(Duration::from_millis(5));
 
+    // Reads, of all lengths too; one is given up. Notifications that nobody takes.
+    let readable = ExportOptions { readable: true, writable: false, ..export_options("readable", key(), 1) };
+    world.export_as(1, readable, 1 << 20);
+    let table = world.import(0, 1, "readable").unwrap();
+    let fetches = [1, 100, 5000, 200_000, 1 << 20].map(|length| fetch(&mut world, table, length));
+    world.run(Duration::from_micros(5));
+    assert!(world.hosts[0].engine.cancel_fetch(fetches[4]).is_some());
+    for fetch in &fetches[..4] {
+        world.until("a read", |w| w.hosts[0].engine.fetched(*fetch).map_err(|(error, _)| error).unwrap());
+    }
+    world.export(0, "full", 100, 1);
+    let full = world.import(1, 0, "full").unwrap();
+    for tag in 0..3 {
+        world.send(1, full, b"full", 0, Some(tag)).unwrap();
+    }
+    world.run(Duration::from_millis(5));
+    let full = world.hosts[0].engine.exports().find(|export| export.name == "full").unwrap().id;
+    for _ in 0..3 {
+        world.notification(0, full);
+    }
+    world.run(Duration::from_millis(5));
+
     // Loss, repetition, damage, and marks of a congested switch.
     let bad = Conditions { loss: 0.05, corruption: 0.03, reordering: 0.05, rate: Some(1 << 30), ..good };
     world.network.set_conditions(Conditions { mark: Some(Duration::from_micros(20)), ..bad });
-    for round in 0..4u32 {
+    for round in 0..8u32 {
         world.send(0, import, &vec![1; 150_000], 0, Some(round)).unwrap();
         world.send(1, backwards, &vec![2; 150_000], 0, Some(round)).unwrap();
         world.notification(0, back);
@@ -131,12 +153,31 @@ fn live() -> Vec<Frame> {
     frames
 }
 
+/// Host 0 begins to read from host 1.
+fn fetch(world: &mut World, import: u32, length: usize) -> u32 {
+    let (now, host) = (world.now(), &mut world.hosts[0]);
+    let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; length]));
+    let mut wire = Wire::new(&mut host.port, &mut host.tap);
+    host.engine.fetch(now, wire.port(), import, 0, &mut target).unwrap().expect("there are few")
+}
+
+/// How many packets there are of strangers.
+pub const UNUSUAL: usize = 10;
+
 /// Records that nodes which behave have no reason to send.
-fn unusual() -> [Record; 3] {
+fn unusual() -> [Record; UNUSUAL] {
     let (grant, request) = (4, 5);
+    let access = Access::default();
     [
-        Record::Imported { request, status: ImportStatus::TooMany, grant: 0, notifies: false, length: 0 },
+        Record::Imported { request, status: ImportStatus::TooMany, grant: 0, access, length: 0 },
         Record::Refused { reason: Refusal::OutOfRange, grant, sequence: u32::MAX },
+        Record::Refused { reason: Refusal::NotWritable, grant, sequence: 0 },
+        Record::Fetch { request, grant, offset: u64::MAX - 9, length: 9 },
+        Record::Fetched { request, at: u64::MAX - 9, length: 9 },
+        Record::FetchRefused { reason: FetchRefusal::NoGrant, request },
+        Record::FetchRefused { reason: FetchRefusal::OutOfRange, request },
+        Record::FetchRefused { reason: FetchRefusal::NotReadable, request },
+        Record::FetchRefused { reason: FetchRefusal::TooMany, request },
         Record::Put { grant, offset: u64::MAX - 9, length: 9, notify: Some(Notify { tag: u32::MAX, total: u64::MAX }) },
     ]
 }

@@ -1,7 +1,8 @@
-//! `vmmc serve`, `ping`, `put`, `stats`, `top` and `capture` as users run them, on hosts of a temporary lab. Needs root.
+//! `vmmc serve`, `ping`, `put`, `get`, `stats`, `top` and `capture` as users run them, on hosts of a temporary lab. Needs root.
 
 mod capture;
 mod faults;
+mod get;
 mod hosts;
 mod log;
 mod ping;

@@ -86,6 +86,28 @@ pub enum EngineError {
         /// The export's name.
         name: String,
     },
+    /// A send into an export that is read-only.
+    #[error("{name:?} can't be written into: export it with writable(true)")]
+    NotWritable {
+        /// The export's name.
+        name: String,
+    },
+    /// A fetch from an export that doesn't allow it.
+    #[error("{name:?} can't be fetched from: export it with readable(true)")]
+    NotReadable {
+        /// The export's name.
+        name: String,
+    },
+    /// The peer doesn't answer a fetch as it should have: the two nodes disagree on what is allowed.
+    #[error("{peer} refused a fetch from {name:?}, saying that {why}, which it is not as far as this node knows")]
+    FetchRefused {
+        /// The peer.
+        peer: SocketAddr,
+        /// The export's name.
+        name: String,
+        /// What it said.
+        why: &'static str,
+    },
     /// The link to the peer has ended.
     #[error("{} {peer}{}: {end}", link_was(end).0, link_was(end).1)]
     LinkEnded {

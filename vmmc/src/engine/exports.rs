@@ -9,7 +9,7 @@ use super::landing::{Ended, Landed, Landing, Piece, Place, RedirectId};
 use super::slab::Slab;
 use super::{EngineCounters, EngineError};
 use crate::memory::Region;
-use crate::wire::record::MAX_NAME;
+use crate::wire::record::{Access, MAX_NAME};
 
 /// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,10 @@ pub struct ExportOptions {
     pub peers: Vec<IpAddr>,
     /// Whether sends may notify.
     pub notify: bool,
+    /// Whether it may be fetched from.
+    pub readable: bool,
+    /// Whether it may be written into.
+    pub writable: bool,
     /// How many notifications may wait for the application. When they are that many, the peers that send more get no more
     /// credit until some are taken; those under way still come.
     pub queue: usize,
@@ -116,6 +120,8 @@ pub(crate) struct Export {
     pub landing: Landing,
     /// Bytes that have come.
     pub bytes: u64,
+    /// Bytes fetched from it.
+    pub read_bytes: u64,
     /// Notifications that have come.
     pub notifications: u64,
     /// Grants that peers hold.
@@ -138,6 +144,12 @@ impl Export {
         self.notifications += 1;
         let landed = self.landing.landed(offset..offset + length);
         self.queue.push_back(Notification { offset, length, tag, peer, landed });
+    }
+
+    /// What its importers may do with it.
+    pub(crate) fn access(&self) -> Access {
+        let ExportOptions { notify: notifies, readable, writable, .. } = self.options;
+        Access { notifies, readable, writable }
     }
 
     pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
@@ -174,6 +186,7 @@ impl Exports {
             options,
             region,
             bytes: 0,
+            read_bytes: 0,
             notifications: 0,
             importers: 0,
             queue: VecDeque::new(),

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use super::fetch::Fetches;
 use super::slab::Slab;
 use super::{EngineError, Key};
 use crate::link::LinkEnd;
 use crate::log::provoked;
-use crate::wire::record::ImportStatus;
+use crate::wire::record::{Access, ImportStatus};
 
 /// What an import is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub(crate) enum ImportState {
     Waiting,
     /// Sends may go.
     Ready {
-        /// Whether the export takes notifications.
-        notifies: bool,
+        /// What may be done with it.
+        access: Access,
         /// Length of the export, bytes.
         length: u64,
     },
@@ -24,8 +25,8 @@ pub(crate) enum ImportState {
     Local {
         /// Which.
         export: u32,
-        /// Whether it takes notifications.
-        notifies: bool,
+        /// What may be done with it.
+        access: Access,
         /// Length of the export, bytes.
         length: u64,
     },
@@ -49,6 +50,9 @@ pub(crate) struct Import {
     /// Sends begun, and their bytes.
     pub sends: u64,
     pub bytes: u64,
+    /// Fetches begun, and their bytes.
+    pub fetches: u64,
+    pub fetched: u64,
 }
 
 impl Import {
@@ -64,13 +68,14 @@ impl Import {
 #[derive(Debug)]
 pub(crate) struct Imports {
     slab: Slab<Import>,
+    pub fetches: Fetches,
     /// How often the state of an import has changed.
     pub changes: u64,
 }
 
 impl Imports {
     pub(crate) fn new(most: usize) -> Imports {
-        Imports { slab: Slab::new(most), changes: 0 }
+        Imports { slab: Slab::new(most), fetches: Fetches::new(), changes: 0 }
     }
 
     pub(crate) fn insert(&mut self, import: Import) -> Result<u32, EngineError> {
@@ -100,7 +105,7 @@ impl Imports {
         request: u32,
         status: ImportStatus,
         grant: u32,
-        notifies: bool,
+        access: Access,
         length: u64,
     ) -> bool {
         let Some(import) = self.slab.get_mut(request).filter(|i| i.link == link && i.state == ImportState::Waiting)
@@ -111,13 +116,13 @@ impl Imports {
         let (peer, name) = (import.peer, import.name.clone());
         match status {
             ImportStatus::Granted => {
-                provoked!(INFO, target: "vmmc::engine", %peer, export = name, length, notifies, "imported")
+                provoked!(INFO, target: "vmmc::engine", %peer, export = name, length, notifies = access.notifies, readable = access.readable, "imported")
             }
             _ => provoked!(DEBUG, target: "vmmc::engine", %peer, export = name, ?status, "import refused by the peer"),
         }
         import.grant = (status == ImportStatus::Granted).then_some(grant);
         import.state = match status {
-            ImportStatus::Granted => ImportState::Ready { notifies, length },
+            ImportStatus::Granted => ImportState::Ready { access, length },
             ImportStatus::UnknownName => ImportState::Failed(EngineError::UnknownName { peer, name }),
             ImportStatus::Denied => ImportState::Failed(EngineError::Denied { peer, name }),
             ImportStatus::TooMany => ImportState::Failed(EngineError::TooManyGrants { peer, name }),
@@ -151,11 +156,12 @@ impl Imports {
     }
 
     /// A link has ended, and its imports with it.
-    pub(crate) fn link_ended(&mut self, link: u64, end: LinkEnd) {
+    pub(crate) fn link_ended(&mut self, link: u64, peer: SocketAddr, end: LinkEnd) {
         self.changes += 1;
         for (_, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
             import.fail(EngineError::LinkEnded { peer: import.peer, end });
         }
+        self.fetches.link_ended(link, &EngineError::LinkEnded { peer, end });
     }
 
     /// A local export has gone.

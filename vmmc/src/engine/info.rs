@@ -47,6 +47,10 @@ pub struct LinkInfo {
     pub grants: usize,
     /// Grants it has given: imports of exports of its.
     pub grants_held: usize,
+    /// Fetches of the peer that haven't been answered in whole.
+    pub jobs: usize,
+    /// Fetches from it that haven't been.
+    pub fetching: usize,
     /// How long ago it was last heard.
     #[serde(rename = "heard_ns", with = "nanos")]
     pub heard: Duration,
@@ -67,6 +71,10 @@ pub struct ExportInfo {
     pub public: bool,
     /// Whether sends may notify.
     pub notify: bool,
+    /// Whether it may be fetched from.
+    pub readable: bool,
+    /// Whether it may be written into.
+    pub writable: bool,
     /// How many peers may import it without the key.
     pub allowed: usize,
     /// Grants that others hold. Imports by this node itself have none.
@@ -79,6 +87,8 @@ pub struct ExportInfo {
     pub redirected_bytes: u64,
     /// Bytes that redirects took out of it, because the data came before the redirect.
     pub moved_bytes: u64,
+    /// Bytes fetched from it.
+    pub read_bytes: u64,
     /// Notifications that have come.
     pub notifications: u64,
     /// Of those, how many haven't been taken.
@@ -106,6 +116,10 @@ pub struct ImportInfo {
     pub sends: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Fetches begun.
+    pub fetches: u64,
+    /// Their bytes.
+    pub fetched: u64,
 }
 
 impl Engine {
@@ -133,6 +147,8 @@ impl Engine {
             early: p.link.early(),
             grants: p.grant_count(),
             grants_held: p.held_count(),
+            jobs: p.jobs.len(),
+            fetching: p.fetching,
             heard: p.link.silence(now),
             counters: p.link.counters(),
         })
@@ -151,12 +167,15 @@ impl Engine {
             length: export.region.len() as u64,
             public: export.options.key == Key::PUBLIC,
             notify: export.options.notify,
+            readable: export.options.readable,
+            writable: export.options.writable,
             allowed: export.options.peers.len(),
             importers: export.importers,
             bytes: export.bytes,
             redirects: export.landing.posted(),
             redirected_bytes: export.landing.redirected_bytes,
             moved_bytes: export.landing.moved_bytes,
+            read_bytes: export.read_bytes,
             notifications: export.notifications,
             waiting: export.queue.len(),
             queue: export.options.queue,
@@ -173,7 +192,18 @@ impl Engine {
             };
             let ready = matches!(import.state, ImportState::Ready { .. } | ImportState::Local { .. });
             let (peer, name) = (import.peer, import.name.clone());
-            ImportInfo { id, peer, name, length, ready, error, sends: import.sends, bytes: import.bytes }
+            ImportInfo {
+                id,
+                peer,
+                name,
+                length,
+                ready,
+                error,
+                sends: import.sends,
+                bytes: import.bytes,
+                fetches: import.fetches,
+                fetched: import.fetched,
+            }
         })
     }
 }

@@ -100,7 +100,7 @@ impl Engine {
         }
         self.half_open.retain(|&t| t != token);
         if !half_open {
-            self.imports.link_ended(token, end);
+            self.imports.link_ended(token, address, end);
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod error;
 mod exports;
+mod fetch;
 mod imports;
 mod info;
 mod landing;
@@ -18,6 +19,7 @@ mod peer;
 mod receive;
 mod redirects;
 mod send;
+mod serve;
 mod slab;
 mod timers;
 
@@ -26,10 +28,12 @@ use std::net::SocketAddr;
 
 pub use error::EngineError;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
+pub use fetch::{AnyTarget, Unfetched};
 pub use info::{ExportInfo, ImportInfo, LinkInfo};
 pub use landing::{Landed, Piece, Place, Received, RedirectEnd, RedirectId, Returned, Wanted};
 pub use send::{Send, Ticket};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tracing::info;
 
 use self::exports::Exports;
@@ -99,6 +103,16 @@ pub struct EngineCounters {
     pub rx_unknown: u64,
     /// PUTs without a valid grant, or past the end of the export.
     pub refused_puts: u64,
+    /// Fetches accepted.
+    pub fetches: u64,
+    /// Bytes that fetches have brought.
+    pub fetched_bytes: u64,
+    /// Bytes of exports that others, or this node itself, have fetched.
+    pub served_bytes: u64,
+    /// FETCHes without a valid grant, past the end of the export, of one that isn't readable, or too many.
+    pub refused_fetches: u64,
+    /// Pieces and refusals of fetches that nobody had asked for.
+    pub rx_unasked: u64,
     /// HELLOs not answered because the tables were full.
     pub refused_hellos: u64,
     /// Early packets not kept because receive memory ran short.
@@ -263,6 +277,7 @@ impl Engine {
                 None => self.list(place),
             }
         }
+        let mut again = SmallVec::<[usize; 8]>::new();
         while let Some(place) = self.listed.pop() {
             let Some(peer) = &mut self.peers[place] else { continue };
             peer.listed = false;
@@ -273,10 +288,15 @@ impl Engine {
             peer.relent(&mut self.exports);
             peer.seal(now, port);
             peer.pump(now, port);
+            if self.serve(now, port, place) {
+                again.push(place);
+            }
+            let Some(peer) = &mut self.peers[place] else { continue };
             peer.link.acknowledge(now, port);
             // What couldn't be sent now is tried again when the peer or the port has moved.
             self.timers.set(place, peer.link.deadline());
         }
+        again.into_iter().for_each(|place| self.list(place));
     }
 
     /// The port is looked into. What arrives after a long time without a look may have had to wait, and not in the

@@ -4,13 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
 use super::exports::{Export, Exports, Key};
+use super::fetch::Heard;
 use super::imports::Imports;
+use super::serve::Jobs;
 use super::slab::Slab;
 use crate::link::Link;
 use crate::log::provoked;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
-use crate::wire::record::{ImportStatus, MAX_NAME, Notify, Record, Refusal};
+use crate::wire::record::{Access, ImportStatus, MAX_NAME, Notify, Record, Refusal};
 use crate::wire::{Reader, WireError};
 
 /// How many answers may wait for a peer that doesn't take them. Then its packets aren't processed.
@@ -79,6 +81,10 @@ pub(super) struct Peer {
     pub open: Option<Open>,
     /// How many answers have been queued since the queue was last empty.
     answers: usize,
+    /// What the peer fetches from us.
+    pub jobs: Jobs,
+    /// How many fetches from it haven't been answered to their end.
+    pub fetching: usize,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
     /// A packet of it waits until answers have been sent.
@@ -97,6 +103,8 @@ impl Peer {
             control: VecDeque::new(),
             open: None,
             answers: 0,
+            jobs: Jobs::default(),
+            fetching: 0,
             listed: false,
             blocked: false,
             throttled_by: None,
@@ -116,7 +124,7 @@ impl Peer {
     }
 
     /// Queues an answer to what the peer has said.
-    fn answer(&mut self, record: Record) {
+    pub(super) fn answer(&mut self, record: Record) {
         self.answers += 1;
         self.tell(record, &[]);
     }
@@ -189,7 +197,13 @@ impl Peer {
             .collect();
         for grant in ended {
             self.tell(Record::Revoked { grant }, &[]);
+            self.end_jobs(grant);
         }
+    }
+
+    /// The export that a grant is good for.
+    pub(super) fn granted(&self, grant: u32) -> Option<u32> {
+        self.grants.get(grant).filter(|g| !g.refused).map(|g| g.export)
     }
 
     /// Processes the records of a packet.
@@ -213,7 +227,7 @@ impl Peer {
                     return Err(WireError::Inconsistent("sequence: PUT without credit").into());
                 }
                 Record::Put { grant, offset, length, notify } => {
-                    let id = self.grants.get(grant).filter(|g| !g.refused).map(|g| g.export);
+                    let id = self.granted(grant);
                     let mut target = id.and_then(|id| exports.get_mut(id));
                     let result = self.put(target.as_deref_mut(), offset, length, notify, reader, counters);
                     if let Err(reason) = result {
@@ -238,8 +252,8 @@ impl Peer {
                     let reply = self.import(request, name, Key::new(key), exports);
                     self.answer(reply);
                 }
-                Record::Imported { request, status, grant, notifies, length } => {
-                    let wanted = imports.answered(self.link.token(), request, status, grant, notifies, length);
+                Record::Imported { request, status, grant, access, length } => {
+                    let wanted = imports.answered(self.link.token(), request, status, grant, access, length);
                     if wanted && status == ImportStatus::Granted {
                         self.held.insert(grant, request);
                     } else if status == ImportStatus::Granted {
@@ -258,7 +272,35 @@ impl Peer {
                         imports.revoked(import, self.link.token(), grant, Some(at));
                     }
                 }
+                Record::Fetch { request, grant, offset, length } => {
+                    self.take_fetch((request, grant), (offset, length), exports, counters);
+                }
+                Record::FetchCancel { request } => self.cancel_job(request),
+                Record::Fetched { .. } if !self.link.has_promised_fetched(sequence) => {
+                    return Err(WireError::Inconsistent("sequence: FETCHED without credit").into());
+                }
+                Record::Fetched { request, at, length } => {
+                    let heard = imports.fetches.piece(self.link.token(), request, (at, length), reader)?;
+                    if heard != Heard::Unasked {
+                        counters.fetched_bytes += u64::from(length);
+                    }
+                    imports.changes += u64::from(heard == Heard::Last);
+                    self.heard(heard, counters);
+                }
+                Record::FetchRefused { reason, request } => {
+                    let heard = imports.fetch_refused(self.link.token(), request, reason);
+                    self.heard(heard, counters);
+                }
             }
+        }
+    }
+
+    /// Keeps count of the fetches from the peer.
+    fn heard(&mut self, heard: Heard, counters: &mut EngineCounters) {
+        match heard {
+            Heard::Unasked => counters.rx_unasked += 1,
+            Heard::More => {}
+            Heard::Last => self.fetching = self.fetching.saturating_sub(1),
         }
     }
 
@@ -268,6 +310,7 @@ impl Peer {
         if let Some(held) = self.grants.remove(grant) {
             held.end(exports);
         }
+        self.end_jobs(grant);
         provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), grant, "grant given back");
     }
 
@@ -314,6 +357,10 @@ impl Peer {
             reader.skip(length.into());
             return Err(Refusal::NoGrant);
         };
+        if !export.options.writable {
+            reader.skip(length.into());
+            return Err(Refusal::NotWritable);
+        }
         // `Record::parse` has checked that this doesn't overflow.
         let end = offset + u64::from(length);
         if end > export.region.len() as u64 {
@@ -345,7 +392,7 @@ impl Peer {
         let refuse = |status| {
             let name = String::from_utf8_lossy(name);
             provoked!(DEBUG, target: "vmmc::engine", peer = %address, export = ?name, reason = ?status, "import refused");
-            Record::Imported { request, status, grant: 0, notifies: false, length: 0 }
+            Record::Imported { request, status, grant: 0, access: Access::default(), length: 0 }
         };
         let Some((id, export)) = exports.find(name) else {
             return refuse(ImportStatus::UnknownName);
@@ -362,7 +409,7 @@ impl Peer {
                     request,
                     status: ImportStatus::Granted,
                     grant,
-                    notifies: export.options.notify,
+                    access: export.access(),
                     length: export.region.len() as u64,
                 }
             }

@@ -97,6 +97,8 @@ impl Engine {
             refused_from: None,
             sends: 0,
             bytes: 0,
+            fetches: 0,
+            fetched: 0,
         };
         if peer == self.config.local {
             let state = match self.exports.find(name.as_bytes()) {
@@ -106,11 +108,9 @@ impl Engine {
                 Some((_, export)) if !export.admits(peer.ip(), key) => {
                     return Err(EngineError::Denied { peer, name: name.to_owned() });
                 }
-                Some((id, export)) => ImportState::Local {
-                    export: id,
-                    notifies: export.options.notify,
-                    length: export.region.len() as u64,
-                },
+                Some((id, export)) => {
+                    ImportState::Local { export: id, access: export.access(), length: export.region.len() as u64 }
+                }
             };
             return self.imports.insert(import(0, state));
         }
@@ -213,16 +213,19 @@ impl Engine {
     /// Where a send goes, when it may.
     fn target(&mut self, id: u32, send: &mut Send<'_>) -> Result<Target, EngineError> {
         let import = self.imports.get_mut(id).ok_or(EngineError::Dropped)?;
-        let (target, notifies, length) = match &import.state {
+        let (target, access, length) = match &import.state {
             ImportState::Waiting => return Ok(Target::Unknown),
             ImportState::Failed(error) => return Err(error.clone()),
-            ImportState::Ready { notifies, length, .. } => {
+            ImportState::Ready { access, length, .. } => {
                 let grant = import.grant.unwrap_or_default();
-                (Target::Remote { link: import.link, grant }, *notifies, *length)
+                (Target::Remote { link: import.link, grant }, *access, *length)
             }
-            ImportState::Local { export, notifies, length } => (Target::Local { export: *export }, *notifies, *length),
+            ImportState::Local { export, access, length } => (Target::Local { export: *export }, *access, *length),
         };
-        if send.notify.is_some() && !notifies {
+        if !access.writable {
+            return Err(EngineError::NotWritable { name: import.name.clone() });
+        }
+        if send.notify.is_some() && !access.notifies {
             return Err(EngineError::NoNotifications { name: import.name.clone() });
         }
         if send.data.is_empty() && send.notify.is_none() {
@@ -265,7 +268,10 @@ impl Engine {
                 Some(Open { packet, room }) => (packet, room),
                 // No link keeps more packets than it leaves frames for (as for those that come early): others send, too.
                 None if peer.link.in_flight() > port.tx_headroom() as u64 => break,
+                // What the peer fetches has its turn, and the engine's next is soon.
+                None if peer.jobs.are_behind() => break,
                 None if peer.link.room() == 0 => {
+                    peer.jobs.send_waits(now);
                     peer.link.want_room(now);
                     break;
                 }
@@ -300,6 +306,7 @@ impl Engine {
                 peer.open = Some(Open { packet, room: left });
             } else {
                 peer.link.seal(now, port, packet, last && send.urgent);
+                peer.jobs.sent();
             }
             if last {
                 send.finished = true;
@@ -308,7 +315,7 @@ impl Engine {
             }
         }
         self.timers.set(place, peer.link.deadline());
-        if peer.open.is_some() {
+        if peer.open.is_some() || peer.jobs.len() > 0 {
             // It goes out with the engine's next turn, unless something else sends it before.
             self.list(place);
         }

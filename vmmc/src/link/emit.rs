@@ -39,10 +39,20 @@ impl Link {
     pub(super) fn header(&mut self, now: Time, port: &dyn Port, kind: Kind, flags: Flags, sequence: u64) -> Header {
         let provisional = flags.provisional || self.untold;
         let credit = self.receiver.credit(port.rx_headroom());
-        self.promised = self.promised.max(self.receiver.next() + u64::from(credit));
+        let (until, throttled) = (self.receiver.next() + u64::from(credit), self.receiver.is_throttled());
+        self.promised_fetched = self.promised_fetched.max(until);
+        if !throttled {
+            self.promised = self.promised.max(until);
+        }
         Header {
             kind,
-            flags: Flags { checked: self.options.checksum, provisional, late: self.receiver.late(), ..flags },
+            flags: Flags {
+                checked: self.options.checksum,
+                provisional,
+                late: self.receiver.late(),
+                throttled,
+                ..flags
+            },
             checksum: 0,
             token: self.remote_token,
             sequence: sequence as u32,

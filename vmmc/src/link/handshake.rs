@@ -103,6 +103,7 @@ impl Link {
             sender: Sender::new(beyond_zero(first), config.window, config.target_delay),
             receiver: Receiver::new(0, config.credit),
             promised: 0,
+            promised_fetched: 0,
             warned: false,
             collapsed: false,
             untold: false,
@@ -135,6 +136,7 @@ impl Link {
             self.receiver = Receiver::new(beyond_zero(hello.first), self.config.credit);
             // As much as HELLO and WELCOME can have said.
             self.promised = self.receiver.next() + u64::from(self.config.credit);
+            self.promised_fetched = self.promised;
             self.mtu = size;
         } else if self.knows(hello) && hello.peer_incarnation == self.incarnation {
             // The opener confirms that a WELCOME of this size has arrived.

@@ -109,8 +109,10 @@ pub struct Link {
     first: u32,
     sender: Sender,
     receiver: Receiver,
-    /// The peer has never had credit for this packet, or any after it.
+    /// The peer has never had credit for this packet, or any after it, to carry PUTs.
     promised: u64,
+    /// Likewise to carry FETCHEDs.
+    promised_fetched: u64,
     /// Something is to be told about packets that have been processed, and hasn't been sent.
     pub(crate) untold: bool,
     /// When the peer was last heard.
@@ -234,6 +236,11 @@ impl Link {
         if self.state == State::Open { self.sender.room() } else { 0 }
     }
 
+    /// How many DATA packets may be sent now that answer fetches: the peer has asked for them, and doesn't hold them up when it does sends.
+    pub fn fetched_room(&self) -> u64 {
+        if self.state == State::Open { self.sender.fetched_room() } else { 0 }
+    }
+
     /// How many DATA packets congestion control allows under way.
     pub fn window(&self) -> u64 {
         self.sender.window()
@@ -252,12 +259,17 @@ impl Link {
         }
     }
 
-    /// Whether the peer was ever given credit for this packet.
+    /// Whether the peer was ever given credit for this packet, to carry PUTs.
     pub(crate) fn has_promised(&self, sequence: u64) -> bool {
         sequence < self.promised
     }
 
-    /// Stops giving the peer credit, or begins again.
+    /// Whether the peer was ever given credit for this packet, to carry FETCHEDs.
+    pub(crate) fn has_promised_fetched(&self, sequence: u64) -> bool {
+        sequence < self.promised_fetched
+    }
+
+    /// Stops giving the peer credit for PUTs, or begins again.
     pub fn throttle(&mut self, throttled: bool) {
         self.receiver.throttle(throttled);
     }
@@ -308,6 +320,7 @@ impl Link {
             credit: header.credit,
             delay: Duration::from_micros(header.ack_delay.into()),
             provisional: header.flags.provisional,
+            throttled: header.flags.throttled,
             peer_next: if header.kind == Kind::Data { peer_next + 1 } else { peer_next },
             marks: header.marks,
             late: late || header.flags.late,

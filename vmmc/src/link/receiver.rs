@@ -56,7 +56,7 @@ pub(crate) enum Admission {
 pub(super) struct Receiver {
     next: u64,
     capacity: u16,
-    /// The peer gets no more credit than it has.
+    /// The peer gets no more credit for PUTs than it has.
     throttled: bool,
     /// `held[i]` is packet `next + i`.
     held: VecDeque<Option<Held>>,
@@ -97,7 +97,7 @@ impl Receiver {
     /// Packets from `next` on that may come, with receive memory for `free` more: as many as would be kept if all of them came early.
     pub(super) fn credit(&self, free: usize) -> u16 {
         let room = u16::try_from((self.early + free).div_ceil(2)).unwrap_or(u16::MAX);
-        if self.throttled { 0 } else { room.min(self.capacity) }
+        room.min(self.capacity)
     }
 
     /// Whether an early packet may be kept, with receive memory for `free` more. A link keeps no more than it leaves to
@@ -111,10 +111,15 @@ impl Receiver {
         self.early
     }
 
-    /// Stops giving credit, or begins to give it again and says so at once. What was given before stays good.
+    /// Stops giving credit for PUTs, or begins to give it again and says so at once. What was given before stays good.
     pub(super) fn throttle(&mut self, throttled: bool) {
         self.ack_now |= self.throttled && !throttled;
         self.throttled = throttled;
+    }
+
+    /// Whether what credit is given is for FETCHEDs alone.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.throttled
     }
 
     /// Packets with a congestion mark that have come.

@@ -83,6 +83,8 @@ pub(super) struct Acknowledgement<'a> {
     pub delay: Duration,
     /// It completes no sends yet.
     pub provisional: bool,
+    /// The credit is not for sends.
+    pub throttled: bool,
     /// The next sequence number the peer will send, or has just sent: all before it are under way.
     pub peer_next: u64,
     /// How many of our packets have reached it with a mark of congestion.
@@ -97,7 +99,10 @@ pub(super) struct Acknowledgement<'a> {
 pub(super) struct Sender {
     next: u64,
     una: u64,
+    /// Credit for sends ends here,
     limit: u64,
+    /// and credit for what the peer has asked for, here.
+    fetched_limit: u64,
     /// Memory for packets under way ends here, whatever the path could take.
     most: u64,
     congestion: Congestion,
@@ -130,6 +135,7 @@ impl Sender {
             next: first,
             una: first,
             limit: first,
+            fetched_limit: first,
             most: most.into(),
             congestion: Congestion::new(most, target),
             asked: first,
@@ -170,11 +176,20 @@ impl Sender {
 
     /// How many packets may be sent now.
     pub(super) fn room(&self) -> u64 {
+        self.room_within(self.limit)
+    }
+
+    /// How many packets may be sent now that carry what the peer has asked for.
+    pub(super) fn fetched_room(&self) -> u64 {
+        self.room_within(self.fetched_limit)
+    }
+
+    fn room_within(&self, limit: u64) -> u64 {
         if self.congestion.paced_until().is_some() {
             return 0;
         }
         let window = self.congestion.window().saturating_sub(self.on_the_way());
-        window.min(self.limit.saturating_sub(self.next)).min(self.memory_room())
+        window.min(limit.saturating_sub(self.next)).min(self.memory_room())
     }
 
     /// Packets that may be in some queue of the network.
@@ -190,7 +205,7 @@ impl Sender {
     /// Whether the next packet should ask for an acknowledgement, so that it is here before the sender runs dry.
     pub(super) fn should_ask(&self) -> bool {
         let half = self.congestion.window() / 2;
-        self.room() <= 1 || (self.in_flight() >= half && self.next - self.asked >= half)
+        self.room() == 1 || self.fetched_room() <= 1 || (self.in_flight() >= half && self.next - self.asked >= half)
     }
 
     pub(super) fn rtt(&self) -> &Rtt {
@@ -231,6 +246,7 @@ impl Sender {
     /// Grants credit without an acknowledgement: the handshake's.
     pub(super) fn grant(&mut self, credit: u16) {
         self.limit = self.limit.max(self.una + u64::from(credit));
+        self.fetched_limit = self.fetched_limit.max(self.limit);
     }
 
     /// Somebody would like to send and can't. If it is for want of credit, the news that there is some again may get lost: then
@@ -278,7 +294,12 @@ impl Sender {
         }
         let progress = ack > self.una;
         self.una = ack;
-        self.limit = self.limit.max(ack + u64::from(said.credit));
+        let limit = ack + u64::from(said.credit);
+        self.fetched_limit = self.fetched_limit.max(limit);
+        // Not what was given to fetches meanwhile: this may be older.
+        if !said.throttled {
+            self.limit = self.limit.max(limit);
+        }
         if self.sent.is_empty() && self.limit > self.next {
             self.timer = None;
         }

@@ -228,13 +228,21 @@ impl Snapshot {
         w.counter("rx_copied", "Copied by user space on arrival", bytes(), nodes, |n| n.engine.rx_copied_bytes)?;
         w.counter("tx_copied", "Copied by user space into packets", bytes(), nodes, |n| n.engine.tx_copied_bytes)?;
         w.counter("sends", "Sends accepted", None, nodes, |n| n.engine.sends)?;
+        w.counter("fetches", "Fetches accepted", None, nodes, |n| n.engine.fetches)?;
+        w.counter("fetched", "Brought by fetches", bytes(), nodes, |n| n.engine.fetched_bytes)?;
+        w.counter("served", "Fetched from exports", bytes(), nodes, |n| n.engine.served_bytes)?;
         w.counter("notifications", "Notifications delivered", None, nodes, |n| n.engine.notifications)?;
         w.counter("links_ended", "Links that have ended", None, nodes, |n| n.engine.links_ended)?;
         let refused = by(nodes, "reason", |n| {
             let c = n.engine;
             let packets = [("malformed", c.rx_malformed), ("foreign", c.rx_foreign), ("other_vlan", c.rx_other_vlan)];
             let rest = [("damaged", c.rx_damaged), ("unknown_link", c.rx_unknown), ("no_memory", c.rx_not_kept)];
-            packets.into_iter().chain(rest).chain([("no_grant", c.refused_puts), ("hello", c.refused_hellos)]).collect()
+            packets
+                .into_iter()
+                .chain(rest)
+                .chain([("no_grant", c.refused_puts), ("fetch", c.refused_fetches)])
+                .chain([("unasked", c.rx_unasked), ("hello", c.refused_hellos)])
+                .collect()
         });
         w.counter("refused", "What arrived and was refused", None, &refs(&refused), |n| *n)?;
         let both = |tx, rx| vec![("transmit", tx), ("receive", rx)];
@@ -297,13 +305,18 @@ fn links(w: &mut Writer<'_>, links: &[Sample<'_, LinkInfo>]) -> fmt::Result {
     )?;
     w.gauge("link_early_packets", "Packets kept that came too early", None, links, |l| l.early as f64)?;
     let grants = by(links, "direction", |l| vec![("given", l.grants as u64), ("held", l.grants_held as u64)]);
-    w.gauge("link_grants", "Grants of a link, to its peer and from it", None, &refs(&grants), |n| *n as f64)
+    w.gauge("link_grants", "Grants of a link, to its peer and from it", None, &refs(&grants), |n| *n as f64)?;
+    let fetches = by(links, "direction", |l| both(l.jobs as u64, l.fetching as u64));
+    w.gauge("link_fetches", "Fetches not answered in whole, by the way of their data", None, &refs(&fetches), |n| {
+        *n as f64
+    })
 }
 
 fn exports(w: &mut Writer<'_>, exports: &[Sample<'_, ExportInfo>]) -> fmt::Result {
     w.gauge("export_length", "Length of an export", Some(Unit::Bytes), exports, |e| e.length as f64)?;
     w.gauge("export_importers", "Grants that peers hold", None, exports, |e| e.importers as f64)?;
     w.counter("export_written", "Written into an export", Some(Unit::Bytes), exports, |e| e.bytes)?;
+    w.counter("export_read", "Fetched from an export", Some(Unit::Bytes), exports, |e| e.read_bytes)?;
     w.counter("export_notifications", "Notifications of an export", None, exports, |e| e.notifications)?;
     w.gauge("export_waiting", "Notifications that haven't been taken", None, exports, |e| e.waiting as f64)?;
     w.gauge("export_queue", "Notifications that may wait", None, exports, |e| e.queue as f64)
@@ -312,7 +325,9 @@ fn exports(w: &mut Writer<'_>, exports: &[Sample<'_, ExportInfo>]) -> fmt::Resul
 fn imports(w: &mut Writer<'_>, imports: &[Sample<'_, ImportInfo>]) -> fmt::Result {
     w.gauge("import_ready", "Whether sends may go", None, imports, |i| f64::from(i.ready))?;
     w.counter("import_sends", "Sends begun into an import", None, imports, |i| i.sends)?;
-    w.counter("import", "Their bytes", Some(Unit::Bytes), imports, |i| i.bytes)
+    w.counter("import", "Their bytes", Some(Unit::Bytes), imports, |i| i.bytes)?;
+    w.counter("import_fetches", "Fetches begun from an import", None, imports, |i| i.fetches)?;
+    w.counter("import_fetched", "Their bytes", Some(Unit::Bytes), imports, |i| i.fetched)
 }
 
 fn rings(w: &mut Writer<'_>, receive: &[Sample<'_, ReceiveRings>], send: &[Sample<'_, SendRings>]) -> fmt::Result {

@@ -21,8 +21,15 @@ pub struct ExportBuilder<'a> {
 
 impl<'a> ExportBuilder<'a> {
     pub(super) fn new(node: &'a Node, name: &str) -> ExportBuilder<'a> {
-        let options =
-            ExportOptions { name: name.to_owned(), key: Key::PUBLIC, peers: Vec::new(), notify: false, queue: 1024 };
+        let options = ExportOptions {
+            name: name.to_owned(),
+            key: Key::PUBLIC,
+            peers: Vec::new(),
+            notify: false,
+            readable: false,
+            writable: true,
+            queue: 1024,
+        };
         ExportBuilder { node, len: 4096, key: None, options }
     }
 
@@ -48,6 +55,18 @@ impl<'a> ExportBuilder<'a> {
     /// Whether sends may announce themselves. Default: false.
     pub fn notify(mut self, notify: bool) -> Self {
         self.options.notify = notify;
+        self
+    }
+
+    /// Whether importers may fetch from it: [`Import::fetch`](super::Import::fetch). Default: false.
+    pub fn readable(mut self, readable: bool) -> Self {
+        self.options.readable = readable;
+        self
+    }
+
+    /// Whether importers may send into it. Default: true.
+    pub fn writable(mut self, writable: bool) -> Self {
+        self.options.writable = writable;
         self
     }
 

@@ -17,8 +17,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A handle on a buffer that another node exports (the paper's proxy buffer). Sends go into it.
 pub struct Import {
-    handle: Arc<Handle>,
-    id: u32,
+    pub(super) handle: Arc<Handle>,
+    pub(super) id: u32,
     peer: SocketAddr,
     name: String,
     length: u64,

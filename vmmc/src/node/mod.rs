@@ -25,6 +25,7 @@
 
 mod builder;
 mod export;
+mod fetch;
 mod import;
 mod lane;
 mod paged;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 pub use builder::{Builder, Progress};
 pub use export::{Export, ExportBuilder};
+pub use fetch::{FetchBuilder, FetchFailed, PendingFetch};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
 pub use redirect::{Redirect, RedirectFailed};

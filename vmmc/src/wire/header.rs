@@ -5,7 +5,7 @@
 //!   +---------------+---------------+---------------+---------------+
 //!   | checksum: CRC32C of everything after this field               |
 //!   +---------------+---------------+---------------+---------------+
-//!   | version (3)   | kind          | flags         | reserved (0)  |
+//!   | version (4)   | kind          | flags         | reserved (0)  |
 //!   +---------------+---------------+---------------+---------------+
 //!   | token: what the receiver of this packet named the link        |
 //!   |                                                               |
@@ -81,15 +81,24 @@ pub struct Flags {
     /// Bit 4: the packets that this acknowledges may have waited for long before their receiver looked for them. So their delay
     /// says nothing about the path.
     pub late: bool,
+    /// Bit 5: the credit is for FETCHEDs alone, which their receiver has asked for. PUTs have what they were given before.
+    pub throttled: bool,
 }
 
 impl Flags {
     fn from_byte(byte: u8) -> Result<Flags, WireError> {
-        if byte & !0b1_1111 != 0 {
+        if byte & !0b11_1111 != 0 {
             return Err(WireError::Reserved("flags"));
         }
         let bit = |n: u8| byte >> n & 1 != 0;
-        Ok(Flags { ack_now: bit(0), sack: bit(1), checked: bit(2), provisional: bit(3), late: bit(4) })
+        Ok(Flags {
+            ack_now: bit(0),
+            sack: bit(1),
+            checked: bit(2),
+            provisional: bit(3),
+            late: bit(4),
+            throttled: bit(5),
+        })
     }
 
     fn to_byte(self) -> u8 {
@@ -98,6 +107,7 @@ impl Flags {
             | u8::from(self.checked) << 2
             | u8::from(self.provisional) << 3
             | u8::from(self.late) << 4
+            | u8::from(self.throttled) << 5
     }
 }
 
@@ -238,7 +248,7 @@ mod tests {
         assert_eq!(
             sample().emit(),
             [
-                1, 2, 3, 4, 3, 3, 0b101, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
+                1, 2, 3, 4, 4, 3, 0b101, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 9, 0, 0, 0, 8, 0,
                 7, 0, 6, 0, 5, 0, 0
             ]
         );
@@ -257,7 +267,7 @@ mod tests {
     #[test]
     fn every_reserved_bit_is_refused() {
         let good = sample().emit();
-        for (byte, mask) in [(6, 0b1110_0000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
+        for (byte, mask) in [(6, 0b1100_0000u8), (7, 0xff), (30, 0xff), (31, 0xff)] {
             for bit in (0..8).filter(|b| mask >> b & 1 == 1) {
                 let mut bad = good;
                 bad[byte] |= 1 << bit;

@@ -6,15 +6,22 @@
 //!                 then `length` bytes for the export, from `offset` on
 //!   IMPORT (2)    kind, 0, name's length (16), request (32), key (128), name     24 bytes + name
 //!   IMPORTED (3)  kind, status, 0 (16), request (32), grant (32),
-//!                 bit 0: notifies (32), export's length (64)                     24 bytes
+//!                 access (32), export's length (64)                              24 bytes
 //!   RELEASE (4)   kind, 0, 0 (16), grant (32): the importer is done with it       8 bytes
 //!   REVOKED (5)   kind, 0, 0 (16), grant (32): the exporter has taken it back     8 bytes
 //!   REFUSED (6)   kind, reason, 0 (16), grant (32), sequence (32), 0 (32)        16 bytes
+//!   FETCH (7)     kind, 0, 0 (16), request (32), grant (32), 0 (32),
+//!                 offset (64), length (64)                                       32 bytes
+//!   FETCHED (8)   kind, 0, length (16), request (32), at (64)                    16 bytes
+//!                 then `length` bytes of what was asked for, from its byte `at` on
+//!   FETCH_REFUSED (9)  kind, reason, 0 (16), request (32)                         8 bytes
+//!   FETCH_CANCEL (10)  kind, 0, 0 (16), request (32)                              8 bytes
 //! ```
 //!
 //! A long send is cut into many PUTs; the last of them carries `notify` when the receiver shall be told, and then
 //! `total` is the length of the whole send, which ends where this PUT ends. REFUSED tells which grant and which
-//! packet a PUT was refused in.
+//! packet a PUT was refused in. A FETCH is answered by as many FETCHEDs as it takes, or by a FETCH_REFUSED, which may also come
+//! between them.
 
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -30,8 +37,14 @@ pub const PUT_LEN: usize = 16;
 /// What a notifying PUT has more, bytes.
 pub const NOTIFY_LEN: usize = 16;
 
+/// Length of a FETCHED's fixed part, bytes.
+pub const FETCHED_LEN: usize = 16;
+
 /// The longest fixed part of any record, bytes.
 pub const MAX_FIXED_LEN: usize = PUT_LEN + NOTIFY_LEN;
+
+/// How many FETCHes may wait for an answer on a link, each way. An exporter takes as many; who sends more is refused.
+pub const MAX_FETCHES: usize = 128;
 
 /// What the receiver shall be told once a send is in its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +69,29 @@ pub enum ImportStatus {
     TooMany = 3,
 }
 
+/// What an import is good for, in the answer to an IMPORT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Bit 0: the export delivers notifications.
+    pub notifies: bool,
+    /// Bit 1: it may be fetched from.
+    pub readable: bool,
+    /// Bit 2: it may be written into.
+    pub writable: bool,
+}
+
+impl Access {
+    fn parse(bits: u32) -> Result<Access, WireError> {
+        zero(bits & !0b111 == 0)?;
+        let bit = |n: u32| bits >> n & 1 != 0;
+        Ok(Access { notifies: bit(0), readable: bit(1), writable: bit(2) })
+    }
+
+    fn bits(self) -> u32 {
+        u32::from(self.notifies) | u32::from(self.readable) << 1 | u32::from(self.writable) << 2
+    }
+}
+
 /// Why a PUT was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,6 +100,24 @@ pub enum Refusal {
     NoGrant = 1,
     /// Offset and length reach past the export's end.
     OutOfRange = 2,
+    /// The export is read-only.
+    NotWritable = 3,
+}
+
+/// Why a FETCH was refused, or has come to an early end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FetchRefusal {
+    /// The grant is unknown, or was revoked.
+    NoGrant = 1,
+    /// Offset and length reach past the export's end.
+    OutOfRange = 2,
+    /// The export may not be fetched from.
+    NotReadable = 3,
+    /// [`MAX_FETCHES`] wait already.
+    TooMany = 4,
+    /// Its requester has cancelled it.
+    Cancelled = 5,
 }
 
 /// A record, without the bytes a PUT carries: they follow in the packet, and the reader stands before them.
@@ -97,8 +151,8 @@ pub enum Record {
         status: ImportStatus,
         /// The grant, when granted.
         grant: u32,
-        /// Whether the export delivers notifications.
-        notifies: bool,
+        /// What may be done with it.
+        access: Access,
         /// Length of the export, bytes.
         length: u64,
     },
@@ -120,6 +174,38 @@ pub enum Record {
         grant: u32,
         /// Low 32 bits of the sequence number of the packet that carried it.
         sequence: u32,
+    },
+    /// A request for bytes of an export.
+    Fetch {
+        /// The requester's name for this request.
+        request: u32,
+        /// From where: the exporter's grant.
+        grant: u32,
+        /// The first byte of the export that is wanted.
+        offset: u64,
+        /// How many are wanted: 1 or more.
+        length: u64,
+    },
+    /// A piece of the answer.
+    Fetched {
+        /// The request it answers.
+        request: u32,
+        /// Where in what was asked for the piece begins. Pieces come in order and without gaps.
+        at: u64,
+        /// Bytes of payload that follow in the packet: 1 or more.
+        length: u16,
+    },
+    /// A request has been refused; no more pieces of it will come.
+    FetchRefused {
+        /// Why.
+        reason: FetchRefusal,
+        /// The request.
+        request: u32,
+    },
+    /// The requester wants no more pieces. It is answered by FETCH_REFUSED, unless the last piece has been sent.
+    FetchCancel {
+        /// The request.
+        request: u32,
     },
 }
 
@@ -153,6 +239,15 @@ struct RawImported {
 struct RawRefused {
     sequence: U32,
     reserved: U32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawFetch {
+    grant: U32,
+    reserved: U32,
+    offset: U64,
+    length: U64,
 }
 
 /// The bytes of a record's fixed part.
@@ -221,7 +316,7 @@ impl Record {
             3 => {
                 zero(length == 0)?;
                 let raw: RawImported = zerocopy::transmute!(take::<16>(reader)?);
-                zero(raw.flags.get() & !1 == 0)?;
+                let access = Access::parse(raw.flags.get())?;
                 let status = match detail {
                     0 => ImportStatus::Granted,
                     1 => ImportStatus::UnknownName,
@@ -231,8 +326,7 @@ impl Record {
                         return Err(WireError::Unknown { field: "import status", value: detail.into() });
                     }
                 };
-                let (grant, notifies) = (raw.grant.get(), raw.flags.get() == 1);
-                Record::Imported { request: number, status, grant, notifies, length: raw.length.get() }
+                Record::Imported { request: number, status, grant: raw.grant.get(), access, length: raw.length.get() }
             }
             4 | 5 => {
                 zero(detail == 0 && length == 0)?;
@@ -244,11 +338,17 @@ impl Record {
                 let reason = match detail {
                     1 => Refusal::NoGrant,
                     2 => Refusal::OutOfRange,
+                    3 => Refusal::NotWritable,
                     _ => {
                         return Err(WireError::Unknown { field: "refusal", value: detail.into() });
                     }
                 };
                 Record::Refused { reason, grant: number, sequence: raw.sequence.get() }
+            }
+            7..=10 => {
+                zero(short.kind == 9 || detail == 0)?;
+                zero(short.kind == 8 || length == 0)?;
+                Self::parse_fetch(short, reader)?
             }
             kind => {
                 return Err(WireError::Unknown { field: "record", value: kind.into() });
@@ -260,6 +360,43 @@ impl Record {
         Ok(Some(record))
     }
 
+    /// Parses one of the four records of fetches.
+    fn parse_fetch(short: Short, reader: &mut Reader<'_, '_>) -> Result<Record, WireError> {
+        let (request, length) = (short.number.get(), short.length.get());
+        Ok(match short.kind {
+            7 => {
+                let raw: RawFetch = zerocopy::transmute!(take::<24>(reader)?);
+                zero(raw.reserved.get() == 0)?;
+                let (offset, length) = (raw.offset.get(), raw.length.get());
+                if length == 0 || offset.checked_add(length).is_none() {
+                    return Err(WireError::Inconsistent("FETCH's length"));
+                }
+                Record::Fetch { request, grant: raw.grant.get(), offset, length }
+            }
+            8 => {
+                let at: U64 = zerocopy::transmute!(take::<8>(reader)?);
+                if length == 0 || at.get().checked_add(length.into()).is_none() {
+                    return Err(WireError::Inconsistent("FETCHED's length"));
+                }
+                Record::Fetched { request, at: at.get(), length }
+            }
+            9 => {
+                let reason = match short.detail {
+                    1 => FetchRefusal::NoGrant,
+                    2 => FetchRefusal::OutOfRange,
+                    3 => FetchRefusal::NotReadable,
+                    4 => FetchRefusal::TooMany,
+                    5 => FetchRefusal::Cancelled,
+                    other => {
+                        return Err(WireError::Unknown { field: "refusal of a fetch", value: other.into() });
+                    }
+                };
+                Record::FetchRefused { reason, request }
+            }
+            _ => Record::FetchCancel { request },
+        })
+    }
+
     fn parse_notify(reader: &mut Reader<'_, '_>) -> Result<Notify, WireError> {
         let raw: RawNotify = zerocopy::transmute!(take::<16>(reader)?);
         zero(raw.reserved.get() == 0)?;
@@ -269,7 +406,7 @@ impl Record {
     /// How many bytes follow the fixed part.
     pub fn body_len(&self) -> usize {
         match *self {
-            Record::Put { length, .. } => length.into(),
+            Record::Put { length, .. } | Record::Fetched { length, .. } => length.into(),
             Record::Import { name, .. } => name.into(),
             _ => 0,
         }
@@ -295,8 +432,8 @@ impl Record {
                 }
             }
             Record::Import { request, key, name } => Emitted::new(short(2, 0, name, request), &key, &[]),
-            Record::Imported { request, status, grant, notifies, length } => {
-                let raw = RawImported { grant: grant.into(), flags: u32::from(notifies).into(), length: length.into() };
+            Record::Imported { request, status, grant, access, length } => {
+                let raw = RawImported { grant: grant.into(), flags: access.bits().into(), length: length.into() };
                 Emitted::new(short(3, status as u8, 0, request), raw.as_bytes(), &[])
             }
             Record::Release { grant } => Emitted::new(short(4, 0, 0, grant), &[], &[]),
@@ -305,108 +442,19 @@ impl Record {
                 let raw = RawRefused { sequence: sequence.into(), reserved: 0.into() };
                 Emitted::new(short(6, reason as u8, 0, grant), raw.as_bytes(), &[])
             }
+            Record::Fetch { request, grant, offset, length } => {
+                let (offset, length) = (offset.into(), length.into());
+                let raw = RawFetch { grant: grant.into(), reserved: 0.into(), offset, length };
+                Emitted::new(short(7, 0, 0, request), raw.as_bytes(), &[])
+            }
+            Record::Fetched { request, at, length } => {
+                Emitted::new(short(8, 0, length, request), U64::from(at).as_bytes(), &[])
+            }
+            Record::FetchRefused { reason, request } => Emitted::new(short(9, reason as u8, 0, request), &[], &[]),
+            Record::FetchCancel { request } => Emitted::new(short(10, 0, 0, request), &[], &[]),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn any_record() -> impl Strategy<Value = Record> {
-        let notify = (any::<u32>(), any::<u16>()).prop_map(|(tag, more)| (tag, u64::from(more)));
-        prop_oneof![
-            (any::<u32>(), 0u64..1 << 40, any::<u16>(), prop::option::of(notify)).prop_map(
-                |(grant, offset, length, notify)| Record::Put {
-                    grant,
-                    offset,
-                    length,
-                    notify: notify.map(|(tag, more)| Notify { tag, total: u64::from(length) + more.min(offset) }),
-                }
-            ),
-            (any::<u32>(), any::<[u8; 16]>(), 1u16..=128).prop_map(|(request, key, name)| Record::Import {
-                request,
-                key,
-                name
-            }),
-            (any::<u32>(), 0u8..4, any::<u32>(), any::<bool>(), any::<u64>()).prop_map(
-                |(request, status, grant, notifies, length)| Record::Imported {
-                    request,
-                    status: [
-                        ImportStatus::Granted,
-                        ImportStatus::UnknownName,
-                        ImportStatus::Denied,
-                        ImportStatus::TooMany
-                    ][status as usize],
-                    grant,
-                    notifies,
-                    length
-                }
-            ),
-            any::<u32>().prop_map(|grant| Record::Release { grant }),
-            any::<u32>().prop_map(|grant| Record::Revoked { grant }),
-            (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(range, grant, sequence)| Record::Refused {
-                reason: if range { Refusal::OutOfRange } else { Refusal::NoGrant },
-                grant,
-                sequence
-            }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_written_is_read(records in prop::collection::vec(any_record(), 0..8), cut in 1usize..64) {
-            let mut bytes = Vec::new();
-            for record in &records {
-                bytes.extend_from_slice(record.emit().as_ref());
-                bytes.resize(bytes.len() + record.body_len(), 0x5a);
-            }
-            let fragments: Vec<&[u8]> = bytes.chunks(cut).collect();
-            let mut reader = Reader::new(&fragments, 0, usize::MAX);
-            for record in &records {
-                prop_assert_eq!(Record::parse(&mut reader), Ok(Some(*record)));
-                reader.skip(record.body_len());
-            }
-            prop_assert_eq!(Record::parse(&mut reader), Ok(None));
-        }
-
-        #[test]
-        fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let fragments = [&bytes[..]];
-            let mut reader = Reader::new(&fragments, 0, usize::MAX);
-            while let Ok(Some(record)) = Record::parse(&mut reader) {
-                prop_assert!(reader.remaining() >= record.body_len());
-                reader.skip(record.body_len());
-            }
-        }
-    }
-
-    #[test]
-    fn every_reserved_bit_is_refused() {
-        let put = Record::Put { grant: 1, offset: 2, length: 0, notify: Some(Notify { tag: 3, total: 0 }) };
-        let imported =
-            Record::Imported { request: 1, status: ImportStatus::Granted, grant: 2, notifies: true, length: 3 };
-        let refused = Record::Refused { reason: Refusal::NoGrant, grant: 1, sequence: 2 };
-        let import = Record::Import { request: 1, key: [0; 16], name: 1 };
-        for (record, reserved) in [
-            (put, vec![(1, 0xfe), (20, 0xff), (21, 0xff), (22, 0xff), (23, 0xff)]),
-            (import, vec![(1, 0xff)]),
-            (imported, vec![(2, 0xff), (3, 0xff), (12, 0xff), (13, 0xff), (14, 0xff), (15, 0xfe)]),
-            (Record::Release { grant: 1 }, vec![(1, 0xff), (2, 0xff), (3, 0xff)]),
-            (Record::Revoked { grant: 1 }, vec![(1, 0xff), (2, 0xff), (3, 0xff)]),
-            (refused, vec![(2, 0xff), (3, 0xff), (12, 0xff), (13, 0xff), (14, 0xff), (15, 0xff)]),
-        ] {
-            for (at, mask) in reserved {
-                for bit in (0..8).filter(|b| mask >> b & 1 == 1) {
-                    let mut bytes = record.emit().as_ref().to_vec();
-                    bytes.resize(bytes.len() + record.body_len(), 0);
-                    bytes[at] |= 1 << bit;
-                    let fragments = [&bytes[..]];
-                    let parsed = Record::parse(&mut Reader::new(&fragments, 0, usize::MAX));
-                    assert_eq!(parsed, Err(WireError::Reserved("record")), "{record:?}, byte {at}, bit {bit}");
-                }
-            }
-        }
-    }
-}
+mod tests;

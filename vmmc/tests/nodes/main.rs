@@ -1,5 +1,6 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
 mod buffers;
+mod fetch;
 mod mute;
 mod paged;
 mod redirect;

@@ -5,11 +5,22 @@ use std::time::Duration;
 use vmmc::port::Port;
 use vmmc::port::sim::Network;
 use vmmc::wire::frame::{Datagram, Path};
+use vmmc::wire::record::{Access, ImportStatus, Record};
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
 /// Puts it on the network, at the Ethernet address `mac`.
 pub fn run(net: &Network, mac: [u8; 6]) {
+    start(net, mac, false);
+}
+
+/// Likewise, one that grants the first import, and says nothing more after that.
+pub fn run_granting(net: &Network, mac: [u8; 6]) {
+    start(net, mac, true);
+}
+
+fn start(net: &Network, mac: [u8; 6], grants: bool) {
     let (net, mut port) = (net.clone(), net.attach(mac));
+    let (mut token, mut sequence) = (0, 1);
     std::thread::spawn(move || {
         let mut batch = Vec::new();
         loop {
@@ -17,27 +28,34 @@ pub fn run(net: &Network, mac: [u8; 6]) {
             for packet in batch.drain(..) {
                 let frame = port.fragments(&packet).concat();
                 port.recycle(packet);
-                answer(&frame, mac).into_iter().for_each(|answer| net.inject(&answer));
+                let answer = answer(&frame, mac, &mut token, &mut sequence, grants);
+                answer.into_iter().for_each(|answer| net.inject(&answer));
             }
             std::thread::sleep(Duration::from_micros(50));
         }
     });
 }
 
-/// The token it gives every link, and the one that it was given. It never has but one link.
-static TOKEN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-
-fn answer(frame: &[u8], mac: [u8; 6]) -> Option<Vec<u8>> {
+/// It never has but one link: `token` is what its packets carry, and `sequence` the next one's number.
+fn answer(frame: &[u8], mac: [u8; 6], token: &mut u64, sequence: &mut u32, grants: bool) -> Option<Vec<u8>> {
     let datagram = Datagram::parse(frame, frame.len()).ok()?;
     let bytes = &frame[datagram.start..][..datagram.length];
     let header = Header::parse(bytes[..HEADER_LEN].try_into().ok()?).ok()?;
     let (kind, mut body) = match header.kind {
         Kind::Hello => {
             let hello = Hello::parse(bytes[HEADER_LEN..][..vmmc::wire::HELLO_LEN].try_into().ok()?).ok()?;
-            TOKEN.store(hello.token, std::sync::atomic::Ordering::Relaxed);
+            *token = hello.token;
             let welcome =
                 Hello { incarnation: 1, token: 1 << 16, peer_incarnation: hello.incarnation, first: 1, ..hello };
             (Kind::Welcome, welcome.emit().to_vec())
+        }
+        Kind::Data if grants && *sequence == 1 => {
+            // The first record is the IMPORT.
+            let request = u32::from_be_bytes(bytes[HEADER_LEN + 4..][..4].try_into().ok()?);
+            let access = Access { readable: true, ..Access::default() };
+            let imported =
+                Record::Imported { request, status: ImportStatus::Granted, grant: 1, access, length: 1 << 20 };
+            (Kind::Data, imported.emit().as_ref().to_vec())
         }
         Kind::Data | Kind::Ack if header.flags.ack_now || header.kind == Kind::Data => (Kind::Ack, Vec::new()),
         _ => return None,
@@ -49,13 +67,14 @@ fn answer(frame: &[u8], mac: [u8; 6]) -> Option<Vec<u8>> {
     let header = Header {
         kind,
         flags: Flags { checked: true, ..Flags::default() },
-        token: TOKEN.load(std::sync::atomic::Ordering::Relaxed),
-        sequence: 1,
+        token: *token,
+        sequence: *sequence,
         ack: header.sequence.wrapping_add((header.kind == Kind::Data).into()),
         credit: 100,
         ..Header::default()
     };
     let header = Header { checksum: checksum([&header.emit()[CHECKSUM_LEN..], &body]), ..header };
+    *sequence += u32::from(kind == Kind::Data);
     let path = Path {
         local: datagram.destination,
         remote: datagram.source,

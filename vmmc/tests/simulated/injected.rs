@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vmmc::engine::{Config, Engine, ExportOptions, Send};
+use vmmc::engine::{Config, Engine, Send};
 use vmmc::memory::{Arena, Region};
 use vmmc::port::fault::{FaultPort, Faults};
 use vmmc::port::sim::{Conditions, Network};
 use vmmc::port::{Port, PortCounters};
 use vmmc::time::Time;
 
-use crate::world::{address, contents, key, link_config, seed};
+use crate::world::{address, contents, export_options, key, link_config, seed};
 
 const LENGTH: usize = 40_000;
 const SENDS: u32 = 12;
@@ -41,9 +41,7 @@ impl Pair {
             let config = Config { local, mac, vlan: None, link, max_peers: 10, max_exports: 10, max_imports: 10 };
             let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
             let region = Arena::new(LENGTH).unwrap().alloc(LENGTH).unwrap();
-            let name = "inbox".into();
-            let options = ExportOptions { name, key: key(), peers: Vec::new(), notify: true, queue: 64 };
-            let export = engine.export(options, region.clone()).unwrap();
+            let export = engine.export(export_options("inbox", key(), 64), region.clone()).unwrap();
             let port = FaultPort::new(Box::new(network.attach(mac)), faults[host]).unwrap();
             Host { engine, port, region, export }
         };

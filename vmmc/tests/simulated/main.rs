@@ -2,6 +2,8 @@
 
 mod corners;
 mod delivery;
+mod fetch;
+mod fetch_hostile;
 mod hostile;
 mod incast;
 mod injected;

@@ -149,8 +149,12 @@ impl World {
     }
 
     pub fn export(&mut self, host: usize, name: &str, len: usize, queue: usize) -> (u32, Region) {
+        self.export_as(host, export_options(name, key(), queue), len)
+    }
+
+    /// Exports a buffer of `len` bytes that allows what `options` say.
+    pub fn export_as(&mut self, host: usize, options: ExportOptions, len: usize) -> (u32, Region) {
         let region = self.hosts[host].arena.alloc(len).unwrap();
-        let options = ExportOptions { name: name.into(), key: key(), peers: Vec::new(), notify: true, queue };
         (self.hosts[host].engine.export(options, region.clone()).unwrap(), region)
     }
 
@@ -234,6 +238,12 @@ pub fn forge(source: SocketAddr, source_mac: [u8; 6], to: usize, header: Header,
     bytes.extend(header.emit());
     bytes.extend(body);
     bytes
+}
+
+/// An export that takes notifications and may be written into, and not fetched from.
+pub fn export_options(name: &str, key: Key, queue: usize) -> ExportOptions {
+    let (name, peers) = (name.to_owned(), Vec::new());
+    ExportOptions { name, key, peers, notify: true, readable: false, writable: true, queue }
 }
 
 pub fn key() -> Key {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod errors;
+mod fetch;
 mod hosts;
 mod noise;
 mod paged;

@@ -60,6 +60,8 @@ fn snapshot(host: u8, links: u8) -> Stats {
         early: 0,
         grants: 0,
         grants_held: 0,
+        jobs: 0,
+        fetching: 0,
         heard: Duration::ZERO,
         counters: LinkCounters::default(),
     };

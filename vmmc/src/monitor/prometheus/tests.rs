@@ -38,6 +38,8 @@ fn full() -> Stats {
         early: 6,
         grants: 7,
         grants_held: 8,
+        jobs: 10,
+        fetching: 11,
         heard: Duration::from_millis(9),
         counters: Default::default(),
     };

@@ -13,18 +13,19 @@
 
 mod packets;
 
+use std::any::Any;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use vmmc::engine::{ExportOptions, Key, Send};
+use vmmc::engine::{AnyTarget, ExportOptions, Key, Send};
 use vmmc::memory::Region;
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
 use self::packets::{Captured, Head, PACKET, Piece, frame};
-use crate::world::{World, contents, key, link_config};
+use crate::world::{Host, World, contents, export_options as options, key, link_config};
 
 /// What happens, and in which order.
 #[derive(Arbitrary, Debug)]
@@ -41,6 +42,8 @@ pub enum Step {
     Send { forth: bool, offset: u16, length: u16, notify: bool, queued: bool, lost: bool },
     /// Real traffic of the third host.
     SendOther { offset: u16, length: u16, queued: bool },
+    /// Real traffic: a remote read, which may be given up at once.
+    Fetch { forth: bool, offset: u16, length: u16, cancel: bool, lost: bool },
     /// Any bytes arrive.
     Raw { forth: bool, bytes: Vec<u8> },
     /// A whole packet arrives, of a stranger or in the peer's name, with a token out of the air.
@@ -80,6 +83,8 @@ struct Scene {
     imports: [u32; 3],
     exports: [(usize, u32); 3],
     guards: Vec<Region>,
+    /// Fetches under way, by who has begun them.
+    fetches: Vec<(usize, u32)>,
     betrayed: bool,
 }
 
@@ -105,7 +110,7 @@ impl Scene {
             guards.push(world.hosts[host].arena.alloc(GUARD).unwrap());
             let region = world.hosts[host].arena.alloc(EXPORT).unwrap();
             guards.push(world.hosts[host].arena.alloc(GUARD).unwrap());
-            let options = ExportOptions { name: name.into(), key, peers: Vec::new(), notify: true, queue: 4 };
+            let options = ExportOptions { readable: true, ..options(name, key, 4) };
             ((host, world.hosts[host].engine.export(options, region.clone()).unwrap()), region)
         };
         let other_key = Key::new([9; 16]);
@@ -127,6 +132,7 @@ impl Scene {
             imports,
             exports: [export_1, export_0, other],
             guards,
+            fetches: Vec::new(),
             betrayed: false,
         };
         // So that there is something to repeat.
@@ -147,6 +153,12 @@ impl Scene {
                 self.world.network.set_conditions(Conditions::default());
             }
             Step::SendOther { offset, length, queued } => self.send(2, offset, length, true, queued),
+            Step::Fetch { forth, offset, length, cancel, lost } => {
+                let loss = if lost { 1.0 } else { 0.0 };
+                self.world.network.set_conditions(Conditions { loss, ..Conditions::default() });
+                self.fetch(usize::from(!forth), offset, length, cancel);
+                self.world.network.set_conditions(Conditions::default());
+            }
             Step::Raw { forth, ref bytes } => {
                 let frame = [&[2, 0, 0, 0, 0, 1 + u8::from(forth)][..], bytes].concat();
                 self.world.network.inject(&frame);
@@ -243,6 +255,50 @@ impl Scene {
         self.models[from][offset..offset + length].copy_from_slice(&data);
     }
 
+    /// Begins to fetch what fits into the export. What has begun is looked at in the end.
+    fn fetch(&mut self, from: usize, offset: u16, length: u16, cancel: bool) {
+        let offset = usize::from(offset) % EXPORT;
+        let length = (usize::from(length) % 4000).min(EXPORT - offset);
+        let now = self.world.now();
+        let host = &mut self.world.hosts[from];
+        let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; length]));
+        match host.engine.fetch(now, &mut host.port, self.imports[from], offset as u64, &mut target) {
+            Ok(Some(id)) if cancel => assert!(host.engine.cancel_fetch(id).is_some()),
+            Ok(Some(id)) => self.fetches.push((from, id)),
+            Ok(None) => assert!(target.is_some()),
+            Err(error) => assert!(self.betrayed && target.is_some(), "host {from} can't fetch: {error}"),
+        }
+    }
+
+    /// Everything that was fetched is there, and a fetch brings what is in the other's memory now.
+    fn see_fetched(&mut self) {
+        for (host, fetch) in std::mem::take(&mut self.fetches) {
+            self.fetched(host, fetch);
+        }
+        for host in 0..3 {
+            let now = self.world.now();
+            let Host { engine, port, .. } = &mut self.world.hosts[host];
+            let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; EXPORT]));
+            let fetch = engine.fetch(now, port, self.imports[host], 0, &mut target).unwrap().expect("a fetch");
+            let bytes: Box<dyn Any> = self.fetched(host, fetch);
+            assert!(*bytes.downcast::<Vec<u8>>().unwrap() == self.models[host], "host {host} has fetched other bytes");
+        }
+    }
+
+    fn fetched(&mut self, host: usize, fetch: u32) -> Box<dyn AnyTarget> {
+        let end = self.world.now() + Duration::from_secs(60);
+        loop {
+            let engine = &mut self.world.hosts[host].engine;
+            match engine.fetched(fetch) {
+                Ok(Some(target)) => return target,
+                Ok(None) => assert!(self.world.now() < end, "what host {host} fetches doesn't arrive"),
+                Err((error, _)) => panic!("host {host} can't fetch: {error}"),
+            }
+            self.world.step();
+            self.drain();
+        }
+    }
+
     /// Sends and sees it arrive.
     fn send_and_see(&mut self, from: usize) {
         let data = [0xaa; 100];
@@ -279,6 +335,11 @@ impl Scene {
         if !self.betrayed {
             self.send_and_see(0);
             self.send_and_see(1);
+            self.see_fetched();
+        }
+        // A fetch may be without end when the peer is mad; its memory comes back all the same.
+        for (host, fetch) in std::mem::take(&mut self.fetches) {
+            assert!(self.world.hosts[host].engine.cancel_fetch(fetch).is_some());
         }
         // Links that nobody has confirmed are gone by then.
         self.check_bounds();

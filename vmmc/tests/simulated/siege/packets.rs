@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use arbitrary::Arbitrary;
 use vmmc::Key;
 use vmmc::wire::frame::Path;
-use vmmc::wire::record::{ImportStatus, Notify, Record, Refusal};
+use vmmc::wire::record::{Access, FetchRefusal, ImportStatus, Notify, Record, Refusal};
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, Reader, checksum};
 
 use crate::world::{address, key};
@@ -54,6 +54,23 @@ pub enum Piece {
         grant: u8,
         sequence: i16,
     },
+    Fetch {
+        request: u32,
+        grant: u8,
+        offset: u64,
+        length: u64,
+    },
+    /// `request` is relative to the newest of its receiver.
+    Fetched {
+        request: u8,
+        at: u64,
+        data: Vec<u8>,
+    },
+    FetchRefused {
+        request: u8,
+        reason: u8,
+    },
+    FetchCancel(u8),
 }
 
 /// Of the link between hosts 0 and 1.
@@ -63,6 +80,8 @@ pub struct Captured {
     /// The newest header towards each, and the newest grant in a PUT towards it.
     pub heads: [Header; 2],
     grants: [u32; 2],
+    /// The newest request in a FETCH towards each.
+    requests: [u32; 2],
 }
 
 impl Captured {
@@ -79,11 +98,13 @@ impl Captured {
             if matches!(header.kind, Kind::Data | Kind::Ack) {
                 self.heads[to] = header;
             }
-            if header.kind == Kind::Data
-                && let Ok(Some(Record::Put { grant, .. })) =
-                    Record::parse(&mut Reader::new(&[&frame[..]], PACKET + HEADER_LEN, usize::MAX))
-            {
-                self.grants[to] = grant;
+            let first = || Record::parse(&mut Reader::new(&[&frame[..]], PACKET + HEADER_LEN, usize::MAX));
+            match (header.kind == Kind::Data).then(first) {
+                Some(Ok(Some(Record::Put { grant, .. }))) => self.grants[to] = grant,
+                Some(Ok(Some(Record::Fetch { grant, request, .. }))) => {
+                    (self.grants[to], self.requests[to]) = (grant, request);
+                }
+                _ => {}
             }
             self.frames.push(frame);
         }
@@ -121,8 +142,10 @@ impl Captured {
                 Piece::Imported { request, status, grant, length } => {
                     let all =
                         [ImportStatus::Granted, ImportStatus::UnknownName, ImportStatus::Denied, ImportStatus::TooMany];
-                    let (status, notifies) = (all[usize::from(status % 4)], status > 127);
-                    add(Record::Imported { request, status, grant, notifies, length }, &[]);
+                    let access =
+                        Access { notifies: status > 127, readable: status & 64 != 0, writable: status & 32 == 0 };
+                    let status = all[usize::from(status % 4)];
+                    add(Record::Imported { request, status, grant, access, length }, &[]);
                 }
                 Piece::Release(grant) => add(Record::Release { grant: near ^ u32::from(grant) }, &[]),
                 Piece::Revoked(grant) => {
@@ -134,6 +157,27 @@ impl Captured {
                     let grant = self.grants[1 - to] ^ u32::from(grant);
                     let sequence = self.heads[to].ack.wrapping_add_signed(sequence.into());
                     add(Record::Refused { reason, grant, sequence }, &[]);
+                }
+                Piece::Fetch { request, grant, offset, length } => {
+                    add(Record::Fetch { request, grant: near ^ u32::from(grant), offset, length }, &[]);
+                }
+                Piece::Fetched { request, at, ref data } => {
+                    let (request, length) = (self.requests[1 - to] ^ u32::from(request), data.len() as u16);
+                    add(Record::Fetched { request, at, length }, data);
+                }
+                Piece::FetchRefused { request, reason } => {
+                    let request = self.requests[1 - to] ^ u32::from(request);
+                    let all = [
+                        FetchRefusal::NoGrant,
+                        FetchRefusal::OutOfRange,
+                        FetchRefusal::NotReadable,
+                        FetchRefusal::TooMany,
+                        FetchRefusal::Cancelled,
+                    ];
+                    add(Record::FetchRefused { request, reason: all[usize::from(reason % 5)] }, &[]);
+                }
+                Piece::FetchCancel(request) => {
+                    add(Record::FetchCancel { request: self.requests[to] ^ u32::from(request) }, &[]);
                 }
             }
         }
@@ -154,6 +198,7 @@ impl Head {
                 checked: self.flags & 4 == 0,
                 provisional: self.flags & 8 != 0,
                 late: self.flags & 16 != 0,
+                throttled: self.flags & 32 != 0,
             },
             checksum: 0,
             token,
