@@ -38,7 +38,7 @@ pub mod wire;
 pub use engine::{EngineError, Key, Notification};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use memory::Target;
+pub use memory::{Buffer, HugePages, Target};
 pub use node::{
     Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, SendFailed, Source, Stats,
 };

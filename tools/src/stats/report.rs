@@ -90,7 +90,9 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
     let mut line = |label: &str, text_of: String| {
         let _ = writeln!(text, "  {label:<10}{text_of}");
     };
-    line("arena", format!("{} of {} exported", bytes(stats.exported_bytes), bytes(stats.arena_bytes)));
+    let Stats { exported_bytes, arena_bytes, arena_page_bytes, .. } = *stats;
+    let pages = bytes(arena_page_bytes);
+    line("arena", format!("{} of {} exported, in pages of {pages}", bytes(exported_bytes), bytes(arena_bytes)));
     let copied = |copied| {
         if engine.delivered_bytes == 0 { String::new() } else { percent(copied, engine.delivered_bytes as f64) }
     };

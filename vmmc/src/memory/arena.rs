@@ -1,26 +1,20 @@
 //! The arena: one shared mapping, handed out in pieces.
 //!
-//! Free pieces are kept by address and merged with their neighbours when a buffer comes back; the first that is
-//! long enough is taken. In front of every buffer stands a guard of [`GUARD`] bytes, so that what runs over the
-//! start of one never touches the one below.
+//! Which bytes are whose is for the [allocator](super::alloc) to know; this is where its numbers become memory.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use super::alloc::{ALIGN, Allocator, Block};
+use super::backing::Backing;
+use super::piece::Piece;
+use super::system::available;
+use super::{Buffer, HugePages, MemoryError, Region};
 
-use super::{MemoryError, Region};
-
-/// Bytes kept free in front of every buffer.
-pub const GUARD: usize = 256;
-
-/// Buffers begin at multiples of this many bytes: a cache line.
-const ALIGN: usize = 64;
-
-/// One shared memory mapping, cut into [`Region`]s. Cloning it makes another handle on the same memory.
+/// One shared memory mapping, cut into [`Region`]s and [`Buffer`]s. Cloning it makes another handle on the same memory.
+///
+/// A child made by `fork` hasn't got it: see the [module](super).
 #[derive(Clone, Debug)]
 pub struct Arena {
     inner: Arc<Inner>,
@@ -28,126 +22,170 @@ pub struct Arena {
 
 #[derive(Debug)]
 struct Inner {
-    map: MmapRaw,
-    /// Free pieces: start -> length, never two adjacent ones.
-    free: Mutex<BTreeMap<usize, usize>>,
+    backing: Backing,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    allocator: Allocator,
     /// Memory from here on has never been handed out, so the system hasn't given any for it yet.
-    fresh: AtomicUsize,
+    fresh: usize,
 }
 
 /// A buffer that takes less from the system is taken without asking it how much there is.
 const LARGE: usize = 16 << 20;
 
-/// How much memory the machine can give without taking it from anybody, bytes; `None` where it doesn't say.
-pub fn available() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
-}
-
 impl Arena {
-    /// Maps an arena of `len` bytes, rounded up to whole pages. Memory is taken from the system as it is touched.
+    /// Maps an arena of `len` bytes, rounded up to whole pages, ordinary ones. Memory is taken from the system as it is touched.
     ///
     /// # Errors
     /// When `len` is zero or the system has no such mapping.
     pub fn new(len: usize) -> Result<Arena, MemoryError> {
-        let page = rustix::param::page_size();
-        let len = match len.checked_next_multiple_of(page) {
-            Some(rounded) if rounded > 0 && isize::try_from(rounded).is_ok() => rounded,
-            _ => return Err(MemoryError::BadLength { len }),
-        };
-        let map = Self::map(len).map_err(|source| MemoryError::Map { len, source })?;
-        Ok(Arena {
-            inner: Arc::new(Inner { map, free: Mutex::new(BTreeMap::from([(0, len)])), fresh: AtomicUsize::new(0) }),
-        })
+        Arena::with(len, HugePages::Never)
     }
 
-    fn map(len: usize) -> io::Result<MmapRaw> {
-        let file = memfd_create("vmmc-arena", MemfdFlags::CLOEXEC)?;
-        ftruncate(&file, len as u64)?;
-        MmapOptions::new().len(len).map_raw(&file)
+    /// Maps an arena of `len` bytes, rounded up to whole pages, in huge pages or not. Huge pages are taken from the system, and cleared, at once.
+    ///
+    /// # Errors
+    /// When `len` is zero, the system has no such mapping, or [`HugePages::Require`] asks for more huge pages than there are.
+    pub fn with(len: usize, huge: HugePages) -> Result<Arena, MemoryError> {
+        let backing = Backing::new(len, huge)?;
+        let allocator = Allocator::new(backing.len(), backing.page_size());
+        let state = State { allocator, fresh: backing.not_given() };
+        Ok(Arena { inner: Arc::new(Inner { backing, state: Mutex::new(state) }) })
     }
 
     /// Length of the arena, bytes.
     #[allow(clippy::len_without_is_empty)] // it is never empty
     pub fn len(&self) -> usize {
-        self.inner.map.len()
+        self.inner.backing.len()
     }
 
-    /// Takes a zeroed buffer of `len` bytes, and the memory for it from the system, so that nobody who writes into it has to wait for
-    /// that. It comes back when the region is dropped.
+    /// Size of the pages that the arena's memory is made of, bytes.
+    pub fn page_size(&self) -> usize {
+        self.inner.backing.page_size()
+    }
+
+    /// Takes a zeroed region of `len` bytes, and the memory for it from the system, so that nobody who writes into it has to wait for
+    /// that. It begins at a multiple of 64. It comes back when the last handle on it is dropped.
     ///
     /// # Errors
     /// When `len` is zero, no free piece is long enough, or the machine hasn't so much memory: the system would rather end a process than
     /// say so.
     pub fn alloc(&self, len: usize) -> Result<Region, MemoryError> {
+        Ok(Region::new(self.take(len, ALIGN)?))
+    }
+
+    /// As [`Arena::alloc`], at a multiple of `align`: a power of two up to [`Arena::page_size`].
+    ///
+    /// # Errors
+    /// As [`Arena::alloc`]; or when `align` is none of these.
+    pub fn alloc_aligned(&self, len: usize, align: usize) -> Result<Region, MemoryError> {
+        Ok(Region::new(self.take(len, align)?))
+    }
+
+    /// Takes a zeroed buffer of `len` bytes, as [`Arena::alloc`] does a region. It comes back when it is dropped.
+    ///
+    /// # Errors
+    /// As [`Arena::alloc`].
+    pub fn buffer(&self, len: usize) -> Result<Buffer, MemoryError> {
+        Ok(Buffer::new(self.take(len, ALIGN)?))
+    }
+
+    /// As [`Arena::buffer`], at a multiple of `align`: a power of two up to [`Arena::page_size`].
+    ///
+    /// # Errors
+    /// As [`Arena::alloc_aligned`].
+    pub fn buffer_aligned(&self, len: usize, align: usize) -> Result<Buffer, MemoryError> {
+        Ok(Buffer::new(self.take(len, align)?))
+    }
+
+    fn take(&self, len: usize, align: usize) -> Result<Piece, MemoryError> {
         if len == 0 {
             return Err(MemoryError::BadLength { len });
         }
-        let mut free = self.lock();
-        let need = len.checked_next_multiple_of(ALIGN).and_then(|n| n.checked_add(GUARD));
-        let found = need.and_then(|n| free.iter().find(|&(_, &l)| l >= n).map(|(&at, &l)| (at, l, n)));
-        let Some((at, piece, need)) = found else {
-            let largest = free.values().max().copied().unwrap_or(0).saturating_sub(GUARD);
+        let page = self.page_size();
+        if !align.is_power_of_two() || align > page {
+            return Err(MemoryError::BadAlignment { align, page });
+        }
+        let align = align.max(ALIGN);
+        let mut state = self.lock();
+        let Some(block) = state.allocator.alloc(len, align) else {
+            let largest = state.allocator.largest(align);
             return Err(MemoryError::Exhausted { wanted: len, largest, arena: self.len() });
         };
-        let end = at + need;
-        let wanted = end.saturating_sub(at.max(self.inner.fresh.load(Ordering::Relaxed)));
+        let wanted = block.end.saturating_sub(state.fresh.max(block.start));
         if wanted >= LARGE
             && let Some(available) = available().filter(|available| wanted > *available)
         {
+            state.allocator.free(block);
             return Err(MemoryError::NoMemory { wanted, available });
         }
-        self.inner.fresh.fetch_max(end, Ordering::Relaxed);
-        free.remove(&at);
-        if piece > need {
-            free.insert(at + need, piece - need);
-        }
-        drop(free);
-        let region = Region::new(self.clone(), at + GUARD, len);
-        region.fill(0);
-        Ok(region)
+        state.fresh = state.fresh.max(block.end);
+        drop(state);
+        Ok(Piece::new(self.clone(), block, len))
     }
 
-    /// Takes back the buffer of `len` bytes at `start`.
-    pub(super) fn free(&self, start: usize, len: usize) {
-        let mut at = start - GUARD;
-        let mut len = len.next_multiple_of(ALIGN) + GUARD;
-        let mut free = self.lock();
-        if let Some((&before, &length)) = free.range(..at).next_back()
-            && before + length == at
-        {
-            free.remove(&before);
-            at = before;
-            len += length;
-        }
-        if let Some(after) = free.remove(&(at + len)) {
-            len += after;
-        }
-        free.insert(at, len);
+    /// Takes a block back.
+    pub(super) fn free(&self, block: Block) {
+        self.lock().allocator.free(block);
     }
 
     /// The address of byte `at`, which the caller has checked to be inside.
     pub(super) fn pointer(&self, at: usize) -> *mut u8 {
         debug_assert!(at <= self.len());
-        self.inner.map.as_mut_ptr().wrapping_add(at)
+        self.inner.backing.pointer().wrapping_add(at)
     }
 
     /// Bytes not handed out.
     pub fn available(&self) -> usize {
-        self.lock().values().sum()
+        self.lock().allocator.available()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, usize>> {
-        // A thread that panics while it holds the lock leaves the map whole: each change is a single insert or remove
-        // after the last thing that can fail.
-        self.inner.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in the allocator panics but on a mistake of its own, and then its memory is at worst not handed out again.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whole pages, for whoever maps them a second time.
+#[allow(dead_code)]
+impl Arena {
+    /// Takes `want` pages in a row (1 or more), or the longest row there is; `None` when no page is free. They hold what they held last.
+    /// Nobody else has them until they come back by [`Arena::give_pages`]: they don't by themselves.
+    pub(super) fn take_pages(&self, want: usize) -> Option<Range<usize>> {
+        let mut state = self.lock();
+        let pages = state.allocator.take_pages(want.max(1))?;
+        state.fresh = state.fresh.max(pages.end * self.page_size());
+        Some(pages)
+    }
+
+    /// Takes pages back that were taken, in any portions and order. Whoever had them accesses them no more.
+    pub(super) fn give_pages(&self, pages: Range<usize>) {
+        self.lock().allocator.give_pages(pages);
+    }
+
+    /// Where a page lies in the arena's own mapping.
+    pub(super) fn page_pointer(&self, page: usize) -> *mut u8 {
+        self.pointer(page * self.page_size())
+    }
+
+    /// Where a page lies in [`Arena::file`], bytes: there it can be mapped a second time from, shared.
+    pub(super) fn page_offset(&self, page: usize) -> u64 {
+        (page * self.page_size()) as u64
+    }
+
+    /// The file (a memfd) that the arena is a mapping of.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.inner.backing.file()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::GUARD;
     use proptest::prelude::*;
 
     #[test]
@@ -171,6 +209,39 @@ mod tests {
         assert!(matches!(Arena::new(0), Err(MemoryError::BadLength { len: 0 })));
         assert!(Arena::new(usize::MAX).is_err());
         assert!(arena.alloc(usize::MAX).is_err());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd to map a second time")]
+    fn pages_are_taken_and_given_back_in_portions() {
+        let arena = Arena::new(1 << 16).unwrap();
+        let (page, all) = (arena.page_size(), arena.len() / arena.page_size());
+        let buffer = arena.alloc(100).unwrap();
+        let first = arena.take_pages(3).unwrap();
+        let rest = arena.take_pages(1000).unwrap();
+        assert_eq!((first.len(), first.len() + rest.len()), (3, all - 1));
+        assert_eq!(arena.take_pages(1), None);
+        for page in first.clone().chain(rest.clone()) {
+            // SAFETY: the page was given to this test alone.
+            unsafe { arena.page_pointer(page).write_bytes(7, arena.page_size()) };
+        }
+        // Mapped a second time, it is the same memory.
+        let mut options = memmap2::MmapOptions::new();
+        let second = options.offset(arena.page_offset(rest.start)).len(page).map_raw(&arena.file()).unwrap();
+        // SAFETY: as above, and the mapping is one page long.
+        unsafe { second.as_mut_ptr().write(8) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { arena.page_pointer(rest.start).read_volatile() }, 8);
+        let mut seen = [1; 100];
+        buffer.read(0, &mut seen).unwrap();
+        assert_eq!(seen, [0; 100]);
+        arena.give_pages(first.start + 1..first.start + 2);
+        assert_eq!(arena.take_pages(2), Some(first.start + 1..first.start + 2));
+        assert_eq!(arena.page_offset(first.end), (first.end * page) as u64);
+        arena.give_pages(rest);
+        arena.give_pages(first);
+        drop(buffer);
+        assert_eq!(arena.available(), arena.len());
     }
 
     proptest! {

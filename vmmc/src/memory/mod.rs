@@ -1,10 +1,16 @@
 //! Memory that others write: the arena, and the regions that exports are made of.
 //!
-//! The [`Arena`] is one shared mapping (a memfd), cut into [`Region`]s. The engine writes a region when a packet
+//! The [`Arena`] is one shared mapping (a memfd), cut into [`Region`]s, which are shared, and [`Buffer`]s, which have one owner at a time and
+//! are slices to it. The engine writes a region when a packet
 //! for it arrives, and the application reads it whenever it likes, from any thread. Two such accesses may meet, so
 //! none of them goes through a Rust reference: a region hands out no slices, it copies in and out by relaxed atomic
 //! accesses. A reader that meets a writer gets a mixture of old and new bytes, as over RDMA, never undefined behaviour;
 //! the notification says when the bytes are there.
+//!
+//! A child made by `fork` doesn't have the arena: it would share memory that peers go on writing into, and buffers that its parent takes back.
+//! Where the arena was it has nothing, and is ended by SIGSEGV if it looks there; the parent isn't concerned. So a child uses nothing of
+//! a node, drops none of its handles, and ends by `_exit` or becomes another program by `exec`, as those of
+//! [`std::process::Command`] do.
 //!
 //! All of the crate's `unsafe` that isn't about rings is in this module.
 //!
@@ -21,13 +27,25 @@
 //! # Ok::<(), vmmc::memory::MemoryError>(())
 //! ```
 
+mod alloc;
 mod arena;
+mod backing;
+mod buffer;
 mod copy;
+#[cfg(all(test, not(miri)))]
+mod fork_test;
+mod piece;
 mod region;
+mod system;
 mod target;
+pub mod utlb;
 
-pub use arena::{Arena, GUARD, available};
+pub use alloc::GUARD;
+pub use arena::Arena;
+pub use backing::HugePages;
+pub use buffer::Buffer;
 pub use region::Region;
+pub use system::available;
 pub use target::Target;
 
 /// What can be wrong with a request for memory.
@@ -38,6 +56,16 @@ pub enum MemoryError {
     BadLength {
         /// The length asked for, bytes.
         len: usize,
+    },
+    /// An alignment that no buffer has.
+    #[error(
+        "a buffer can't be aligned to {align} bytes: choose a power of two up to {page}, the size of the arena's pages"
+    )]
+    BadAlignment {
+        /// The alignment asked for, bytes.
+        align: usize,
+        /// Size of the arena's pages, bytes.
+        page: usize,
     },
     /// The arena hasn't that much memory in one piece.
     #[error(
@@ -72,6 +100,23 @@ pub enum MemoryError {
         len: usize,
         /// Length of the region.
         region: usize,
+    },
+    /// There aren't enough huge pages, and the arena must be in huge pages.
+    #[error(
+        "an arena of {len} bytes takes {needed} huge pages of {size} bytes, and {free} are free: \
+         sysctl vm.nr_hugepages={set}, or let the arena have ordinary pages"
+    )]
+    NoHugePages {
+        /// Length of the arena, bytes.
+        len: usize,
+        /// Size of a huge page, bytes.
+        size: usize,
+        /// How many it takes.
+        needed: usize,
+        /// How many are free.
+        free: usize,
+        /// How many there would have to be in all.
+        set: usize,
     },
     /// The operating system refused the memory.
     #[error("mapping {len} bytes for the arena failed: {source}")]

@@ -2,34 +2,27 @@
 
 use std::sync::Arc;
 
-use super::{Arena, MemoryError, copy};
+use super::piece::Piece;
+use super::{MemoryError, copy};
 
 /// A piece of the arena, shared by whoever has a clone of this handle. It goes back to the arena with the last.
 ///
 /// Reads and writes copy, by relaxed atomic accesses: they may race with each other and with the engine.
 #[derive(Clone, Debug)]
 pub struct Region {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    arena: Arena,
-    start: usize,
-    len: usize,
+    piece: Arc<Piece>,
 }
 
 impl Region {
-    /// The `len` bytes of `arena` from `start` on, which nobody else was given.
-    pub(super) fn new(arena: Arena, start: usize, len: usize) -> Region {
-        assert!(start.checked_add(len).is_some_and(|end| end <= arena.len()), "a region reaches past its arena");
-        Region { inner: Arc::new(Inner { arena, start, len }) }
+    /// Shares a piece.
+    pub(super) fn new(piece: Piece) -> Region {
+        Region { piece: Arc::new(piece) }
     }
 
     /// Length, bytes.
     #[allow(clippy::len_without_is_empty)] // it is never empty
     pub fn len(&self) -> usize {
-        self.inner.len
+        self.piece.len()
     }
 
     /// Copies `bytes` to `offset`.
@@ -37,9 +30,9 @@ impl Region {
     /// # Errors
     /// When that reaches past the end; then nothing is written.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-        let at = self.pointer(offset, bytes.len())?;
-        // SAFETY: `pointer` has checked that the bytes lie within this region, which lies within the arena's mapping
-        // (`new`), which lives as long as `inner`; regions never overlap, and all access to them is by `copy`.
+        let at = self.piece.range(offset, bytes.len())?;
+        // SAFETY: `range` has checked that the bytes lie within the piece, which takes whole words of the arena's mapping and keeps that;
+        // nobody else has been given it, and all access to a region is by `copy`.
         unsafe { copy::store(at, bytes) };
         Ok(())
     }
@@ -49,7 +42,7 @@ impl Region {
     /// # Errors
     /// When that reaches past the end; then nothing is read.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
-        let at = self.pointer(offset, bytes.len())?;
+        let at = self.piece.range(offset, bytes.len())?;
         // SAFETY: as in `write`.
         unsafe { copy::load(at, bytes) };
         Ok(())
@@ -64,24 +57,11 @@ impl Region {
             debug_assert!(written.is_ok());
         }
     }
-
-    /// Where `len` bytes from `offset` on lie.
-    fn pointer(&self, offset: u64, len: usize) -> Result<*mut u8, MemoryError> {
-        let error = MemoryError::OutOfRange { offset, len, region: self.len() };
-        let start = usize::try_from(offset).ok().filter(|&o| o <= self.len() && len <= self.len() - o);
-        Ok(self.inner.arena.pointer(self.inner.start + start.ok_or(error)?))
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.arena.free(self.start, self.len);
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::memory::Arena;
 
     #[test]
     fn nothing_outside_is_touched() {
@@ -94,7 +74,7 @@ mod tests {
                 assert!(low.write(offset, &bytes).is_err(), "{offset} {len}");
                 assert!(low.read(offset, &mut vec![0; len]).is_err());
             } else {
-                assert!(low.pointer(offset, len).is_err());
+                assert!(low.piece.range(offset, len).is_err());
             }
         }
         let mut seen = [0; 100];

@@ -207,6 +207,8 @@ impl Snapshot {
         w.gauge("uptime", "Time since the node opened", Some(Unit::Seconds), nodes, |n| n.uptime.as_secs_f64())?;
         w.gauge("mtu", "Largest IP packet the node sends", bytes(), nodes, |n| n.mtu as f64)?;
         w.gauge("arena", "Length of the arena", bytes(), nodes, |n| n.arena_bytes as f64)?;
+        let page = |n: &Stats| n.arena_page_bytes as f64;
+        w.gauge("arena_page", "Size of the arena's pages", bytes(), nodes, page)?;
         w.gauge("exported", "Of the arena, how much is exported", bytes(), nodes, |n| n.exported_bytes as f64)?;
         w.counter("delivered", "Written into exports", bytes(), nodes, |n| n.engine.delivered_bytes)?;
         w.counter("rx_copied", "Copied by user space on arrival", bytes(), nodes, |n| n.engine.rx_copied_bytes)?;

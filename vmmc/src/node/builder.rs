@@ -11,7 +11,7 @@ use super::{DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
-use crate::memory::Arena;
+use crate::memory::{Arena, HugePages};
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
@@ -40,6 +40,7 @@ pub struct Builder {
     queue: Option<u32>,
     mtu: Option<usize>,
     arena: usize,
+    huge_pages: HugePages,
     pub(super) progress: Progress,
     spin: Duration,
     max_peers: usize,
@@ -63,6 +64,7 @@ impl Builder {
             queue: None,
             mtu: None,
             arena: 64 << 20,
+            huge_pages: HugePages::WhenFree,
             progress: Progress::Caller,
             spin: Duration::from_micros(50),
             max_peers: 1024,
@@ -109,9 +111,16 @@ impl Builder {
         self
     }
 
-    /// Length of the arena, bytes: exports are made of it. Default: 64 MiB. Memory is used as it is touched.
+    /// Length of the arena, bytes: exports and buffers are made of it. Default: 64 MiB. Memory is used as it is touched, unless it is in huge
+    /// pages.
     pub fn arena(mut self, bytes: usize) -> Builder {
         self.arena = bytes;
+        self
+    }
+
+    /// Whether the arena is in huge pages. Default: [`HugePages::WhenFree`]. [`Stats::arena_page_bytes`](super::Stats) tells whether it is.
+    pub fn huge_pages(mut self, huge: HugePages) -> Builder {
+        self.huge_pages = huge;
         self
     }
 
@@ -207,7 +216,7 @@ impl Builder {
     /// When a setting can't be.
     pub fn open_on(self, lane: Lane) -> Result<Node, Error> {
         self.check()?;
-        let arena = Arena::new(self.arena)?;
+        let arena = Arena::with(self.arena, self.huge_pages)?;
         let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),
@@ -249,11 +258,12 @@ impl Builder {
             vlan: lane.vlan,
             mtu: lane.mtu,
             arena_bytes: arena.len() as u64,
+            arena_page_bytes: arena.page_size() as u64,
             binding: lane.binding,
         };
         let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);
-        info!(target: "vmmc::node", %local, mtu = lane.mtu, ?progress, arena = self.arena, checksum = self.checksum,
+        info!(target: "vmmc::node", %local, mtu = lane.mtu, ?progress, arena = arena.len(), arena_page = arena.page_size(), checksum = self.checksum,
             peer_timeout = ?self.peer_timeout, "node open");
         Node::start(shared, arena, &self)
     }

@@ -48,7 +48,7 @@ pub(crate) use self::progress::Shared;
 pub(crate) use self::stats::Identity;
 use crate::engine::Key;
 use crate::error::Error;
-use crate::memory::Arena;
+use crate::memory::{Arena, Buffer};
 use crate::monitor::Server;
 #[cfg(feature = "metrics")]
 use crate::monitor::http::MetricsServer;
@@ -124,6 +124,24 @@ impl Node {
     /// Starts to describe a buffer to export.
     pub fn export(&self, name: &str) -> ExportBuilder<'_> {
         ExportBuilder::new(self, name)
+    }
+
+    /// Takes a zeroed buffer of `len` bytes from the node's arena, to send from or to receive into. It comes back to the arena when it is
+    /// dropped. Doesn't block.
+    ///
+    /// # Errors
+    /// When `len` is zero, the arena has no room, or the machine no memory.
+    pub fn alloc(&self, len: usize) -> Result<Buffer, Error> {
+        Ok(self.handle.arena.buffer(len)?)
+    }
+
+    /// As [`Node::alloc`], at an address that is a multiple of `align`: a power of two up to the size of the arena's pages, of which 4096 is one
+    /// always. Without that, buffers begin at multiples of 64.
+    ///
+    /// # Errors
+    /// As [`Node::alloc`]; or when `align` is none of these.
+    pub fn alloc_aligned(&self, len: usize, align: usize) -> Result<Buffer, Error> {
+        Ok(self.handle.arena.buffer_aligned(len, align)?)
     }
 
     /// Imports the buffer that the node at `peer` exports as `name`. Blocks: a link is opened unless there is one, and the

@@ -1,7 +1,10 @@
 //! What can be sent from: borrowed bytes, which are copied and the caller's again at once, and owned buffers, which are away while they are
 //! in flight and come back when the send is over.
 
+use std::sync::Arc;
+
 use crate::error::Error;
+use crate::memory::Buffer;
 
 /// Memory to send from.
 pub trait Source: sealed::Sealed {
@@ -42,6 +45,47 @@ impl Held for () {
     }
 }
 
+impl Source for Buffer {
+    type Held = Buffer;
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn into_held(self) -> Buffer {
+        self
+    }
+}
+
+impl Held for Buffer {
+    type Failure = SendFailed<Buffer>;
+
+    fn fail(self, error: Error) -> SendFailed<Buffer> {
+        SendFailed { error, buffer: self }
+    }
+}
+
+/// A buffer that several sends share: it can be read meanwhile, and is nobody's to write until all have given it back.
+impl Source for Arc<Buffer> {
+    type Held = Arc<Buffer>;
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn into_held(self) -> Arc<Buffer> {
+        self
+    }
+}
+
+impl Held for Arc<Buffer> {
+    type Failure = SendFailed<Arc<Buffer>>;
+
+    fn fail(self, error: Error) -> SendFailed<Arc<Buffer>> {
+        SendFailed { error, buffer: self }
+    }
+}
+
 /// A send of an owned buffer has failed. The buffer comes back with the error; as an [`Error`], by `?`, it is dropped.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
@@ -59,8 +103,14 @@ impl<B> From<SendFailed<B>> for Error {
 }
 
 pub(super) mod sealed {
+    use std::sync::Arc;
+
+    use crate::memory::Buffer;
+
     /// Nobody else makes sources: the library must know when their bytes may change.
     pub trait Sealed {}
     impl<T: AsRef<[u8]> + ?Sized> Sealed for &T {}
     impl Sealed for () {}
+    impl Sealed for Buffer {}
+    impl Sealed for Arc<Buffer> {}
 }

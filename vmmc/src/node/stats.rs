@@ -59,7 +59,9 @@ pub struct Stats {
     pub binding: Option<Binding>,
     /// Length of the arena, bytes.
     pub arena_bytes: u64,
-    /// Of those, how many are exported.
+    /// Size of its pages, bytes: more than a few KiB if they are huge pages.
+    pub arena_page_bytes: u64,
+    /// Of the arena, how many are exported.
     pub exported_bytes: u64,
 }
 
@@ -70,6 +72,7 @@ pub(crate) struct Identity {
     pub vlan: Option<u16>,
     pub mtu: usize,
     pub arena_bytes: u64,
+    pub arena_page_bytes: u64,
     pub binding: Option<Binding>,
 }
 
@@ -79,7 +82,7 @@ impl Shared {
         let verdicts = self.steering.as_ref().map(|s| s.counters()).transpose()?;
         // Whoever is resolving an address may take a second, and knows no more.
         let trouble = self.resolver.try_lock().ok().and_then(|mut resolver| resolver.trouble());
-        let Identity { interface, vlan, mtu, arena_bytes, binding } = &self.identity;
+        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, binding } = &self.identity;
         let mut core = self.enter();
         let now = core.now();
         let failed = core.failed.map(std::io::Error::from_raw_os_error);
@@ -113,6 +116,7 @@ impl Shared {
             mode: self.steering.as_ref().map(|s| s.mode()),
             binding: *binding,
             arena_bytes: *arena_bytes,
+            arena_page_bytes: *arena_page_bytes,
             exported_bytes,
         })
     }

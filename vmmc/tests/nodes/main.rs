@@ -1,4 +1,5 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
+mod buffers;
 mod mute;
 
 use std::io;
