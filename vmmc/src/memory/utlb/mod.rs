@@ -163,12 +163,17 @@ pub struct Utlb {
 impl Utlb {
     /// A UTLB with nothing pinned, that may have `budget` pages pinned.
     pub fn new(budget: usize, config: Config) -> Utlb {
+        Utlb::with_policy(budget, config, config.policy.policy(config.seed))
+    }
+
+    /// The same with a policy of the caller's own, instead of that which the settings name. It has no frames yet.
+    pub fn with_policy(budget: usize, config: Config, policy: Box<dyn Policy>) -> Utlb {
         Utlb {
             config,
             budget,
             table: Table::new(),
             frames: Frames::new(),
-            policy: config.policy.policy(config.seed),
+            policy,
             mappings: BTreeMap::new(),
             ledger: Ledger::default(),
             counters: Counters::default(),
