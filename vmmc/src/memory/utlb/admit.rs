@@ -23,11 +23,11 @@ impl Utlb {
                 }
                 Rule::Copy => {}
                 Rule::SkiRental => {
-                    if let Some((wanted, evicted)) = self.weigh(&pages) {
+                    if let Some((wanted, share)) = self.weigh(&pages) {
                         let first = wanted.start;
                         self.pin(wanted, &pages, pager);
                         if self.table.get(first).frame().is_some() {
-                            self.ledger.pay(&self.config.costs, evicted);
+                            self.ledger.pay(share);
                         }
                     }
                 }
@@ -69,7 +69,7 @@ impl Utlb {
         (self.frames.in_use as u64 + pages).saturating_sub(self.budget as u64)
     }
 
-    /// By the ski-rental rule: which pages to pin, if any, now that `run` is to be sent, and how many others have to go for them.
+    /// By the ski-rental rule: which pages to pin, if any, now that `run` is to be sent, and how much of the debt that pays.
     fn weigh(&mut self, run: &Range<u64>) -> Option<(Range<u64>, u64)> {
         let own = self.room(run.clone());
         let pages = own.end - own.start;
@@ -86,7 +86,9 @@ impl Utlb {
             let pages = wanted.end - wanted.start;
             let evicted = self.crowd(pages);
             if paid > self.ledger.price(&costs, pages, evicted) {
-                return Some((self.ahead(wanted), evicted));
+                // As it stands now: what this run will owe itself isn't on its bill, and so not paid with it.
+                let share = self.ledger.share(&costs, evicted);
+                return Some((self.ahead(wanted), share));
             }
         }
         None

@@ -126,13 +126,13 @@ impl Ledger {
 
     /// How much of the debt a run pays for which so many pages have to go: at most what it may add itself, were they unpinned one by one and their
     /// frames filled one by one. So the debt doesn't grow beyond that.
-    fn share(&self, costs: &Costs, evicted: u64) -> u64 {
+    pub(super) fn share(&self, costs: &Costs, evicted: u64) -> u64 {
         self.debt.min((costs.unpin(1).saturating_add(costs.pin_call)).saturating_mul(evicted))
     }
 
-    /// A run for which `evicted` pages have to go has been bought.
-    pub(super) fn pay(&mut self, costs: &Costs, evicted: u64) {
-        self.debt -= self.share(costs, evicted);
+    /// A run has been bought whose bill had this share of the debt on it.
+    pub(super) fn pay(&mut self, share: u64) {
+        self.debt = self.debt.saturating_sub(share);
     }
 
     /// Something has cost so much that was on no bill.
