@@ -38,7 +38,9 @@ impl Results {
         let cost = |rule| self.find(rule, setup.policy, setup.budget).map(Outcome::cost_us);
         let (pin, copy) = (cost(Rule::Pin)?, cost(Rule::Copy)?);
         // Where nothing costs anything, nothing is dearer.
-        let ratio = |better: f64| if outcome.cost_us() <= better { outcome.cost_us() / better.max(1e-9) } else { outcome.cost_us() / better };
+        let ratio = |better: f64| {
+            if outcome.cost_us() <= better { outcome.cost_us() / better.max(1e-9) } else { outcome.cost_us() / better }
+        };
         (setup.rule == Rule::SkiRental).then(|| ratio(pin.min(copy)))
     }
 

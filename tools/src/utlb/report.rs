@@ -28,7 +28,8 @@ pub(crate) fn table(results: &Results) -> String {
     ];
     let mut table = Table::new(&columns, false);
     for outcome in outcomes {
-        let (setup, Counters { lookups, misses, pins, prefetched, unpins, copied, .. }) = (outcome.setup, outcome.counters);
+        let (setup, Counters { lookups, misses, pins, prefetched, unpins, copied, .. }) =
+            (outcome.setup, outcome.counters);
         let cost = outcome.cost_us();
         table.row(vec![
             if setup.policy.is_some() { setup.budget.to_string() } else { "any".into() },
@@ -46,10 +47,13 @@ pub(crate) fn table(results: &Results) -> String {
             results.of_better(outcome).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x")),
         ]);
     }
-    let mut text = format!("{name}: {sends} sends of {lookups} pages, {touched} different ones of {page_size} bytes\n{table}");
+    let mut text =
+        format!("{name}: {sends} sends of {lookups} pages, {touched} different ones of {page_size} bytes\n{table}");
     if let Some((ratio, outcome)) = results.worst() {
         let (policy, budget) = (outcome.setup.policy.map_or("any policy", Policy::name), outcome.setup.budget);
-        text += &format!("  ski-rental costs at most {ratio:.2} times the better of pin and copy ({policy}, {budget} pages)\n");
+        text += &format!(
+            "  ski-rental costs at most {ratio:.2} times the better of pin and copy ({policy}, {budget} pages)\n"
+        );
     }
     text
 }

@@ -95,7 +95,9 @@ impl FromStr for Budgets {
         let (first, last) = both.ok_or_else(|| {
             format!("a budget is 1 to {MOST_PAGES} pages, or two of these with .. between them: 256, or 16..4096")
         })?;
-        Ok(Budgets(std::iter::successors(Some(first), |pages| pages.checked_mul(2)).take_while(|p| *p <= last).collect()))
+        Ok(Budgets(
+            std::iter::successors(Some(first), |pages| pages.checked_mul(2)).take_while(|p| *p <= last).collect(),
+        ))
     }
 }
 
@@ -116,7 +118,11 @@ impl FromStr for GivenCosts {
                 "unpin-call" => &mut costs.unpin_call,
                 "unpin-page" => &mut costs.unpin_page,
                 "copy-page" => &mut costs.copy_page,
-                _ => return Err(format!("{name:?} is none of pin-call, pin-page, unpin-call, unpin-page and copy-page")),
+                _ => {
+                    return Err(format!(
+                        "{name:?} is none of pin-call, pin-page, unpin-call, unpin-page and copy-page"
+                    ));
+                }
             };
             // So that the cost of the longest trace is a number, too.
             let value = value.parse().ok().filter(|ns| (0..=1_000_000_000).contains(ns));
@@ -219,7 +225,6 @@ impl Page {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +246,9 @@ mod tests {
         let of = |text: &str| text.parse::<GivenCosts>().map(|costs| costs.0);
         assert_eq!(of(""), Ok(Costs::default()));
         assert_eq!(of("copy-page=7,pin-call=0"), Ok(Costs { copy_page: 7, pin_call: 0, ..Costs::default() }));
-        for (bad, part) in [("copy=1", "\"copy\" is none of"), ("pin-call", "pin-call=NS"), ("pin-call=-1", "pin-call=NS")] {
+        for (bad, part) in
+            [("copy=1", "\"copy\" is none of"), ("pin-call", "pin-call=NS"), ("pin-call=-1", "pin-call=NS")]
+        {
             assert!(of(bad).unwrap_err().contains(part), "{bad}");
         }
     }

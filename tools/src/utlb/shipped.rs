@@ -22,8 +22,8 @@ enum Source {
 pub(crate) const ALL: [Shipped; 7] = [
     Shipped {
         name: "sequential",
-        what: "1024 pages from one end to the other, 200 times",
-        source: Source::Shape { shape: Shape::Sequential, pages: 1024, transfer: 1, references: 204_800 },
+        what: "1024 pages from one end to the other, 100 times",
+        source: Source::Shape { shape: Shape::Sequential, pages: 1024, transfer: 1, references: 102_400 },
     },
     Shipped {
         name: "blocks",
@@ -32,8 +32,8 @@ pub(crate) const ALL: [Shipped; 7] = [
     },
     Shipped {
         name: "strided",
-        what: "2048 pages, every 64th, then those next to them, and so on, 50 times",
-        source: Source::Shape { shape: Shape::Strided { stride: 64 }, pages: 2048, transfer: 1, references: 102_400 },
+        what: "2048 pages, every 64th, then those next to them, and so on, 25 times",
+        source: Source::Shape { shape: Shape::Strided { stride: 64 }, pages: 2048, transfer: 1, references: 51_200 },
     },
     Shipped {
         name: "zipf",

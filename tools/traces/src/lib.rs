@@ -43,7 +43,7 @@ mod trace;
 pub use error::{Problem, TraceError};
 pub use generate::{GenerateError, Generator, MAX_GENERATED_PAGES, Shape};
 pub use lines::MAX_LINE;
-pub use numbering::Numbering;
+pub use numbering::{GAP, Numbering};
 pub use references::{Format, Options, References};
 pub use trace::{MAX_COUNT, MAX_PAGE, PAGE_SIZES, Writer};
 

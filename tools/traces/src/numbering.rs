@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::Reference;
 
 /// How much of an untouched stretch is left, in pages.
-const GAP: u64 = 64;
+pub const GAP: u64 = 64;
 
 /// Old numbers of pages and their new ones.
 #[derive(Clone, Debug, Default)]
