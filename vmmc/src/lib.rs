@@ -14,7 +14,7 @@
 //! | [`engine`] | exports, imports, grants, sends | no |
 //! | [`link`] | reliable delivery | no |
 //! | [`wire`] | packet formats | no |
-//! | [`memory`] | the arena | no |
+//! | [`memory`] | the arena, paged buffers, the UTLB | no |
 //! | [`port`] | the wire: AF_XDP, or simulated | yes |
 //! | [`route`] | the kernel's routes and neighbours | yes |
 //!
@@ -38,7 +38,7 @@ pub mod wire;
 pub use engine::{EngineError, Key, Notification};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use memory::{Buffer, HugePages, Target};
+pub use memory::{Buffer, HugePages, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
     Builder, DEFAULT_PORT, Export, Import, Lane, Node, Pending, Progress, SendBuilder, SendFailed, Source, Stats,
 };

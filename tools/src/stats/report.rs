@@ -93,6 +93,15 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
     let Stats { exported_bytes, arena_bytes, arena_page_bytes, .. } = *stats;
     let pages = bytes(arena_page_bytes);
     line("arena", format!("{} of {} exported, in pages of {pages}", bytes(exported_bytes), bytes(arena_bytes)));
+    let utlb = stats.utlb;
+    if all || utlb.lookups > 0 {
+        let hits = if utlb.lookups == 0 { String::new() } else { percent(utlb.hits as f64, utlb.lookups as f64) };
+        let hits = if hits.is_empty() { String::new() } else { format!(" ({hits} hits)") };
+        let now = format!("{} of {} pages pinned, {} held", count(utlb.pinned), count(utlb.budget), count(utlb.held));
+        let pins =
+            format!("{} pinned, {} unpinned, {} copied", count(utlb.pins), count(utlb.unpins), count(utlb.copied));
+        line("UTLB", format!("{now}; {} looked up{hits}, {pins}", count(utlb.lookups)));
+    }
     let copied = |copied| {
         if engine.delivered_bytes == 0 { String::new() } else { percent(copied, engine.delivered_bytes as f64) }
     };
@@ -169,6 +178,7 @@ pub(crate) fn rare(stats: &Stats) -> Vec<(&'static str, u64)> {
         ("dropped for want of a frame", port.rx_no_frame),
         ("dropped from a full RX ring", port.rx_ring_full),
         ("times out of TX frames", port.tx_exhausted),
+        ("failures to pin or unpin", stats.utlb.failures),
         ("faults made in what was sent", faults(port.tx_faults)),
         ("faults made in what came", faults(port.rx_faults)),
     ]

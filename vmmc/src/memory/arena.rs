@@ -150,7 +150,6 @@ impl Arena {
 }
 
 /// Whole pages, for whoever maps them a second time.
-#[allow(dead_code)]
 impl Arena {
     /// Takes `want` pages in a row (1 or more), or the longest row there is; `None` when no page is free. They hold what they held last.
     /// Nobody else has them until they come back by [`Arena::give_pages`]: they don't by themselves.

@@ -34,6 +34,7 @@ mod buffer;
 mod copy;
 #[cfg(all(test, not(miri)))]
 mod fork_test;
+mod paged;
 mod piece;
 mod region;
 mod system;
@@ -44,6 +45,7 @@ pub use alloc::GUARD;
 pub use arena::Arena;
 pub use backing::HugePages;
 pub use buffer::Buffer;
+pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging};
 pub use region::Region;
 pub use system::available;
 pub use target::Target;
@@ -117,6 +119,22 @@ pub enum MemoryError {
         free: usize,
         /// How many there would have to be in all.
         set: usize,
+    },
+    /// The operating system refused the memory, or the addresses, of a paged buffer.
+    #[error("mapping {len} bytes of a paged buffer failed: {source}")]
+    Paged {
+        /// Bytes to be mapped.
+        len: usize,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A paged buffer can't be split there.
+    #[error("a paged buffer can't be split at byte {at}: choose a multiple of its page size, {page}")]
+    InsidePage {
+        /// The byte asked for.
+        at: usize,
+        /// The page size, bytes.
+        page: usize,
     },
     /// The operating system refused the memory.
     #[error("mapping {len} bytes for the arena failed: {source}")]

@@ -210,6 +210,20 @@ impl Snapshot {
         let page = |n: &Stats| n.arena_page_bytes as f64;
         w.gauge("arena_page", "Size of the arena's pages", bytes(), nodes, page)?;
         w.gauge("exported", "Of the arena, how much is exported", bytes(), nodes, |n| n.exported_bytes as f64)?;
+        let utlb = by(nodes, "result", |n| vec![("hit", n.utlb.hits), ("miss", n.utlb.misses)]);
+        w.counter("utlb_lookups", "Pages looked up in the UTLB", None, &refs(&utlb), |n| *n)?;
+        let moved = by(nodes, "what", |n| {
+            let c = n.utlb;
+            let pages = [("pinned", c.pins), ("unpinned", c.unpins), ("dropped", c.dropped), ("copied", c.copied)];
+            pages.into_iter().chain([("evicted", c.evictions), ("prefetched", c.prefetched)]).collect()
+        });
+        w.counter("utlb_pages", "What the UTLB has done with pages", None, &refs(&moved), |n| *n)?;
+        let calls = by(nodes, "call", |n| vec![("pin", n.utlb.pin_calls), ("unpin", n.utlb.unpin_calls)]);
+        w.counter("utlb_calls", "Calls that pinned and unpinned them", None, &refs(&calls), |n| *n)?;
+        w.counter("utlb_failures", "Calls of these that failed", None, nodes, |n| n.utlb.failures)?;
+        w.gauge("utlb_pinned_pages", "Pages of the arena that are pinned to", None, nodes, |n| n.utlb.pinned as f64)?;
+        w.gauge("utlb_held_pages", "Of these, how many are in use", None, nodes, |n| n.utlb.held as f64)?;
+        w.gauge("utlb_budget_pages", "How many pages may be pinned", None, nodes, |n| n.utlb.budget as f64)?;
         w.counter("delivered", "Written into exports", bytes(), nodes, |n| n.engine.delivered_bytes)?;
         w.counter("rx_copied", "Copied by user space on arrival", bytes(), nodes, |n| n.engine.rx_copied_bytes)?;
         w.counter("tx_copied", "Copied by user space into packets", bytes(), nodes, |n| n.engine.tx_copied_bytes)?;

@@ -11,7 +11,7 @@ use super::{DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
-use crate::memory::{Arena, HugePages};
+use crate::memory::{Arena, HugePages, Paging, utlb};
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
@@ -41,6 +41,7 @@ pub struct Builder {
     mtu: Option<usize>,
     arena: usize,
     huge_pages: HugePages,
+    utlb: utlb::Config,
     pub(super) progress: Progress,
     spin: Duration,
     max_peers: usize,
@@ -65,6 +66,7 @@ impl Builder {
             mtu: None,
             arena: 64 << 20,
             huge_pages: HugePages::WhenFree,
+            utlb: utlb::Config::default(),
             progress: Progress::Caller,
             spin: Duration::from_micros(50),
             max_peers: 1024,
@@ -121,6 +123,13 @@ impl Builder {
     /// Whether the arena is in huge pages. Default: [`HugePages::WhenFree`]. [`Stats::arena_page_bytes`](super::Stats) tells whether it is.
     pub fn huge_pages(mut self, huge: HugePages) -> Builder {
         self.huge_pages = huge;
+        self
+    }
+
+    /// How sends from paged buffers ([`Node::map`]) are translated: how much of the arena they may take, which pages go when it is used up, and when
+    /// pages are pinned at all. Default: half of the arena, LRU, the ski-rental rule, nothing ahead.
+    pub fn utlb(mut self, config: utlb::Config) -> Builder {
+        self.utlb = config;
         self
     }
 
@@ -259,6 +268,7 @@ impl Builder {
             mtu: lane.mtu,
             arena_bytes: arena.len() as u64,
             arena_page_bytes: arena.page_size() as u64,
+            paging: Paging::new(arena.clone(), self.utlb),
             binding: lane.binding,
         };
         let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);

@@ -181,13 +181,11 @@ impl<'i, S: Source> SendBuilder<'i, S> {
     /// Puts the bytes into packets.
     fn put(&self) -> Result<Ticket, Error> {
         let all = self.source.bytes();
-        let data = match self.part.clone() {
-            None => all,
-            Some(part) => {
-                let (offset, len, region) = (part.start as u64, part.len(), all.len());
-                all.get(part).ok_or(MemoryError::OutOfRange { offset, len, region })?
-            }
-        };
+        let part = self.part.clone().unwrap_or(0..all.len());
+        let (offset, len, region) = (part.start as u64, part.len(), all.len());
+        let data = all.get(part.clone()).ok_or(MemoryError::OutOfRange { offset, len, region })?;
+        // Until the bytes are in packets.
+        let _hold = self.source.hold(part);
         let Parameters { offset, notify, urgent, queued } = self.parameters;
         let mut send = Send::new(data, offset);
         (send.notify, send.urgent, send.queued) = (notify, urgent, queued);

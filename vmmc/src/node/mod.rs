@@ -27,6 +27,7 @@ mod builder;
 mod export;
 mod import;
 mod lane;
+mod paged;
 mod progress;
 mod scheduler;
 mod source;

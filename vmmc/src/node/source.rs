@@ -1,10 +1,11 @@
 //! What can be sent from: borrowed bytes, which are copied and the caller's again at once, and owned buffers, which are away while they are
 //! in flight and come back when the send is over.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, PagedHold};
 
 /// Memory to send from.
 pub trait Source: sealed::Sealed {
@@ -13,6 +14,13 @@ pub trait Source: sealed::Sealed {
 
     /// All of its bytes.
     fn bytes(&self) -> &[u8];
+
+    /// Looks `part` up in the UTLB, and keeps where they are the pages that are pinned, as long as the packets need them there. `None` for memory that
+    /// never moves.
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+        let _ = part;
+        None
+    }
 
     /// The bytes have been put into packets.
     fn into_held(self) -> Self::Held;

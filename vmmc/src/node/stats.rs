@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::progress::Shared;
 use crate::engine::{EngineCounters, ExportInfo, ImportInfo, LinkInfo};
 use crate::error::Error;
+use crate::memory::{Paging, utlb};
 use crate::port::eager::Binding;
 use crate::port::{PortCounters, Rings};
 use crate::time::{Time, hexadecimal, nanos};
@@ -61,6 +62,8 @@ pub struct Stats {
     pub arena_bytes: u64,
     /// Size of its pages, bytes: more than a few KiB if they are huge pages.
     pub arena_page_bytes: u64,
+    /// What the UTLB has counted, in pages of that size.
+    pub utlb: utlb::Counters,
     /// Of the arena, how many are exported.
     pub exported_bytes: u64,
 }
@@ -73,6 +76,8 @@ pub(crate) struct Identity {
     pub mtu: usize,
     pub arena_bytes: u64,
     pub arena_page_bytes: u64,
+    /// Isn't the engine's, and has a lock of its own.
+    pub paging: Paging,
     pub binding: Option<Binding>,
 }
 
@@ -82,7 +87,8 @@ impl Shared {
         let verdicts = self.steering.as_ref().map(|s| s.counters()).transpose()?;
         // Whoever is resolving an address may take a second, and knows no more.
         let trouble = self.resolver.try_lock().ok().and_then(|mut resolver| resolver.trouble());
-        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, binding } = &self.identity;
+        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, paging, binding } = &self.identity;
+        let utlb = paging.counters();
         let mut core = self.enter();
         let now = core.now();
         let failed = core.failed.map(std::io::Error::from_raw_os_error);
@@ -117,6 +123,7 @@ impl Shared {
             binding: *binding,
             arena_bytes: *arena_bytes,
             arena_page_bytes: *arena_page_bytes,
+            utlb,
             exported_bytes,
         })
     }

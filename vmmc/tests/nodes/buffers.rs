@@ -4,16 +4,16 @@ use super::*;
 use vmmc::memory::MemoryError;
 use vmmc::{Buffer, EngineError, Import, SendFailed};
 
-/// Two nodes with threads of their own.
-fn two(net: &Network) -> (Node, Node) {
+/// Two nodes with threads of their own, the first with settings of the test's.
+pub fn two(net: &Network, settings: impl FnOnce(Builder) -> Builder) -> (Node, Node) {
     run(net);
     let no = Arc::new(AtomicBool::new(false));
     // There is nothing to sleep on: a simulated packet wakes nobody.
     let threaded = || Node::builder().progress(Progress::Thread { core: None }).spin(Duration::MAX);
-    (node(net, 1, &no, threaded()), node(net, 2, &no, threaded()))
+    (node(net, 1, &no, settings(threaded())), node(net, 2, &no, threaded()))
 }
 
-fn import(node: &Node, name: &str) -> Import {
+pub fn import(node: &Node, name: &str) -> Import {
     node.import("10.0.0.2:7000".parse().unwrap(), name, Key::PUBLIC).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn counting(node: &Node, len: usize) -> Buffer {
 
 #[test]
 fn a_buffer_comes_back_when_it_has_been_delivered() {
-    let (a, b) = two(&Network::new(1, Conditions::default()));
+    let (a, b) = two(&Network::new(1, Conditions::default()), |b| b);
     let inbox = b.export("inbox").len(1 << 16).key(Key::PUBLIC).create().unwrap();
     let remote = import(&a, "inbox");
     let buffer = counting(&a, 20_000);
@@ -51,7 +51,7 @@ fn a_buffer_comes_back_when_it_has_been_delivered() {
 
 #[test]
 fn a_shared_buffer_goes_to_two_at_once() {
-    let (a, b) = two(&Network::new(2, Conditions::default()));
+    let (a, b) = two(&Network::new(2, Conditions::default()), |b| b);
     let inboxes = ["x", "y"].map(|name| b.export(name).len(1 << 16).key(Key::PUBLIC).create().unwrap());
     let remotes = ["x", "y"].map(|name| import(&a, name));
     let buffer = Arc::new(counting(&a, 30_000));
@@ -73,7 +73,7 @@ fn a_shared_buffer_goes_to_two_at_once() {
 #[test]
 fn a_buffer_comes_back_when_its_peer_has_gone() {
     let net = Network::new(3, Conditions::default());
-    let (a, b) = two(&net);
+    let (a, b) = two(&net, |b| b);
     let inbox = b.export("inbox").len(1 << 16).key(Key::PUBLIC).create().unwrap();
     let remote = import(&a, "inbox");
     drop((inbox, b));

@@ -1,6 +1,7 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
 mod buffers;
 mod mute;
+mod paged;
 
 use std::io;
 use std::net::IpAddr;

@@ -4,5 +4,6 @@ mod damage;
 mod errors;
 mod hosts;
 mod noise;
+mod paged;
 mod transfer;
 mod vlan;

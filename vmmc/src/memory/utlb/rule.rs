@@ -139,4 +139,10 @@ impl Ledger {
     pub(super) fn owe(&mut self, cost: u64) {
         self.debt = self.debt.saturating_add(cost);
     }
+
+    /// What nobody has paid yet.
+    #[cfg(test)]
+    pub(super) fn debt(&self) -> u64 {
+        self.debt
+    }
 }

@@ -1,0 +1,96 @@
+//! Paged buffers of a node: making them, sending from them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::source::{Held, SendFailed, Source, sealed::Sealed};
+use super::{Node, Shared};
+use crate::error::Error;
+use crate::memory::{PagedBuffer, PagedHold, Paging};
+
+impl Node {
+    /// Makes a paged buffer of `len` bytes, zero: memory of any size to send from, far more than the arena if wanted. It takes memory from the system as it is
+    /// touched, and pages of the arena as it is sent, as [`Builder::utlb`](super::Builder::utlb) says. Doesn't block.
+    ///
+    /// # Errors
+    /// When `len` is zero, or the system has no such mapping.
+    pub fn map(&self, len: usize) -> Result<PagedBuffer, Error> {
+        Ok(self.utlb().map(len)?)
+    }
+
+    /// The UTLB that paged buffers are sent through: its counters, its budget.
+    pub fn utlb(&self) -> &Paging {
+        let shared: &Shared = &self.handle.shared;
+        &shared.identity.paging
+    }
+}
+
+/// The pages are looked up; the bytes are the caller's again as soon as the send has started.
+impl Source for &PagedBuffer {
+    type Held = ();
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+        Some(PagedBuffer::hold(self, part))
+    }
+
+    fn into_held(self) {}
+}
+
+impl Sealed for &PagedBuffer {}
+
+impl Source for PagedBuffer {
+    type Held = PagedBuffer;
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+        Some(PagedBuffer::hold(self, part))
+    }
+
+    fn into_held(self) -> PagedBuffer {
+        self
+    }
+}
+
+impl Sealed for PagedBuffer {}
+
+impl Held for PagedBuffer {
+    type Failure = SendFailed<PagedBuffer>;
+
+    fn fail(self, error: Error) -> SendFailed<PagedBuffer> {
+        SendFailed { error, buffer: self }
+    }
+}
+
+/// A buffer that several sends share.
+impl Source for Arc<PagedBuffer> {
+    type Held = Arc<PagedBuffer>;
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+        Some(PagedBuffer::hold(self, part))
+    }
+
+    fn into_held(self) -> Arc<PagedBuffer> {
+        self
+    }
+}
+
+impl Sealed for Arc<PagedBuffer> {}
+
+impl Held for Arc<PagedBuffer> {
+    type Failure = SendFailed<Arc<PagedBuffer>>;
+
+    fn fail(self, error: Error) -> SendFailed<Arc<PagedBuffer>> {
+        SendFailed { error, buffer: self }
+    }
+}
