@@ -15,8 +15,10 @@ mod protocol;
 mod put;
 mod serve;
 mod stats;
+mod table;
 mod top;
 mod units;
+mod utlb;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ enum Command {
     Top(top::Args),
     /// Show what a running node sends and receives: in lines, in a file, or live in Wireshark.
     Capture(capture::Args),
+    /// Try the UTLB on traces of page references: which policy, which rule, how large a budget.
+    Utlb(utlb::Args),
     /// Write a script that completes this program's command line in a shell.
     ///
     /// For bash: `vmmc completions bash > /usr/share/bash-completion/completions/vmmc`, and likewise where zsh, fish, elvish or
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Command::Stats(args) => stats::run(args),
         Command::Top(args) => top::run(args),
         Command::Capture(args) => capture::run(args),
+        Command::Utlb(args) => utlb::run(args),
         Command::Completions(args) => put_out(&args.script::<Cli>()),
         Command::Man(args) => args.write::<Cli>().map_err(Box::from).and_then(|text| put_out(&text)),
     };

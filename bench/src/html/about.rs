@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
+use vmmc_page::document::Fact;
+use vmmc_page::theme::distinct;
 
-use super::charts::distinct;
 use crate::spec::{Spec, Topology};
 
 /// A run of the program, for the head of its page.
@@ -21,17 +22,6 @@ pub(crate) struct Run {
     pub(crate) rounds: String,
     /// What was measured.
     pub(crate) specs: Vec<Spec>,
-}
-
-/// A fact: what it is about, and what is so.
-pub(super) type Fact = (&'static str, String);
-
-/// The command line of this process.
-pub(super) fn command_line() -> String {
-    let mut words = std::env::args().map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
-    let program = words.next().unwrap_or_default();
-    let name = program.rsplit('/').next().unwrap_or_default().to_owned();
-    [name].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Facts about a run, this machine, and this program. `ucx` is whether UCX took part.

@@ -3,61 +3,22 @@
 //! Sizes make lines, a single size makes bars; what is lost, or how many links there are, makes lines of its own. All plots of
 //! one figure have the same vertical axis, so that those of several MTUs compare.
 
-use maud::{Markup, html};
+use vmmc_page::axis::Axis;
+use vmmc_page::figure::{Drawing, Figure};
+use vmmc_page::plot::{Bar, Bars, Line, Lines};
+use vmmc_page::theme::{Series, distinct};
+use vmmc_page::units;
 
-use super::axis::Axis;
-use super::plot::{Bar, Bars, Line, Lines, PlotError, sample};
-use super::theme::Peers;
-use super::units;
 use crate::report::Row;
 
-/// A plot with its caption and its legend.
-pub(super) struct Figure {
-    pub(super) caption: String,
-    /// What it shows is of this MTU.
+/// A figure, and the MTU that it is of.
+pub(super) struct Plotted {
     pub(super) mtu: u32,
-    /// Whom it shows.
-    pub(super) peers: Vec<&'static str>,
-    pub(super) drawing: Drawing,
-}
-
-/// The plot itself.
-pub(super) enum Drawing {
-    Lines(Lines),
-    Bars(Bars),
-}
-
-impl Figure {
-    /// The figure for a page.
-    pub(super) fn html(&self, peers: &Peers) -> Result<Markup, PlotError> {
-        let label = format!("{}: {}", self.caption, self.peers.join(", "));
-        let (svg, legend) = match &self.drawing {
-            Drawing::Lines(lines) => (lines.svg(&label)?, true),
-            // Each has its name beside it.
-            Drawing::Bars(bars) => (bars.svg(&label)?, false),
-        };
-        let mut samples = Vec::new();
-        for peer in self.peers.iter().filter(|_| legend) {
-            samples.push((peer, sample(peers.slot(peer))?));
-        }
-        Ok(html! {
-            figure {
-                figcaption { (self.caption) }
-                @if legend {
-                    ul .legend {
-                        @for (peer, sample) in samples {
-                            li { (maud::PreEscaped(sample)) (peer) }
-                        }
-                    }
-                }
-                (maud::PreEscaped(svg))
-            }
-        })
-    }
+    pub(super) figure: Figure,
 }
 
 /// The plots of one bench's rows.
-pub(super) fn figures(bench: &str, rows: &[&Row], peers: &Peers) -> Vec<Figure> {
+pub(super) fn figures(bench: &str, rows: &[&Row], peers: &Series) -> Vec<Plotted> {
     let charts = Charts { rows, peers };
     let lost = "packets lost in each direction";
     let both = match bench {
@@ -77,25 +38,25 @@ pub(super) fn figures(bench: &str, rows: &[&Row], peers: &Peers) -> Vec<Figure> 
         _ => [Vec::new(), Vec::new()],
     };
     // Side by side where there is room: what both show of one MTU.
-    let mut figures: Vec<Figure> = both.into_iter().flatten().collect();
+    let mut figures: Vec<Plotted> = both.into_iter().flatten().collect();
     figures.sort_by_key(|figure| figure.mtu);
     figures
 }
 
 struct Charts<'a> {
     rows: &'a [&'a Row],
-    peers: &'a Peers,
+    peers: &'a Series,
 }
 
 impl Charts<'_> {
     /// A line for each peer over the sizes, a plot for each MTU. Bars where there are no more than `few` sizes.
-    fn by_size(&self, metric: &str, what: &str, few: usize) -> Vec<Figure> {
+    fn by_size(&self, metric: &str, what: &str, few: usize) -> Vec<Plotted> {
         let rows: Vec<&Row> = self.rows.iter().copied().filter(|row| row.metric == metric).collect();
         if distinct(rows.iter().map(|row| row.size)).len() <= few {
             return self.bars(metric, what);
         }
         let points = |row: &Row| Some((row.size as f64, units::bytes(row.size as f64)));
-        let x = Axis::sizes(rows.iter().map(|row| row.size as f64));
+        let x = Axis::doubling(rows.iter().map(|row| row.size as f64), "bytes").called("message size, bytes");
         let values = rows.iter().map(|row| row.value);
         let y = match rows[0].unit {
             // As the ratios of latencies are what counts, from small messages to large.
@@ -107,7 +68,7 @@ impl Charts<'_> {
     }
 
     /// A line for each peer over the number behind the metric's name, as in `goodput 1%`; a plot for each MTU and size.
-    fn by_number(&self, metric: &str, what: &str, title: &str, unit: &str) -> Vec<Figure> {
+    fn by_number(&self, metric: &str, what: &str, title: &str, unit: &str) -> Vec<Plotted> {
         let rows: Vec<&Row> = self.rows.iter().copied().filter(|row| number(row, metric).is_some()).collect();
         let numbers = distinct(rows.iter().filter_map(|row| number(row, metric)).map(f64::to_bits));
         if numbers.len() < 2 {
@@ -129,7 +90,7 @@ impl Charts<'_> {
         point: impl Fn(&Row) -> Option<(f64, String)>,
         plot: impl Fn(&Row) -> K,
         caption: impl Fn(K) -> String,
-    ) -> Vec<Figure> {
+    ) -> Vec<Plotted> {
         let one = |key: K| {
             let rows: Vec<&Row> = rows.iter().copied().filter(|row| plot(row) == key).collect();
             let peers = self.present(&rows);
@@ -145,13 +106,16 @@ impl Charts<'_> {
                 Line { slot: self.peers.slot(peer), points: marks.iter().map(|m| (m.0, m.1)).collect(), marks }
             };
             let lines = Lines { x: x.clone(), y: y.clone(), lines: peers.iter().map(line).collect() };
-            Figure { caption: caption(key), mtu: rows[0].mtu, peers, drawing: Drawing::Lines(lines) }
+            Plotted {
+                mtu: rows[0].mtu,
+                figure: Figure { caption: caption(key), series: peers, drawing: Drawing::Lines(lines) },
+            }
         };
         distinct(rows.iter().map(|row| plot(row))).into_iter().map(one).collect()
     }
 
     /// A bar for each peer, a group for each size, a plot for each MTU.
-    fn bars(&self, metric: &str, what: &str) -> Vec<Figure> {
+    fn bars(&self, metric: &str, what: &str) -> Vec<Plotted> {
         let rows: Vec<&Row> = self.rows.iter().copied().filter(|row| row.metric == metric).collect();
         let most = rows.iter().map(|row| row.value).filter(|value| value.is_finite()).fold(0.0, f64::max);
         let one = |mtu: u32| {
@@ -168,7 +132,8 @@ impl Charts<'_> {
                 (heading, rows.iter().filter(|row| row.size == size).map(bar).collect())
             };
             let groups = distinct(rows.iter().map(|row| row.size)).into_iter().map(group).collect();
-            Figure { caption: format!("{what}, MTU {mtu}"), mtu, peers, drawing: Drawing::Bars(Bars { most, groups }) }
+            let drawing = Drawing::Bars(Bars { most, groups });
+            Plotted { mtu, figure: Figure { caption: format!("{what}, MTU {mtu}"), series: peers, drawing } }
         };
         distinct(rows.iter().map(|row| row.mtu)).into_iter().map(one).collect()
     }
@@ -177,17 +142,6 @@ impl Charts<'_> {
     fn present(&self, rows: &[&Row]) -> Vec<&'static str> {
         self.peers.names().iter().copied().filter(|peer| rows.iter().any(|row| row.peer == *peer)).collect()
     }
-}
-
-/// Each value once, in the order of their first appearance.
-pub(super) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = Vec::new();
-    for value in values {
-        if !seen.contains(&value) {
-            seen.push(value);
-        }
-    }
-    seen
 }
 
 /// The number behind the metric's name: 0.5 of `goodput 0.5%`.

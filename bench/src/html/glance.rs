@@ -1,9 +1,9 @@
 //! The figures that a reader looks for first, large: VMMC's own, and how they compare.
 
 use maud::{Markup, html};
+use vmmc_page::units;
 
 use super::tables::ratios;
-use super::units;
 use crate::report::Row;
 
 /// A tile for each kind of figure that there is of VMMC. Nothing where there is none.

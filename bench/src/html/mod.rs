@@ -2,32 +2,25 @@
 //!
 //! ```text
 //!   rows ─► charts ─┐
-//!   histograms ─► percentiles ─► plot (on axis) ─► theme ─► page
-//!   rows ─► glance, tables ─────────────────────────────────►┤
-//!   run, machine ─► about ───────────────────────────────────┘
+//!   histograms ─► percentiles ─► figures of vmmc-page ─► its document
+//!   rows ─► glance, tables ─────────────────────────────►┤
+//!   run, machine ─► about ───────────────────────────────┘
 //! ```
-//!
-//! maud escapes every text that gets into the page; plotters those of the plots. There is no script, and nothing is fetched.
 
 mod about;
-mod axis;
 mod charts;
 mod glance;
 mod percentiles;
-mod plot;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod theme;
-mod units;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
+use vmmc_page::document::{self, Document, Fact};
+use vmmc_page::plot::PlotError;
+use vmmc_page::theme::{Series, distinct};
 
-use self::about::Fact;
 pub(crate) use self::about::Run;
-use self::charts::distinct;
-use self::plot::PlotError;
-use self::theme::{Peers, variables};
 use crate::error::BenchError;
 use crate::hgrm::Histograms;
 use crate::report::Row;
@@ -35,7 +28,7 @@ use crate::report::Row;
 /// The page for a run of this process.
 pub(crate) fn page(run: &Run, rows: &[Row], histograms: &Histograms) -> Result<String, BenchError> {
     let ucx = rows.iter().any(|row| row.peer.starts_with("ucx"));
-    let page = Page { command: about::command_line(), facts: about::facts(run, ucx), rows, histograms };
+    let page = Page { command: document::command_line(), facts: about::facts(run, ucx), rows, histograms };
     page.html().map_err(|error| BenchError::Plot(error.to_string()))
 }
 
@@ -49,62 +42,27 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn html(&self) -> Result<String, PlotError> {
-        let peers = Peers::new(self.rows.iter().map(|row| row.peer));
+        let peers = Series::new(self.rows.iter().map(|row| row.peer), "floor", "vmmc");
         let benches = distinct(self.rows.iter().map(|row| row.bench));
         let mut sections = Vec::new();
         for bench in &benches {
             sections.push(self.section(bench, &peers)?);
         }
-        let colours =
-            format!(":root{{{}}}@media(prefers-color-scheme:dark){{:root{{{}}}}}", variables(false), variables(true));
-        let markup = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    // Whatever should get into the page: the browser runs no script and fetches nothing.
-                    meta http-equiv="Content-Security-Policy"
-                        content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                    meta name="color-scheme" content="light dark";
-                    // So that the browser asks nobody for one.
-                    link rel="icon" href="data:,";
-                    title { (self.command) }
-                    style { (PreEscaped(include_str!("page.css"))) (PreEscaped(colours)) }
-                }
-                body {
-                    header {
-                        h1 { "VMMC, measured" }
-                        p .command { code { (self.command) } }
-                        @if benches.len() > 1 {
-                            nav { @for bench in &benches { a href={ "#" (bench) } { (title(bench).0) } } }
-                        }
-                    }
-                    main {
-                        (glance::tiles(self.rows))
-                        div .head { (self.facts()) (reading(&peers)) }
-                        @if sections.is_empty() { p { "Nothing was measured." } }
-                        @for section in sections { (section) }
-                    }
-                }
-            }
+        let main = html! {
+            (glance::tiles(self.rows))
+            div .head { (document::facts("What was run, and on what", &self.facts)) (reading(&peers)) }
+            @if sections.is_empty() { p { "Nothing was measured." } }
+            @for section in sections { (section) }
         };
-        Ok(markup.into_string())
+        let sections = benches.iter().map(|bench| ((*bench).to_owned(), title(bench).0.to_owned())).collect();
+        Ok(Document { heading: "VMMC, measured", command: self.command.clone(), sections, main }.html())
     }
 
-    fn facts(&self) -> Markup {
-        html! {
-            section .facts aria-label="What was run, and on what" {
-                dl { @for (key, value) in &self.facts { dt { (key) } dd { (value) } } }
-            }
-        }
-    }
-
-    fn section(&self, bench: &str, peers: &Peers) -> Result<Markup, PlotError> {
+    fn section(&self, bench: &str, peers: &Series) -> Result<Markup, PlotError> {
         let rows: Vec<&Row> = self.rows.iter().filter(|row| row.bench == bench).collect();
         let mut figures = Vec::new();
         for figure in charts::figures(bench, &rows, peers) {
-            figures.push(figure.html(peers)?);
+            figures.push(figure.figure.html(peers)?);
         }
         let (mut ends, mut between) = (Vec::new(), Vec::new());
         if bench == "lat" {
@@ -138,7 +96,7 @@ impl Page<'_> {
 }
 
 /// How to read the page, as far as it concerns who is on it.
-fn reading(peers: &Peers) -> Markup {
+fn reading(peers: &Series) -> Markup {
     html! {
         section .reading {
             h2 { "How to read this" }

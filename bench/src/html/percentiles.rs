@@ -1,10 +1,11 @@
 //! Latency distributions on the scale of HdrHistogram's plots: the closer to 100%, the wider.
 
-use super::axis::Axis;
-use super::charts::{Drawing, Figure, distinct};
-use super::plot::{Line, Lines};
-use super::theme::Peers;
-use super::units;
+use vmmc_page::axis::Axis;
+use vmmc_page::figure::{Drawing, Figure};
+use vmmc_page::plot::{Line, Lines};
+use vmmc_page::theme::{Series, distinct};
+use vmmc_page::units;
+
 use crate::hgrm::Histograms;
 
 /// How many points a curve has from 0% to 90%, from 90% to 99%, and so on.
@@ -12,7 +13,7 @@ const POINTS: f64 = 30.0;
 
 /// A plot for each MTU and size. The first of each pair says whether it is one of those to be seen at once: of an MTU's sizes the
 /// one next to 64 bytes, and the largest.
-pub(super) fn figures(histograms: &Histograms, peers: &Peers) -> Vec<(bool, Figure)> {
+pub(super) fn figures(histograms: &Histograms, peers: &Series) -> Vec<(bool, Figure)> {
     let plots = distinct(histograms.iter().map(|(_, spec, _)| (spec.mtu, spec.size)));
     let ends = |mtu| {
         let sizes = || plots.iter().filter(move |plot| plot.0 == mtu).map(|plot| plot.1);
@@ -21,7 +22,7 @@ pub(super) fn figures(histograms: &Histograms, peers: &Peers) -> Vec<(bool, Figu
     plots.iter().map(|&(mtu, size)| (ends(mtu).contains(&Some(size)), figure(histograms, peers, mtu, size))).collect()
 }
 
-fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figure {
+fn figure(histograms: &Histograms, peers: &Series, mtu: u32, size: usize) -> Figure {
     let here = |peer: &str| {
         let found = histograms.iter().find(|(p, spec, _)| *p == peer && (spec.mtu, spec.size) == (mtu, size));
         found.map(|(_, _, durations)| durations).filter(|durations| durations.count() > 0)
@@ -52,8 +53,7 @@ fn figure(histograms: &Histograms, peers: &Peers, mtu: u32, size: usize) -> Figu
     let y = Axis::logarithmic(values, "us");
     Figure {
         caption: format!("Latency by percentile, {}, MTU {mtu}", units::bytes(size as f64)),
-        mtu,
-        peers: present.iter().map(|p| p.0).collect(),
+        series: present.iter().map(|p| p.0).collect(),
         drawing: Drawing::Lines(Lines { x, y, lines }),
     }
 }

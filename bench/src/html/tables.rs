@@ -1,17 +1,16 @@
 //! Tables of everything that was measured: a column for each peer, a line for each figure and size.
 
 use maud::{Markup, html};
+use vmmc_page::theme::{Series, distinct};
+use vmmc_page::units;
 
-use super::charts::distinct;
-use super::theme::Peers;
-use super::units;
 use crate::report::Row;
 
 /// More lines than these are folded away.
 const FOLD: usize = 16;
 
 /// The tables of one bench's rows, one for each MTU.
-pub(super) fn tables(rows: &[&Row], peers: &Peers) -> Markup {
+pub(super) fn tables(rows: &[&Row], peers: &Series) -> Markup {
     html! {
         @for mtu in distinct(rows.iter().map(|row| row.mtu)) {
             (table(mtu, &rows.iter().copied().filter(|row| row.mtu == mtu).collect::<Vec<_>>(), peers))
@@ -19,7 +18,7 @@ pub(super) fn tables(rows: &[&Row], peers: &Peers) -> Markup {
     }
 }
 
-fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
+fn table(mtu: u32, rows: &[&Row], peers: &Series) -> Markup {
     let columns: Vec<&str> =
         peers.names().iter().copied().filter(|peer| rows.iter().any(|row| row.peer == *peer)).collect();
     let mut lines = distinct(rows.iter().map(|row| (row.metric.as_str(), row.size)));
@@ -43,7 +42,7 @@ fn table(mtu: u32, rows: &[&Row], peers: &Peers) -> Markup {
                             th scope="col" { "figure" }
                             @if sizes.len() > 1 { th scope="col" { "size" } }
                             @for peer in &columns {
-                                th scope="col" .peer style={ "--peer:" (peers.colour(peer)) } { (peer) }
+                                th scope="col" .series style={ "--series:" (peers.colour(peer)) } { (peer) }
                             }
                         }
                     }

@@ -1,7 +1,6 @@
 //! `vmmc stats`: what the nodes of this machine have counted, and the state they are in.
 
 mod report;
-mod table;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use vmmc::Stats;
 use vmmc::monitor::Found;
 
-use super::table::Column::{Figure, Rare, Text};
-use super::table::Table;
 use crate::figures::{bytes, count, percent, plain, span};
+use crate::table::Column::{Figure, Rare, Text};
+use crate::table::Table;
 
 /// How long names may be.
 const NAME: usize = 32;

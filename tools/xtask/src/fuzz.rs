@@ -8,7 +8,7 @@ use crate::nightly::{cargo_nightly, need};
 use crate::process::{Failure, check_interrupted, run};
 use crate::setup::setup;
 
-const TARGETS: &[&str] = &["packet", "link"];
+const TARGETS: &[&str] = &["packet", "link", "trace"];
 const SECONDS: u32 = 60;
 
 /// Runs every target for `seconds`, by default [`SECONDS`], and fails at the first that finds something.
@@ -27,6 +27,6 @@ pub(crate) fn fuzz(seconds: Option<&OsStr>) -> Result<(), Failure> {
         let limit = format!("-max_total_time={seconds}");
         run(cargo_nightly().args(["fuzz", "run", target, "--", &limit, "-timeout=30"]))?;
     }
-    println!("\nxtask fuzz: {} found nothing", TARGETS.join(" and "));
+    println!("\nxtask fuzz: {} found nothing", TARGETS.join(", "));
     Ok(())
 }

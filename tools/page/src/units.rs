@@ -1,7 +1,7 @@
 //! Numbers as people read them: three significant digits, with the unit that suits their size.
 
 /// A value of the report with its unit, as in `1.60 µs` or `12.1 M/s`.
-pub(super) fn value(value: f64, unit: &str) -> String {
+pub fn value(value: f64, unit: &str) -> String {
     if !value.is_finite() {
         return "–".into();
     }
@@ -25,12 +25,12 @@ pub(super) fn value(value: f64, unit: &str) -> String {
 }
 
 /// A ratio, as in `0.56×`.
-pub(super) fn ratio(ratio: f64) -> String {
+pub fn ratio(ratio: f64) -> String {
     format!("{}×", digits(ratio))
 }
 
 /// A size in bytes with a binary prefix, as in `64 B`, `4 KiB` or `1.5 MiB`.
-pub(super) fn bytes(bytes: f64) -> String {
+pub fn bytes(bytes: f64) -> String {
     let steps = ["KiB", "MiB", "GiB", "TiB"];
     // What is no round number of KiB is one that was chosen for its bytes: 1472, 8972.
     let round = bytes % 1024.0 == 0.0 || bytes >= 65536.0;
@@ -46,7 +46,7 @@ pub(super) fn bytes(bytes: f64) -> String {
 }
 
 /// A mark on an axis: short, because there are many. Where the axis's title has the unit it is left out.
-pub(super) fn tick(value: f64, unit: &str) -> String {
+pub fn tick(value: f64, unit: &str) -> String {
     match unit {
         "us" if value >= 1e6 => format!("{} s", plain(value / 1e6)),
         "us" if value >= 1e3 => format!("{} ms", plain(value / 1e3)),
@@ -69,7 +69,7 @@ pub(super) fn tick(value: f64, unit: &str) -> String {
 }
 
 /// What is said of an axis whose marks have this unit.
-pub(super) fn name(unit: &str) -> &str {
+pub fn name(unit: &str) -> &str {
     match unit {
         "us" => "latency",
         "ratio" => "",

@@ -1,4 +1,4 @@
-//! Colours: who has which, and how a plot's follow the reader's theme.
+//! Colours: what has which, and how a plot's follow the reader's theme.
 //!
 //! plotters writes fixed colours into its SVG. So plots are drawn in placeholders, one for each [`Role`], and [`themed`] puts a
 //! CSS variable in the place of each. The variables have one value for light and one for dark pages.
@@ -9,18 +9,18 @@ use plotters::style::RGBColor;
 
 /// What a colour stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Numbers and names.
     Text,
     /// Axes, and what is said of them.
     Muted,
     /// The grid.
     Grid,
-    /// The peer of this [slot](Peers::slot).
-    Peer(usize),
+    /// What has this [slot](Series::slot).
+    Series(usize),
 }
 
-/// Light and dark colour of each slot: grey for the floor, then Okabe and Ito's palette, which colour-blind people can tell
+/// Light and dark colour of each slot: grey for the reference, then Okabe and Ito's palette, which colour-blind people can tell
 /// apart, made darker on white and lighter on black where the contrast was below 3 to 1.
 const PALETTE: [(&str, &str); 9] = [
     ("#6b7280", "#9aa3b2"),
@@ -34,8 +34,8 @@ const PALETTE: [(&str, &str); 9] = [
     ("#7d7300", "#dcd042"),
 ];
 
-/// Which of the palette's colours a slot has. When there are more peers than colours, grey and VMMC's blue stay unshared;
-/// the others differ by their marks.
+/// Which of the palette's colours a slot has. When there are more series than colours, grey and the main one's blue stay
+/// unshared; the others differ by their marks.
 fn colour(slot: usize) -> usize {
     if slot < PALETTE.len() { slot } else { 2 + (slot - 2) % (PALETTE.len() - 2) }
 }
@@ -45,33 +45,33 @@ impl Role {
 
     fn all() -> impl Iterator<Item = (Role, String)> {
         let others = Role::OTHERS.map(|(role, name)| (role, name.to_owned()));
-        others.into_iter().chain((0..PALETTE.len()).map(|slot| (Role::Peer(slot), format!("--peer-{slot}"))))
+        others.into_iter().chain((0..PALETTE.len()).map(|slot| (Role::Series(slot), format!("--series-{slot}"))))
     }
 
     /// The colour to draw in.
-    pub(super) fn placeholder(self) -> RGBColor {
+    pub(crate) fn placeholder(self) -> RGBColor {
         match self {
             Role::Text => RGBColor(0xf0, 0x0d, 0x00),
             Role::Muted => RGBColor(0xf0, 0x0d, 0x01),
             Role::Grid => RGBColor(0xf0, 0x0d, 0x02),
-            Role::Peer(slot) => RGBColor(0xf0, 0x0d, 0x10 + colour(slot) as u8),
+            Role::Series(slot) => RGBColor(0xf0, 0x0d, 0x10 + colour(slot) as u8),
         }
     }
 }
 
-/// The style sheet's definitions of the peers' colours, of the light ones or the dark ones.
-pub(super) fn variables(dark: bool) -> String {
+/// The style sheet's definitions of the series' colours, of the light ones or the dark ones.
+pub(crate) fn variables(dark: bool) -> String {
     let mut css = String::new();
     for (slot, (on_white, on_black)) in PALETTE.iter().enumerate() {
         // Writing to a String cannot fail.
-        let _ = write!(css, "--peer-{slot}:{};", if dark { on_black } else { on_white });
+        let _ = write!(css, "--series-{slot}:{};", if dark { on_black } else { on_white });
     }
     css
 }
 
 /// The plot `svg`, as drawn by plotters in placeholders, for use inside a page: its colours follow the page's, its size the room
 /// there is, its font is the page's, and `label` is what a screen reader says of it. `inside` is added at the end.
-pub(super) fn themed(svg: &str, label: &str, inside: &str) -> String {
+pub(crate) fn themed(svg: &str, label: &str, inside: &str) -> String {
     let (open, rest) = svg.split_once('>').unwrap_or(("", svg));
     let view = open.split_once("viewBox=\"").and_then(|(_, view)| view.split_once('"')).map_or("0 0 1 1", |v| v.0);
     let body = rest.trim_end().strip_suffix("</svg>").unwrap_or(rest);
@@ -84,39 +84,52 @@ pub(super) fn themed(svg: &str, label: &str, inside: &str) -> String {
     format!("<svg role=\"img\" aria-label=\"{label}\" viewBox=\"{view}\">{body}{inside}</svg>")
 }
 
-/// Everybody in a report, in the order of the legends.
-pub(super) struct Peers(Vec<&'static str>);
+/// Everything that a page compares, in the order of its legends.
+pub struct Series {
+    names: Vec<&'static str>,
+    reference: &'static str,
+    main: &'static str,
+}
 
-impl Peers {
-    /// The peers in `names`, each once.
-    pub(super) fn new(names: impl Iterator<Item = &'static str>) -> Peers {
-        let mut peers = Vec::new();
-        for name in names {
-            if !peers.contains(&name) {
-                peers.push(name);
-            }
-        }
-        Peers(peers)
+impl Series {
+    /// What is in `names`, each once. `reference` is what nothing can be better than: it is grey, and dashed. `main` is what the
+    /// reader came for: it is blue, thick, and never covered.
+    pub fn new(names: impl Iterator<Item = &'static str>, reference: &'static str, main: &'static str) -> Series {
+        Series { names: distinct(names), reference, main }
     }
 
     /// Their names.
-    pub(super) fn names(&self) -> &[&'static str] {
-        &self.0
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
     }
 
-    /// The number that chooses a peer's colour and mark. 0 is the floor's and 1 is VMMC's, whoever else there is.
-    pub(super) fn slot(&self, name: &str) -> usize {
-        match name {
-            "floor" => 0,
-            "vmmc" => 1,
-            name => 2 + self.0.iter().filter(|p| !["floor", "vmmc"].contains(p)).take_while(|p| **p != name).count(),
+    /// The number that chooses the colour and the mark of one. 0 is the reference's and 1 the main one's, whatever else there is.
+    pub fn slot(&self, name: &str) -> usize {
+        if name == self.reference {
+            return 0;
+        }
+        if name == self.main {
+            return 1;
+        }
+        let others = self.names.iter().filter(|n| ![self.reference, self.main].contains(n));
+        2 + others.take_while(|n| **n != name).count()
+    }
+
+    /// The style sheet's name for the colour of one.
+    pub fn colour(&self, name: &str) -> String {
+        format!("var(--series-{})", colour(self.slot(name)))
+    }
+}
+
+/// Each value once, in the order of their first appearance.
+pub fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
         }
     }
-
-    /// The style sheet's name for a peer's colour.
-    pub(super) fn colour(&self, name: &str) -> String {
-        format!("var(--peer-{})", colour(self.slot(name)))
-    }
+    seen
 }
 
 #[cfg(test)]
@@ -158,17 +171,17 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), Role::all().count());
         for slot in 0..PALETTE.len() {
-            let name = format!("--peer-{slot}:#");
+            let name = format!("--series-{slot}:#");
             assert!(variables(false).contains(&name) && variables(true).contains(&name));
         }
     }
 
     #[test]
-    fn a_peer_keeps_its_colour_and_shares_it_with_nobody() {
-        let peers = Peers::new(["tcp", "floor", "ucx", "vmmc", "tcp"].into_iter());
-        assert_eq!(peers.names(), ["tcp", "floor", "ucx", "vmmc"]);
-        assert_eq!(["floor", "vmmc", "tcp", "ucx"].map(|p| peers.slot(p)), [0, 1, 2, 3]);
-        assert_eq!(peers.colour("ucx"), "var(--peer-3)");
-        assert_eq!(Peers::new(["a"; 20].into_iter()).slot("a"), 2);
+    fn each_keeps_its_colour_and_shares_it_with_nothing() {
+        let series = Series::new(["tcp", "floor", "ucx", "vmmc", "tcp"].into_iter(), "floor", "vmmc");
+        assert_eq!(series.names(), ["tcp", "floor", "ucx", "vmmc"]);
+        assert_eq!(["floor", "vmmc", "tcp", "ucx"].map(|name| series.slot(name)), [0, 1, 2, 3]);
+        assert_eq!(series.colour("ucx"), "var(--series-3)");
+        assert_eq!(Series::new(["a"; 20].into_iter(), "", "").slot("a"), 2);
     }
 }

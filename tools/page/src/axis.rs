@@ -5,18 +5,18 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use super::units;
+use crate::units;
 
 /// One axis of a plot.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub struct Axis {
     logarithmic: bool,
     min: f64,
     max: f64,
     /// Value and text of each mark, in order.
     ticks: Vec<(f64, String)>,
     /// What it shows.
-    pub(super) title: String,
+    pub title: String,
 }
 
 /// How far apart the largest and the smallest value are before an axis becomes logarithmic.
@@ -27,7 +27,7 @@ const MOST_TICKS: usize = 8;
 
 impl Axis {
     /// Begins at 0, so that lengths compare as the values do.
-    pub(super) fn linear(values: impl Iterator<Item = f64>, unit: &str) -> Axis {
+    pub fn linear(values: impl Iterator<Item = f64>, unit: &str) -> Axis {
         let most = values.filter(|v| v.is_finite()).fold(0.0, f64::max);
         let most = if most > 0.0 { most } else { 1.0 };
         let step = steps(most / 5.0).find(|step| most / step <= 5.0).unwrap_or(most);
@@ -38,7 +38,7 @@ impl Axis {
 
     /// From the smallest to the largest, with marks at 1, 2, 5, 10 ... or, where that were too many, at powers of ten.
     /// Values that a logarithm doesn't have are left out.
-    pub(super) fn logarithmic(values: impl Iterator<Item = f64>, unit: &str) -> Axis {
+    pub fn logarithmic(values: impl Iterator<Item = f64>, unit: &str) -> Axis {
         let (least, most) = bounds(values.filter(|v| *v > 0.0)).unwrap_or((1.0, 10.0));
         let all = || steps(least / 10.0);
         let min = all().take_while(|&v| v <= least * (1.0 + 1e-9)).last().unwrap_or(least);
@@ -52,22 +52,22 @@ impl Axis {
     }
 
     /// The same axis with another title.
-    pub(super) fn called(self, title: &str) -> Axis {
+    pub fn called(self, title: &str) -> Axis {
         Axis { title: title.into(), ..self }
     }
 
     /// Logarithmic where the values differ so much that the small ones would be lost, else linear.
-    pub(super) fn fitting(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Axis {
+    pub fn fitting(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Axis {
         match bounds(values.clone().filter(|v| *v > 0.0)) {
             Some((least, most)) if most > WIDE * least => Axis::logarithmic(values, unit),
             _ => Axis::linear(values, unit),
         }
     }
 
-    /// Sizes of messages, each doubling as far from the last.
-    pub(super) fn sizes(sizes: impl Iterator<Item = f64> + Clone) -> Axis {
-        let (min, max) = bounds(sizes.clone().filter(|v| *v > 0.0)).unwrap_or((1.0, 2.0));
-        let mut distinct: Vec<f64> = sizes.filter(|v| *v > 0.0).collect();
+    /// For values that double, such as sizes of messages: each doubling as far from the last.
+    pub fn doubling(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Axis {
+        let (min, max) = bounds(values.clone().filter(|v| *v > 0.0)).unwrap_or((1.0, 2.0));
+        let mut distinct: Vec<f64> = values.filter(|v| *v > 0.0).collect();
         distinct.sort_by(f64::total_cmp);
         distinct.dedup();
         let mut ticks = distinct;
@@ -78,13 +78,13 @@ impl Axis {
             ticks = (first..=last).rev().step_by(stride).map(|power| f64::from(power).exp2()).collect();
             ticks.reverse();
         }
-        let ticks = ticks.into_iter().map(|v| (v, units::tick(v, "bytes"))).collect();
+        let ticks = ticks.into_iter().map(|v| (v, units::tick(v, unit))).collect();
         let max = if max > min { max } else { 2.0 * min };
-        Axis { logarithmic: true, min, max, ticks, title: "message size, bytes".into() }
+        Axis { logarithmic: true, min, max, ticks, title: units::name(unit).into() }
     }
 
     /// 1/(1 - percentile) up to `most`, which is how the plots of HdrHistogram stretch the tail.
-    pub(super) fn percentiles(most: f64) -> Axis {
+    pub fn percentiles(most: f64) -> Axis {
         let most = if most.is_finite() { most.max(10.0) } else { 1e6 };
         let nines = |n: usize| match n {
             1 => "90%".to_owned(),
@@ -97,7 +97,7 @@ impl Axis {
     }
 
     /// Where a value lies: 0 is the axis's beginning, 1 its end. What is beyond them is put at them.
-    pub(super) fn position(&self, value: f64) -> f64 {
+    pub(crate) fn position(&self, value: f64) -> f64 {
         let (from, to, at) = match self.logarithmic {
             true => (self.min.ln(), self.max.ln(), value.max(self.min).ln()),
             false => (self.min, self.max, value),
@@ -106,12 +106,12 @@ impl Axis {
     }
 
     /// Whether it can show the value.
-    pub(super) fn shows(&self, value: f64) -> bool {
+    pub(crate) fn shows(&self, value: f64) -> bool {
         value.is_finite() && (!self.logarithmic || value > 0.0)
     }
 
     /// The values that are marked.
-    pub(super) fn marked(&self) -> impl Iterator<Item = f64> {
+    pub fn marked(&self) -> impl Iterator<Item = f64> {
         self.ticks.iter().map(|tick| tick.0)
     }
 }
@@ -197,7 +197,7 @@ mod tests {
             Axis::linear([].into_iter(), "us"),
             Axis::logarithmic([].into_iter(), "us"),
             Axis::fitting([].into_iter(), "us"),
-            Axis::sizes([].into_iter()),
+            Axis::doubling([].into_iter(), "pages"),
             Axis::percentiles(0.0),
         ] {
             assert!(axis.marked().map(|v| axis.position(v)).all(|at| (0.0..=1.0).contains(&at)), "{axis:?}");
@@ -207,11 +207,11 @@ mod tests {
 
     #[test]
     fn sizes_are_marked_themselves_while_there_is_room() {
-        assert_eq!(texts(&Axis::sizes([64.0, 8972.0, 4096.0].into_iter())).len(), 3);
-        let many = Axis::sizes((3..=20).map(|power| f64::from(power).exp2()));
+        assert_eq!(texts(&Axis::doubling([64.0, 8972.0, 4096.0].into_iter(), "bytes")).len(), 3);
+        let many = Axis::doubling((3..=20).map(|power| f64::from(power).exp2()), "bytes");
         assert_eq!(texts(&many), ["32", "256", "2K", "16K", "128K", "1M"]);
         assert_eq!(many.position(8.0), 0.0);
-        assert_eq!(Axis::sizes([64.0].into_iter()).position(64.0), 0.0);
+        assert_eq!(Axis::doubling([64.0].into_iter(), "bytes").position(64.0), 0.0);
     }
 
     #[test]

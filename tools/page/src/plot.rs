@@ -1,4 +1,4 @@
-//! Drawing: lines over two axes, and bars, as SVG by plotters in the placeholder colours of [`theme`](super::theme).
+//! Drawing: lines over two axes, and bars, as SVG by plotters in the placeholder colours of `theme.rs`.
 //!
 //! plotters makes the grid, the axes and their texts, and maps values to places. Lines, marks and bars are drawn in places, so
 //! that a legend's sample is drawn by the same code as the line that it stands for.
@@ -11,11 +11,11 @@ use plotters::element::Polygon;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::axis::Axis;
-use super::theme::{Role, themed};
+use crate::axis::Axis;
+use crate::theme::{Role, themed};
 
 /// Why a plot could not be drawn. Into a string it always can, but plotters' interface is that of all its targets.
-pub(super) type PlotError = DrawingAreaErrorKind<io::Error>;
+pub type PlotError = DrawingAreaErrorKind<io::Error>;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -30,25 +30,32 @@ const TEXT: i32 = 13;
 
 /// A line through its points, and the marks on it.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub struct Line {
     /// Chooses its colour and the form of its marks.
-    pub(super) slot: usize,
-    pub(super) points: Vec<(f64, f64)>,
+    pub slot: usize,
+    /// Where it goes, from point to point, in the axes' values.
+    pub points: Vec<(f64, f64)>,
     /// Points that are marked, with what is said of each when the reader points at it.
-    pub(super) marks: Vec<(f64, f64, String)>,
+    pub marks: Vec<(f64, f64, String)>,
 }
 
 /// Lines over two axes.
 #[derive(Clone, Debug)]
-pub(super) struct Lines {
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) lines: Vec<Line>,
+pub struct Lines {
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// The lines.
+    pub lines: Vec<Line>,
 }
 
 impl Lines {
     /// The plot; `label` is what a screen reader says of it.
-    pub(super) fn svg(&self, label: &str) -> Result<String, PlotError> {
+    ///
+    /// # Errors
+    /// What plotters can't draw. There is nothing that it can't draw into a string.
+    pub fn svg(&self, label: &str) -> Result<String, PlotError> {
         let mut hints = String::new();
         let svg = draw(WIDTH, HEIGHT, |root| {
             let mut chart = ChartBuilder::on(root)
@@ -72,7 +79,7 @@ impl Lines {
             let above = text(Role::Muted).pos(Pos::new(HPos::Left, VPos::Bottom));
             root.draw(&Text::new(self.y.title.clone(), at(4, 17), above))?;
             let place = |x, y| chart.plotting_area().map_coordinate(&(x, y));
-            // VMMC last, so that nobody's line covers its.
+            // The main one last, so that no other line covers it.
             let mut lines: Vec<&Line> = self.lines.iter().collect();
             lines.sort_by_key(|line| line.slot == 1);
             for line in lines {
@@ -94,26 +101,32 @@ impl Lines {
 
 /// A horizontal bar and what is written beside it.
 #[derive(Clone, Debug)]
-pub(super) struct Bar {
-    pub(super) slot: usize,
+pub struct Bar {
+    /// Chooses its colour.
+    pub slot: usize,
     /// Before the bar.
-    pub(super) name: String,
-    pub(super) value: f64,
+    pub name: String,
+    /// How long it is.
+    pub value: f64,
     /// Behind it.
-    pub(super) text: String,
+    pub text: String,
 }
 
 /// Bars that begin at zero, in groups with a heading each.
 #[derive(Clone, Debug)]
-pub(super) struct Bars {
+pub struct Bars {
     /// The value whose bar is as long as there is room for.
-    pub(super) most: f64,
-    pub(super) groups: Vec<(String, Vec<Bar>)>,
+    pub most: f64,
+    /// Heading and bars of each group.
+    pub groups: Vec<(String, Vec<Bar>)>,
 }
 
 impl Bars {
     /// The plot; `label` is what a screen reader says of it.
-    pub(super) fn svg(&self, label: &str) -> Result<String, PlotError> {
+    ///
+    /// # Errors
+    /// What plotters can't draw. There is nothing that it can't draw into a string.
+    pub fn svg(&self, label: &str) -> Result<String, PlotError> {
         const ROW: i32 = 28;
         const HEADING: i32 = 30;
         // Room for names, and for texts behind the longest bar.
@@ -133,7 +146,7 @@ impl Bars {
                     let end = LEFT * UNIT + (share * f64::from((WIDTH - LEFT - RIGHT) * UNIT)) as i32;
                     // Something can be seen of the smallest, too.
                     let corners = [at(LEFT, y + 4), (end.max((LEFT + 1) * UNIT), (y + ROW - 4) * UNIT)];
-                    root.draw(&Rectangle::new(corners, Role::Peer(*slot).placeholder().filled()))?;
+                    root.draw(&Rectangle::new(corners, Role::Series(*slot).placeholder().filled()))?;
                     let middle = y + ROW / 2;
                     root.draw(&Text::new(name.clone(), at(LEFT - 8, middle), anchored(Role::Text, HPos::Right)))?;
                     let behind = (end + 8 * UNIT, middle * UNIT);
@@ -148,7 +161,7 @@ impl Bars {
 }
 
 /// The sample of a line that stands in a legend.
-pub(super) fn sample(slot: usize) -> Result<String, PlotError> {
+pub(crate) fn sample(slot: usize) -> Result<String, PlotError> {
     let svg = draw(34, 16, |root| {
         path(root, vec![at(1, 8), at(33, 8)], slot)?;
         mark(root, at(17, 8), slot)
@@ -188,14 +201,14 @@ fn path(root: &Area, points: Vec<(i32, i32)>, slot: usize) -> Result<(), PlotErr
     if points.len() < 2 {
         return Ok(());
     }
-    // VMMC is what the reader came for.
+    // The main one is what the reader came for.
     let width = if slot == 1 { 3 * UNIT } else { 2 * UNIT };
-    root.draw(&PathElement::new(points, Role::Peer(slot).placeholder().stroke_width(width as u32)))
+    root.draw(&PathElement::new(points, Role::Series(slot).placeholder().stroke_width(width as u32)))
 }
 
-/// A circle for VMMC, a small one for the floor; for the others a square, a triangle, a rhombus or a triangle on its head.
+/// A circle for the main series, a small one for the reference; for the others a square, a triangle, a rhombus or a triangle on its head.
 fn mark(root: &Area, (x, y): (i32, i32), slot: usize) -> Result<(), PlotError> {
-    let style = Role::Peer(slot).placeholder().filled();
+    let style = Role::Series(slot).placeholder().filled();
     let polygon = |corners: &[(i32, i32)]| {
         let corners: Vec<_> = corners.iter().map(|(dx, dy)| (x + dx * UNIT, y + dy * UNIT)).collect();
         root.draw(&Polygon::new(corners, style))
