@@ -66,6 +66,13 @@ pub(crate) enum Command {
     /// Memory and latency are of an engine on a simulated network, in one process; see `--links`. Processor time is of two nodes on a
     /// veth pair, linked, idle, with engine threads that sleep.
     Scale(Scale),
+    /// What the memory at either end makes of a transfer, and what pages cost.
+    ///
+    /// Pages (ns): a look-up in the UTLB that hits, pinning and unpinning a run of 64 beside the bare remapping of as many, a page copied.
+    /// Streams from bytes of the heap, from an arena buffer, and from a paged buffer (`vs arena`). Data that the receiver wants in memory
+    /// of its own: copied from the default buffer, or redirected; the receiver sleeps when there is nothing to do, and its processor time
+    /// counts (`vs copy`, `cpu vs copy`). Round trips of 64 bytes: a put that is waited for, and a fetch (`vs put`).
+    Memory(Memory),
     /// Sends gigabytes over a bad network, and checks every byte.
     ///
     /// A bridge joins two hosts. An XDP program on its ports loses and damages packets, in both directions; the nodes' own
@@ -193,6 +200,15 @@ pub(crate) struct Scale {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Memory {
+    /// Payload of a streamed message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "1MiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Soak {
     /// MTU of the interfaces, 1280 to 65535 bytes.
     #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1280..=65535))]
@@ -275,6 +291,14 @@ impl Command {
                 (common.plan(|_| specs.clone())?, common)
             }
             Command::Scale(scale) => (scale.plan()?, &scale.common),
+            Command::Memory(Memory { size, common }) => {
+                let specs = [
+                    with_sizes(&[Bench::Source, Bench::Deliver], size),
+                    with_sizes(&[Bench::Access], &[64]),
+                    with_sizes(&[Bench::Utlb], &[0]),
+                ];
+                (common.plan(|_| specs.concat())?, common)
+            }
         };
         Ok(Some(planned))
     }

@@ -62,6 +62,28 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
     outcomes.iter().zip(1..).flat_map(|(outcome, host)| of_one(spec, outcome, host)).collect()
 }
 
+/// Of several cases, each with its name.
+fn several(spec: &Spec, cases: &[(String, Outcome)]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (case, outcome) in cases {
+        match outcome {
+            Outcome::Latency(counts) if !counts.is_empty() => {
+                figures.extend(quantiles(&Durations::from_counts(counts), case));
+            }
+            &Outcome::Stream { bytes, nanos, .. } if nanos > 0 => {
+                figures.push(figure("bandwidth", case, "Gbit/s", gbit(bytes, nanos)));
+            }
+            &Outcome::Delivered { bytes, nanos, cpu } if bytes > 0 => {
+                figures.push(figure("bandwidth", case, "Gbit/s", gbit(bytes, nanos)));
+                figures.push(figure("cpu", case, "ns/KiB", cpu as f64 * 1024.0 / bytes as f64));
+            }
+            Outcome::TooShort if spec.bench == Bench::Source => figures.push(unknown("bandwidth", case, "Gbit/s")),
+            _ => {}
+        }
+    }
+    figures
+}
+
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
         (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&Durations::from_counts(counts), ""),
@@ -89,6 +111,10 @@ fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
         }
         (&Outcome::Idle { cpu, nanos }, Bench::Idle) if nanos > 0 => {
             vec![figure("cpu", format!("host {host}"), "%", 100.0 * cpu as f64 / nanos as f64)]
+        }
+        (Outcome::Several(cases), _) => several(spec, cases),
+        (Outcome::Times(times), Bench::Utlb) => {
+            times.iter().map(|(of, nanos)| figure("time", of, "ns", *nanos)).collect()
         }
         _ => Vec::new(),
     }

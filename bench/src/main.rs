@@ -31,6 +31,7 @@ mod shell;
 mod soak;
 mod spec;
 mod tied;
+mod utlb;
 mod versus;
 mod worker;
 

@@ -26,7 +26,7 @@ pub(crate) struct Row {
     pub(crate) metric: String,
     /// Median over the rounds.
     pub(crate) value: f64,
-    /// `us`, `Gbit/s`, `packets/s`, `bytes`, `%`, `ratio`, `index` or `count`.
+    /// `us`, `ns`, `Gbit/s`, `ns/KiB`, `packets/s`, `bytes`, `%`, `ratio`, `index` or `count`.
     pub(crate) unit: &'static str,
     /// Value divided by the floor's in the same round, mean of the middle half of all rounds. Null where the floor was not measured, or for a percentile that too few
     /// samples lie beyond.

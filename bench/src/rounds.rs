@@ -16,6 +16,7 @@ use crate::hgrm::Histograms;
 use crate::peers::Peer;
 use crate::report::Report;
 use crate::spec::{Outcome, Spec};
+use crate::utlb;
 
 /// What a run measures.
 pub(crate) struct Plan {
@@ -105,6 +106,11 @@ impl Plan {
         }
         results.report.compare("kept", "goodput", &figures::loss(&Spec::default()));
         results.report.compare("slowdown", "p50", &figures::links(0));
+        results.report.compare("vs arena", "bandwidth", "arena");
+        results.report.compare("vs copy", "bandwidth", "copy");
+        results.report.compare("cpu vs copy", "cpu", "copy");
+        results.report.compare("vs put", "p50", "put");
+        results.report.compare("vs remap", "time", utlb::REMAP);
         Ok(results)
     }
 }

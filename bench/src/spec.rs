@@ -35,6 +35,14 @@ pub(crate) enum Bench {
     Idle,
     /// Messages of all sizes on a bad network, every byte of them checked.
     Soak,
+    /// Streams from each kind of memory that can be sent from.
+    Source,
+    /// Data that gets into the receiver's own memory, by a copy or by a redirect.
+    Deliver,
+    /// Round trips of a write that is waited for, and of a read.
+    Access,
+    /// What translating, pinning and copying pages cost.
+    Utlb,
 }
 
 /// Which hosts a bench needs, and how they are joined.
@@ -60,6 +68,10 @@ impl Bench {
             Bench::Links => "links",
             Bench::Idle => "idle",
             Bench::Soak => "soak",
+            Bench::Source => "source",
+            Bench::Deliver => "deliver",
+            Bench::Access => "access",
+            Bench::Utlb => "utlb",
         }
     }
 
@@ -75,7 +87,16 @@ impl Bench {
             Bench::Links => "round trip (us) beside idle links, and memory of an idle link (bytes)",
             Bench::Idle => "processor time of idle nodes (% of a core)",
             Bench::Soak => "soak",
+            Bench::Source => "streams by the memory they are sent from (Gbit/s)",
+            Bench::Deliver => "into the receiver's own memory (Gbit/s), and its processor time (ns per KiB)",
+            Bench::Access => "round trips (us)",
+            Bench::Utlb => "pages (ns)",
         }
+    }
+
+    /// Whether it is about the memory at either end, and of VMMC alone.
+    pub(crate) fn is_about_memory(self) -> bool {
+        matches!(self, Bench::Source | Bench::Deliver | Bench::Access | Bench::Utlb)
     }
 
     /// Whether it is measured over a connection that serves other measurements too.
@@ -124,8 +145,9 @@ impl Spec {
     /// Where it is measured.
     pub(crate) fn topology(&self) -> Topology {
         match self.bench {
-            Bench::Links => Topology::Alone,
+            Bench::Links | Bench::Utlb => Topology::Alone,
             Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Idle => Topology::Pair,
+            Bench::Source | Bench::Deliver | Bench::Access => Topology::Pair,
             Bench::Loss | Bench::Soak => Topology::Bridge(2),
             Bench::Incast => Topology::Bridge(self.count as usize + 1),
         }
@@ -211,6 +233,12 @@ pub(crate) enum Outcome {
     Idle { cpu: u64, nanos: u64 },
     /// Round trips of the busy link, and bytes of heap that each idle link holds.
     Links { trips: Counts, heap: Option<f64> },
+    /// What has got into the receiver's own memory after the warm-up, in how long, and what processor time its thread used for that.
+    Delivered { bytes: u64, nanos: u64, cpu: u64 },
+    /// Nanoseconds that each of several things takes.
+    Times(Vec<(String, f64)>),
+    /// Of several cases, one after another.
+    Several(Vec<(String, Outcome)>),
     /// One side's account of a soak.
     Soak(Box<SoakSide>),
 }

@@ -3,6 +3,7 @@
 //! names, and answers with what came out of each measurement.
 
 use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use vmmc::DEFAULT_PORT;
 
 use crate::peers::{self, PeerError};
 use crate::protocol::{Answer, Job, Order, decode, encode};
@@ -65,6 +68,11 @@ impl Session {
         self.ready("")?;
         self.await_go();
         Ok(())
+    }
+
+    /// Where the other host's node is.
+    pub(crate) fn remote_node(&self) -> SocketAddr {
+        SocketAddr::new(self.remote.address.into(), DEFAULT_PORT)
     }
 
     /// Sleeps until this measurement may begin, so that the parent has a core to itself.
@@ -167,6 +175,7 @@ fn perform(job: Job, number: &mut u64, signals: &Arc<Signals>) -> Result<Outcome
         Bench::Links => return peer.links(spec),
         Bench::Idle => return peer.idle(side, spec, &session),
         Bench::Soak => return peer.soak(side, spec, &session),
+        Bench::Source | Bench::Deliver | Bench::Access | Bench::Utlb => return peer.memory(side, spec, &session),
     }
     let mut end = peer.open(side, &specs, &session)?;
     let mut outcome = None;

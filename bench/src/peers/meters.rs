@@ -12,6 +12,8 @@ pub(crate) struct RoundTrips {
     times: Durations,
     warmup: (u64, Duration),
     measured: (u64, Duration),
+    /// Into how many ways each is divided.
+    ways: u32,
 }
 
 impl RoundTrips {
@@ -21,7 +23,13 @@ impl RoundTrips {
             times: Durations::new(),
             warmup: (spec.warmup_samples(), spec.warmup()),
             measured: (spec.samples, spec.duration() - spec.warmup()),
+            ways: 2,
         }
+    }
+
+    /// Has the whole of each round trip recorded.
+    pub(crate) fn whole(self) -> Self {
+        Self { ways: 1, ..self }
     }
 
     /// Makes all round trips of the warm-up and of the measurement by calling `round_trip`, and times them. Each of the two
@@ -42,7 +50,7 @@ impl RoundTrips {
             let start = Instant::now();
             round_trip()?;
             let end = Instant::now();
-            self.times.record((end - start) / 2);
+            self.times.record((end - start) / self.ways);
             if end - begin >= self.measured.1 {
                 break;
             }

@@ -90,6 +90,11 @@ pub(crate) trait Peer: Sync {
         self.cannot(spec)
     }
 
+    /// One side of a bench about [memory](crate::spec::Bench::is_about_memory).
+    fn memory(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
     /// One side of a [soak](crate::soak).
     fn soak(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
         self.cannot(spec)

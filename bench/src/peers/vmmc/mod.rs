@@ -4,6 +4,8 @@
 //! notification, so that the receiver counts only what has arrived in whole. For the message rate the puts share packets, and one in
 //! many notifies.
 
+mod memory;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::thread;
@@ -12,11 +14,11 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification, Progress};
 
-use super::watcher::{Watched, Watcher};
-use super::{End, Meter, Peer, PeerError, RoundTrips, SendMeter};
+use crate::peers::watcher::{Watched, Watcher};
+use crate::peers::{End, Meter, Peer, PeerError, RoundTrips, SendMeter};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
-use crate::{links, soak};
+use crate::{links, soak, utlb};
 
 /// The peer, with or without checksums, watched or not.
 pub(crate) struct Vmmc {
@@ -91,7 +93,7 @@ impl Peer for Vmmc {
         if self.watched {
             return matches!(bench, Bench::Lat | Bench::Rate | Bench::Bw | Bench::BwCopy);
         }
-        self.checksum || !matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle)
+        self.checksum || !(bench.is_about_memory() || matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle))
     }
 
     fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
@@ -105,7 +107,7 @@ impl Peer for Vmmc {
                 session.ready("")?;
                 None
             }
-            Side::Client => Some(import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?),
+            Side::Client => Some(import(&node, session.remote_node())?),
         };
         let end = Box::new(VmmcEnd { side, memory: vec![7; room], there, inbox, node });
         Ok(match watcher {
@@ -126,7 +128,7 @@ impl Peer for Vmmc {
             }
             Side::Client => {
                 let (node, _) = self.open_asleep(session, 1)?;
-                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                let there = import(&node, session.remote_node())?;
                 // Hosts are numbered from 1, and the receiver is the last.
                 let own = (usize::from(session.local.address.octets()[3]) - 1) * slot;
                 session.start_together()?;
@@ -150,11 +152,15 @@ impl Peer for Vmmc {
                 outcome
             }
             Side::Client => {
-                let there = import(&node, SocketAddr::new(session.remote.address.into(), DEFAULT_PORT))?;
+                let there = import(&node, session.remote_node())?;
                 there.send(b"idle from now on", 0).notify(0).wait()?;
                 idle_for(spec.duration())
             }
         }
+    }
+
+    fn memory(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        if spec.bench == Bench::Utlb { utlb::measure(spec) } else { self.measure_memory(side, spec, session) }
     }
 
     fn soak(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
@@ -315,6 +321,15 @@ fn idle_for(time: Duration) -> Result<Outcome, PeerError> {
 
 /// What this process has used so far, user and system.
 fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    used(ClockId::ProcessCPUTime)
+}
+
+/// What this thread has used so far, user and system.
+fn thread_time() -> Duration {
+    used(ClockId::ThreadCPUTime)
+}
+
+fn used(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

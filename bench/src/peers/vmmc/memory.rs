@@ -1,0 +1,206 @@
+//! What the memory at either end makes of a transfer: the kinds that can be sent from, data that is redirected where it would otherwise be
+//! copied, a remote read beside a write.
+//!
+//! All cases of a bench follow one another over one connection, so that nothing differs but the memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vmmc::{Export, Import, Key, Node, Redirect};
+
+use super::{INBOX, LAST, NOT_IMPORTED, Vmmc, import, next, thread_time};
+use crate::peers::{Meter, PeerError, RoundTrips};
+use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
+use crate::worker::Session;
+
+/// Messages that a sender may be ahead of what the receiver has taken, of those that its buffer holds.
+const AHEAD: u32 = 4;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Vmmc {
+    /// One side of a bench about memory.
+    pub(super) fn measure_memory(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let room = WORKING_SET.max(spec.size * 2 * AHEAD as usize);
+        // A receiver that sleeps when nothing is there uses processor time for what it does, and for nothing else.
+        let spin = match (spec.bench, side) {
+            (Bench::Deliver, Side::Server) => Duration::ZERO,
+            _ => Duration::MAX,
+        };
+        let node = Node::builder()
+            .interface(&session.local.interface)
+            .address(session.local.address.into())
+            .checksum(self.checksum)
+            .spin(spin)
+            // The buffer, as much for pages that are pinned, and as much again for one to send from.
+            .arena(4 * room + (1 << 20))
+            .open()?;
+        let inbox = node.export(INBOX).len(room).key(Key::PUBLIC).notify(true).readable(true).queue(1 << 16).create()?;
+        let there = match side {
+            Side::Server => {
+                session.ready("")?;
+                None
+            }
+            Side::Client => Some(import(&node, session.remote_node())?),
+        };
+        let end = MemoryEnd { node, inbox, there, room };
+        match spec.bench {
+            Bench::Source => end.source(side, spec, session),
+            Bench::Deliver => end.deliver(side, spec, session),
+            _ => end.access(side, spec, session),
+        }
+    }
+}
+
+struct MemoryEnd {
+    node: Node,
+    inbox: Export,
+    there: Option<Import>,
+    room: usize,
+}
+
+impl MemoryEnd {
+    fn there(&self) -> Result<&Import, PeerError> {
+        Ok(self.there.as_ref().ok_or(NOT_IMPORTED)?)
+    }
+
+    /// Streams from bytes of the heap, from an arena buffer, and from a paged buffer that fits the budget.
+    fn source(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let cases = ["slice", "arena", "paged"];
+        if side == Side::Server {
+            let meter = |case: &str| Ok((case.to_owned(), self.count(spec, session)?));
+            return Ok(Outcome::Several(cases.iter().map(|case| meter(case)).collect::<Result<_, PeerError>>()?));
+        }
+        let there = self.there()?;
+        let heap = vec![7; self.room];
+        let mut arena = self.node.alloc(self.room)?;
+        arena.fill(7);
+        let mut paged = self.node.map(self.room)?;
+        paged.write().fill(7);
+        let (arena, paged) = (Arc::new(arena), Arc::new(paged));
+        self.stream(spec, |at, tag| Ok(there.send(&heap[at..at + spec.size], at as u64).notify(tag).start().map(drop)?))?;
+        self.stream(spec, |at, tag| {
+            let send = there.send(arena.clone(), at as u64).part(at..at + spec.size);
+            Ok(send.notify(tag).start().map(drop)?)
+        })?;
+        self.stream(spec, |at, tag| {
+            let send = there.send(paged.clone(), at as u64).part(at..at + spec.size);
+            Ok(send.notify(tag).start().map(drop)?)
+        })?;
+        Ok(Outcome::Nothing)
+    }
+
+    /// What arrives up to the last message.
+    fn count(&self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let mut meter = Meter::new(spec);
+        while let Some(news) = next(&self.inbox, session)? {
+            meter.add(news.length as usize);
+            if news.tag == LAST {
+                break;
+            }
+        }
+        meter.outcome()
+    }
+
+    /// Sends messages from one place after the other for as long as the spec says.
+    fn stream(&self, spec: &Spec, mut send: impl FnMut(usize, u32) -> Result<(), PeerError>) -> Result<(), PeerError> {
+        let start = Instant::now();
+        for at in (0..=self.room - spec.size).step_by(spec.size).cycle() {
+            let last = start.elapsed() >= spec.duration();
+            send(at, if last { LAST } else { 0 })?;
+            if last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings data into the receiver's own memory: copied there from the default buffer, or redirected.
+    fn deliver(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let cases = ["copy", "redirect"];
+        if side == Side::Server {
+            let mut outcomes = Vec::new();
+            for case in cases {
+                outcomes.push((case.to_owned(), self.take(spec, session, case == "redirect")?));
+            }
+            return Ok(Outcome::Several(outcomes));
+        }
+        let (there, memory) = (self.there()?, vec![7; self.room]);
+        for _ in cases {
+            // The receiver has posted its redirects, if it has any.
+            self.inbox.wait_notification(PATIENCE)?;
+            let mut ahead = 0;
+            self.stream(spec, |at, tag| {
+                while ahead >= AHEAD {
+                    self.inbox.wait_notification(PATIENCE)?;
+                    ahead -= 1;
+                }
+                ahead += 1;
+                Ok(there.send(&memory[at..at + spec.size], at as u64).notify(tag).start().map(drop)?)
+            })?;
+            while ahead > 0 {
+                self.inbox.wait_notification(PATIENCE)?;
+                ahead -= 1;
+            }
+        }
+        Ok(Outcome::Nothing)
+    }
+
+    /// Takes messages into memory of this process, each into a place of its own.
+    fn take(&self, spec: &Spec, session: &Session, redirected: bool) -> Result<Outcome, PeerError> {
+        let places = self.room / spec.size;
+        let range = |place: usize| (place * spec.size) as u64..((place + 1) * spec.size) as u64;
+        // All of it is touched before anything is timed.
+        let mut own: Vec<Vec<u8>> = (0..places).map(|_| vec![1; spec.size]).collect();
+        let mut posted: Vec<Option<Redirect<Vec<u8>>>> = Vec::new();
+        if redirected {
+            for (place, target) in own.drain(..).enumerate() {
+                posted.push(Some(self.inbox.redirect(range(place), target)?));
+            }
+        }
+        let back = import(&self.node, session.remote_node())?;
+        back.send(&[], 0).notify(0).start()?;
+        let (mut warm, mut bytes) = (None, 0);
+        let begin = Instant::now();
+        while let Some(news) = next(&self.inbox, session)? {
+            let place = news.offset as usize / spec.size;
+            if redirected {
+                let full = posted[place].take().ok_or("a message came where none can be")?;
+                let target = full.wait(PATIENCE)?;
+                posted[place] = Some(self.inbox.redirect(range(place), target)?);
+            } else {
+                self.inbox.read(news.offset, &mut own[place])?;
+            }
+            back.send(&[], 0).notify(0).start()?;
+            match warm {
+                Some(_) => bytes += news.length,
+                None if begin.elapsed() >= spec.warmup() => warm = Some((Instant::now(), thread_time())),
+                None => {}
+            }
+            if news.tag == LAST {
+                break;
+            }
+        }
+        let (since, before) = warm.ok_or("the stream was over before it could be timed")?;
+        let (nanos, cpu) = (since.elapsed().as_nanos() as u64, (thread_time() - before).as_nanos() as u64);
+        Ok(Outcome::Delivered { bytes, nanos, cpu })
+    }
+
+    /// Round trips of a write that is waited for, and of a read.
+    fn access(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        if side == Side::Server {
+            while next(&self.inbox, session)?.is_some_and(|news| news.tag != LAST) {}
+            return Ok(Outcome::Nothing);
+        }
+        let there = self.there()?;
+        let mut memory = vec![7; spec.size];
+        let put = RoundTrips::new(spec).whole().measure(|| Ok(there.send(&memory, 0).wait()?))?;
+        let fetch = RoundTrips::new(spec).whole().measure(|| {
+            memory = there.fetch(0, std::mem::take(&mut memory)).wait()?;
+            Ok(())
+        })?;
+        there.send(&[], 0).notify(LAST).wait()?;
+        Ok(Outcome::Several(vec![("put".to_owned(), put), ("fetch".to_owned(), fetch)]))
+    }
+}
