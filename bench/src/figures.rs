@@ -4,6 +4,7 @@ use vmmc_histogram::Durations;
 use xdp_prog::damage::DamageCounters;
 
 use crate::spec::{Bench, Counts, Outcome, Spec};
+use crate::utlb;
 
 /// One figure of one measurement.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +115,7 @@ fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
         }
         (Outcome::Several(cases), _) => several(spec, cases),
         (Outcome::Times(times), Bench::Utlb) => {
-            times.iter().map(|(of, nanos)| figure("time", of, "ns", *nanos)).collect()
+            utlb::FIGURES.iter().zip(times).map(|(&(metric, of), &nanos)| figure(metric, of, "ns", nanos)).collect()
         }
         _ => Vec::new(),
     }

@@ -110,7 +110,8 @@ impl Plan {
         results.report.compare("vs copy", "bandwidth", "copy");
         results.report.compare("cpu vs copy", "cpu", "copy");
         results.report.compare("vs put", "p50", "put");
-        results.report.compare("vs remap", "time", utlb::REMAP);
+        results.report.compare("pin vs bare", "pin 64", utlb::BARE);
+        results.report.compare("unpin vs bare", "unpin 64", utlb::BARE);
         Ok(results)
     }
 }

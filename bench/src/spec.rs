@@ -235,8 +235,8 @@ pub(crate) enum Outcome {
     Links { trips: Counts, heap: Option<f64> },
     /// What has got into the receiver's own memory after the warm-up, in how long, and what processor time its thread used for that.
     Delivered { bytes: u64, nanos: u64, cpu: u64 },
-    /// Nanoseconds that each of several things takes.
-    Times(Vec<(String, f64)>),
+    /// Nanoseconds that each of several things takes: see [`utlb::FIGURES`](crate::utlb::FIGURES).
+    Times(Vec<f64>),
     /// Of several cases, one after another.
     Several(Vec<(String, Outcome)>),
     /// One side's account of a soak.

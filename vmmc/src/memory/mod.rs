@@ -45,7 +45,7 @@ pub use alloc::GUARD;
 pub use arena::Arena;
 pub use backing::HugePages;
 pub use buffer::Buffer;
-pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging};
+pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;
 pub use system::available;
 pub use target::Target;

@@ -36,7 +36,8 @@ impl Vmmc {
             // The buffer, as much for pages that are pinned, and as much again for one to send from.
             .arena(4 * room + (1 << 20))
             .open()?;
-        let inbox = node.export(INBOX).len(room).key(Key::PUBLIC).notify(true).readable(true).queue(1 << 16).create()?;
+        let inbox =
+            node.export(INBOX).len(room).key(Key::PUBLIC).notify(true).readable(true).queue(1 << 16).create()?;
         let there = match side {
             Side::Server => {
                 session.ready("")?;
@@ -79,7 +80,9 @@ impl MemoryEnd {
         let mut paged = self.node.map(self.room)?;
         paged.write().fill(7);
         let (arena, paged) = (Arc::new(arena), Arc::new(paged));
-        self.stream(spec, |at, tag| Ok(there.send(&heap[at..at + spec.size], at as u64).notify(tag).start().map(drop)?))?;
+        self.stream(spec, |at, tag| {
+            Ok(there.send(&heap[at..at + spec.size], at as u64).notify(tag).start().map(drop)?)
+        })?;
         self.stream(spec, |at, tag| {
             let send = there.send(arena.clone(), at as u64).part(at..at + spec.size);
             Ok(send.notify(tag).start().map(drop)?)

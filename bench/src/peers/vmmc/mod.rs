@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use vmmc::{DEFAULT_PORT, Error, Export, Import, Key, Node, Notification, Progress};
+use vmmc::{Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
 use crate::peers::{End, Meter, Peer, PeerError, RoundTrips, SendMeter};
@@ -93,7 +93,8 @@ impl Peer for Vmmc {
         if self.watched {
             return matches!(bench, Bench::Lat | Bench::Rate | Bench::Bw | Bench::BwCopy);
         }
-        self.checksum || !(bench.is_about_memory() || matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle))
+        self.checksum
+            || !(bench.is_about_memory() || matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle))
     }
 
     fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
