@@ -4,6 +4,7 @@
 
 mod buffer;
 mod mapping;
+mod measure;
 mod pager;
 #[cfg(all(test, not(miri)))]
 mod tests;
