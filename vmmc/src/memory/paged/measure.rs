@@ -1,76 +1,97 @@
-//! What moving pages costs on this machine, without the UTLB around it.
+//! What pinning, unpinning and copying cost here.
 
-use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::hint::black_box;
+use std::time::Instant;
 
-use super::mapping::Mapping;
-use super::pager::ArenaPager;
-use crate::memory::utlb::Pager;
+use super::{PagedBuffer, Paging};
+use crate::memory::utlb::{Config, Costs, Rule};
 use crate::memory::{Arena, MemoryError};
 
-/// How long moving a run of pages takes: once, or a page of it, as the caller divides it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RemapTimes {
-    /// To copy them to frames, and to map those over them.
-    pub pin: Duration,
-    /// To copy them home, and to map home over them.
-    pub unpin: Duration,
-}
+/// Pages of a long run.
+const RUN: usize = 64;
 
-/// Moves a run of `pages` pages of `arena` to frames and back, again and again: the bare work that pinning and unpinning consist of, without
-/// looking anything up or choosing a victim. What the [UTLB](super::super::utlb) adds to that can be told by comparison, and its
-/// [costs](super::super::utlb::Costs) be set to what this machine takes.
-///
-/// # Examples
-/// ```
-/// let arena = vmmc::memory::Arena::new(1 << 20)?;
-/// let mut bench = vmmc::memory::Remapping::new(&arena, 64)?;
-/// let times = bench.once()?;
-/// println!("{:?} to pin 64 pages, {:?} to unpin them", times.pin, times.unpin);
-/// # Ok::<(), vmmc::memory::MemoryError>(())
-/// ```
-#[derive(Debug)]
-pub struct Remapping {
-    pager: ArenaPager,
-    pages: Range<u64>,
-    frames: Range<u32>,
-}
+/// Times each is measured: the median counts.
+const ROUNDS: usize = 31;
 
-impl Remapping {
-    /// Takes the memory for it: a run of `pages` pages, and as many of the arena's.
+impl Costs {
+    /// Measures them on this machine as it is now, with a small arena in ordinary pages made for it. Takes some milliseconds.
+    ///
+    /// ```
+    /// use vmmc::Node;
+    /// use vmmc::memory::utlb::{Config, Costs};
+    ///
+    /// let costs = Costs::measure()?;
+    /// let builder = Node::builder().interface("eth0").utlb(Config { costs, ..Config::default() });
+    /// # Ok::<(), vmmc::memory::MemoryError>(())
+    /// ```
     ///
     /// # Errors
-    /// When the arena has no run that long, or the system no memory.
-    pub fn new(arena: &Arena, pages: usize) -> Result<Remapping, MemoryError> {
-        let page = arena.page_size();
-        let mapping = std::sync::Arc::new(Mapping::new(pages.saturating_mul(page), page)?);
-        let mut pager = ArenaPager::new(arena.clone());
-        pager.add(&mapping);
-        let frames = pager.take(pages).unwrap_or_default();
-        if frames.len() < pages {
-            let largest = frames.len() * page;
-            pager.give(frames);
-            return Err(MemoryError::Exhausted { wanted: pages * page, largest, arena: arena.len() });
-        }
-        let pages = mapping.pages();
-        Ok(Remapping { pager, pages, frames })
-    }
-
-    /// Pins them and unpins them, once.
-    ///
-    /// # Errors
-    /// When the system has no memory.
-    pub fn once(&mut self) -> Result<RemapTimes, MemoryError> {
-        let begin = Instant::now();
-        self.pager.pin(self.pages.clone(), self.frames.clone())?;
-        let pinned = Instant::now();
-        self.pager.unpin(self.pages.clone())?;
-        Ok(RemapTimes { pin: pinned - begin, unpin: pinned.elapsed() })
+    /// When the system has no memory for it.
+    pub fn measure() -> Result<Costs, MemoryError> {
+        let page = rustix::param::page_size();
+        let config = Config { rule: Rule::Pin, budget: Some(RUN * page), ..Config::default() };
+        let paging = Paging::new(Arena::new(2 * RUN * page)?, config);
+        let mut buffer = paging.map(RUN * page)?;
+        buffer.write().fill(1);
+        let (pin_one, unpin_one) = moves(&paging, &buffer, page);
+        let (pin_run, unpin_run) = moves(&paging, &buffer, RUN * page);
+        let mut copy = vec![0; RUN * page];
+        let copied = median(|| copy.copy_from_slice(black_box(&buffer)));
+        black_box(&copy);
+        let (pin_call, pin_page) = line(pin_one, pin_run);
+        let (unpin_call, unpin_page) = line(unpin_one, unpin_run);
+        // These are the costs of pages of 4096 bytes, whatever the machine's are.
+        let per = |cost: u64| (cost * 4096).div_ceil(page as u64);
+        let copy_page = per(copied / RUN as u64).max(1);
+        Ok(Costs { pin_call, pin_page: per(pin_page), unpin_call, unpin_page: per(unpin_page), copy_page })
     }
 }
 
-impl Drop for Remapping {
-    fn drop(&mut self) {
-        self.pager.give(self.frames.clone());
+/// What pinning and unpinning the first `len` bytes takes, ns.
+fn moves(paging: &Paging, buffer: &PagedBuffer, len: usize) -> (u64, u64) {
+    let mut unpinning = Vec::with_capacity(ROUNDS);
+    let mut pinning = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        // As a program finds them that has just written them.
+        black_box(buffer.iter().step_by(paging.page_size()).fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
+        pinning.push(timed(|| drop(buffer.hold(0..len))));
+        unpinning.push(timed(|| paging.set_budget(0)));
+        paging.set_budget(buffer.len());
+    }
+    (middle(pinning), middle(unpinning))
+}
+
+/// What a call and a page of it cost, if one page takes `one` and a run takes `run`.
+fn line(one: u64, run: u64) -> (u64, u64) {
+    let page = run.saturating_sub(one) / (RUN as u64 - 1);
+    (one.saturating_sub(page), page)
+}
+
+fn median(mut work: impl FnMut()) -> u64 {
+    middle((0..ROUNDS).map(|_| timed(&mut work)).collect())
+}
+
+fn timed(work: impl FnOnce()) -> u64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+fn middle(mut times: Vec<u64>) -> u64 {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd")]
+    fn something_is_measured() {
+        let costs = Costs::measure().unwrap();
+        assert!(costs.copy_page > 0 && costs.pin(1) > 0 && costs.unpin(1) > 0, "{costs:?}");
+        assert_eq!(line(100, 100 + 63 * 7), (93, 7));
+        assert_eq!(line(100, 50), (100, 0));
     }
 }

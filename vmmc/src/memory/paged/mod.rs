@@ -6,6 +6,7 @@ mod buffer;
 mod mapping;
 mod measure;
 mod pager;
+mod remapping;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::buffer::{PagedBuffer, PagedMut};
 use self::mapping::Mapping;
-pub use self::measure::{RemapTimes, Remapping};
+pub use self::remapping::{RemapTimes, Remapping};
 use self::pager::ArenaPager;
 use super::utlb::{Config, Counters, Hold, Run, Utlb};
 use super::{Arena, MemoryError};
