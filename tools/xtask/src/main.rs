@@ -2,11 +2,13 @@
 //!
 //! This program needs nothing but Rust. It installs the system packages that the rest of the
 //! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]), the tests ([`mod@test`]) or the fuzz targets ([`fuzz`]),
-//! or looks at a page of the benches in a browser ([`browser`]).
+//! has an interpreter look for undefined behaviour ([`mod@miri`]), or looks at a page of the benches in a browser ([`browser`]).
 
 mod browser;
 mod demo;
 mod fuzz;
+mod miri;
+mod nightly;
 mod process;
 mod setup;
 mod test;
@@ -26,12 +28,14 @@ Usage: cargo xtask COMMAND
                   other's memory, then the latency is measured beside kernel TCP's
   test [ARGS]     Run every test of the workspace; ARGS go to `cargo test`
   fuzz [SECONDS]  Run every fuzz target for 60 seconds, or so many; needs a nightly compiler and cargo-fuzz
+  miri [TESTS]    Run the tests of the library's memory, or TESTS, in an interpreter that notices undefined behaviour; needs a
+                  nightly compiler and Miri
   browser [FILE]  Open FILE, a page of `vmmc-bench --html`, or one made for the purpose, in headless Chromium, check
                   it, and leave screenshots; installs Chromium
   setup           Only install the system packages that building and running need
   help            This
 
-demo, test, fuzz, and browser without FILE begin with setup. The tests, the demo and setup need root; started by another user they
+demo, test, fuzz, miri, and browser without FILE begin with setup. The tests, the demo and setup need root; started by another user they
 build as that user and call sudo for the rest.
 ";
 
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         (Some("test"), args) => test::test(args),
         (Some("fuzz"), []) => fuzz::fuzz(None),
         (Some("fuzz"), [seconds]) => fuzz::fuzz(Some(seconds)),
+        (Some("miri"), args) => miri::miri(args),
         (Some("browser"), []) => browser::browser(None),
         (Some("browser"), [file]) => browser::browser(Some(file)),
         (Some("setup"), []) => setup::setup(),

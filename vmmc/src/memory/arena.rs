@@ -188,6 +188,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri's mappings are all there at once")]
     fn more_than_the_machine_has_is_refused_before_it_is_touched() {
         let arena = Arena::new(1 << 45).unwrap();
         let error = arena.alloc(1 << 44).unwrap_err();
@@ -243,9 +244,41 @@ mod tests {
         assert_eq!(arena.available(), arena.len());
     }
 
+    #[test]
+    fn threads_take_and_give_back_at_once() {
+        let arena = Arena::new(1 << 18).unwrap();
+        let rounds = if cfg!(miri) { 5 } else { 2000 };
+        std::thread::scope(|scope| {
+            for value in 1..=4 {
+                let arena = &arena;
+                scope.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(value.into());
+                    let mut held = Vec::new();
+                    for _ in 0..rounds {
+                        if let Ok(mut buffer) = arena.buffer(rng.usize(1..10_000)) {
+                            assert!(buffer.iter().all(|&byte| byte == 0));
+                            buffer.fill(value);
+                            held.push(buffer);
+                        }
+                        if held.len() > 8 {
+                            let buffer = held.swap_remove(rng.usize(..held.len()));
+                            assert!(buffer.iter().all(|&byte| byte == value));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(arena.available(), arena.len());
+    }
+
     proptest! {
+        // Miri has no directory to remember failures in, and no time.
+        #![proptest_config(match cfg!(miri) {
+            true => ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() },
+            false => ProptestConfig::default(),
+        })]
         #[test]
-        fn buffers_never_meet_and_all_memory_comes_back(steps in prop::collection::vec((any::<bool>(), 1usize..5000), 1..60)) {
+        fn buffers_never_meet_and_all_memory_comes_back(steps in prop::collection::vec((any::<bool>(), 1usize..5000), 1..if cfg!(miri) { 10 } else { 60 })) {
             let arena = Arena::new(1 << 16).unwrap();
             let mut held: Vec<(Region, u8)> = Vec::new();
             for (i, (take, size)) in steps.into_iter().enumerate() {

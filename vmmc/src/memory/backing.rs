@@ -165,6 +165,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no huge pages")]
     fn an_arena_shorter_than_a_huge_page_has_ordinary_ones() {
         let backing = Backing::new(1 << 16, HugePages::WhenFree).unwrap();
         assert_eq!((backing.len(), backing.page_size()), (1 << 16, rustix::param::page_size()));

@@ -141,18 +141,19 @@ mod tests {
         let arena = Arena::new(1 << 16).unwrap();
         let region = arena.alloc(33).unwrap();
         let buffers: Vec<_> = (0..4).map(|_| arena.buffer(33).unwrap()).collect();
+        let rounds = if cfg!(miri) { 3 } else { 100 };
         let done: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = buffers
                 .into_iter()
                 .zip(1..)
                 .map(|(mut buffer, value)| {
                     scope.spawn(move || {
-                        (0..100).for_each(|_| buffer.fill(value));
+                        (0..rounds).for_each(|_| buffer.fill(value));
                         Arc::new(buffer)
                     })
                 })
                 .collect();
-            (0..100).for_each(|_| region.fill(9));
+            (0..rounds).for_each(|_| region.fill(9));
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         for (buffer, value) in done.iter().zip(1..) {

@@ -72,7 +72,7 @@ pub enum MemoryError {
     /// The arena hasn't that much memory in one piece.
     #[error(
         "the arena of {arena} bytes has no room for {wanted} bytes (largest free piece: {largest}): \
-         open the node with a larger arena, or drop exports"
+         open the node with a larger arena, or drop exports or buffers"
     )]
     Exhausted {
         /// Bytes asked for.

@@ -16,9 +16,10 @@
 mod runs;
 mod slabs;
 
-#[cfg(test)]
+// Numbers only, and many of them: nothing for Miri.
+#[cfg(all(test, not(miri)))]
 mod model;
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod workloads;
 
 use std::ops::Range;

@@ -31,7 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1usize..40).prop_map(Step::TakePages),
         1 => (any::<usize>(), 0.0..1.0, 0.0..1.0).prop_map(|(n, a, b)| Step::GivePages(n, a, b)),
     ];
-    prop::collection::vec(step, 1..if cfg!(miri) { 20 } else { 300 })
+    prop::collection::vec(step, 1..300)
 }
 
 /// An allocator, and all that it has handed out.
@@ -114,7 +114,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn nothing_meets_and_everything_comes_back(steps in steps(), large_pages in any::<bool>()) {
         let page = if large_pages { 16 * UNIT } else { UNIT };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// Bytes in the arenas here.
-const ARENA: usize = if cfg!(miri) { 1 << 18 } else { 8 << 20 };
+const ARENA: usize = 8 << 20;
 
 /// What the workloads need of an allocator.
 trait Heap {
@@ -110,7 +110,7 @@ fn shares(ours: impl Fn(&mut Run<Allocator>) -> f64, firsts: impl Fn(&mut Run<Fi
             let mut run = Run { heap: heap(), held: Vec::new(), bytes: 0, rng: fastrand::Rng::with_seed(seed) };
             work(&mut run)
         };
-        (1..=if cfg!(miri) { 1 } else { 5 }).map(share).fold(f64::MAX, f64::min)
+        (1..=5).map(share).fold(f64::MAX, f64::min)
     }
     let ours = run(|| Allocator::new(ARENA, UNIT), ours);
     let firsts = run(|| FirstFit(BTreeMap::from([(0, ARENA)])), firsts);
@@ -163,7 +163,7 @@ workload!(sizes_that_shift_with_survivors_of_each, at least 0.58, 0.64 of first 
 
 workload!(a_long_churn_at_four_fifths, at least 0.81, 0.88 of first fit, |run| {
     let len = between(32, 60_000);
-    for _ in 0..if cfg!(miri) { 500 } else { 20_000 } {
+    for _ in 0..20_000 {
         let size = len(&mut run.rng);
         if run.bytes + size > ARENA / 5 * 4 || !run.alloc(size) {
             let n = run.rng.usize(..run.held.len());
