@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, ErrorKind};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use vmmc_traces::{Format, Numbering, Options, PAGE_SIZE, Reference, Writer};
+use vmmc_traces::{Format, Numbering, Options, PAGE_SIZE, Reference, TraceError, Writer};
 
 use super::generate::page_size;
 use super::load::{self, LoadError};
@@ -61,12 +61,12 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let (format, options) = args.reading.options();
     let mut references = load::open(&args.file, format, options)?;
     let (name, format) = (load::name(&args.file), references.format());
-    let bad = |source| LoadError::Bad { name: name.clone(), format, source };
-    // A trace's header is known with its first reference.
-    let first = references.next();
+    let bad = |source: TraceError| LoadError::Bad { name: name.clone(), format, source };
+    // A trace's header is known with its first reference; and if that is a mistake, nothing is written.
+    let first = references.next().transpose().map_err(bad)?;
     let page_size = references.page_size();
     let about = format!("imported from {format}");
-    let read = first.into_iter().chain(references).map(|reference| reference.map_err(bad));
+    let read = first.into_iter().map(Ok).chain(references.map(|reference| reference.map_err(bad)));
     if !args.compact {
         return Ok(write(page_size, &about, read.map(|reference| reference.map_err(io::Error::other)))?);
     }

@@ -32,11 +32,11 @@ pub(crate) struct Args {
     /// Files with traces, or with what lackey or perf has written; - is standard input.
     #[arg(value_name = "TRACE")]
     files: Vec<PathBuf>,
-    /// Traces that are always there, by name, separated by commas: `vmmc utlb traces` lists them.
+    /// Traces that are always there, by their names, separated by commas: `vmmc utlb traces` lists them.
     #[arg(long = "trace", value_name = "NAMES", value_delimiter = ',',
           value_parser = PossibleValuesParser::new(shipped::ALL.iter().map(|shipped| shipped.name)))]
     traces: Vec<String>,
-    /// All of these.
+    /// All the traces that are always there.
     #[arg(long, conflicts_with = "traces")]
     all: bool,
     #[command(flatten)]
@@ -58,9 +58,9 @@ pub(crate) struct Args {
     /// What things cost in nanoseconds: any of pin-call, pin-page, unpin-call, unpin-page and copy-page, for pages of 4096 bytes.
     ///
     /// As in `pin-call=8740,copy-page=130`. A run of neighbouring pages is pinned, or unpinned, in one call; the cost of each page
-    /// grows with the page size. The defaults are the library's, for which see `vmmc::memory::utlb::Costs`.
-    #[arg(long, value_name = "COSTS", default_value = "")]
-    costs: GivenCosts,
+    /// grows with the page size. The defaults are what the library decides by: see `vmmc::memory::utlb::Costs`.
+    #[arg(long, value_name = "COSTS")]
+    costs: Option<GivenCosts>,
     /// What the policy random throws its dice with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,6 +70,13 @@ pub(crate) struct Args {
     /// Write a page with miss-ratio and cost curves, and the tables, for a browser.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+impl Args {
+    /// For pages of 4096 bytes.
+    fn costs(&self) -> Costs {
+        self.costs.map_or_else(Costs::default, |given| given.0)
+    }
 }
 
 fn policy() -> impl TypedValueParser<Value = Policy> {
@@ -154,7 +161,7 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
         say(serde_json::to_string_pretty(&report::rows(&results))?);
     }
     if let Some(html) = html {
-        html.write(&page::page(&results, &args.costs.0)?)?;
+        html.write(&page::page(&results, &args.costs())?)?;
     }
     Ok(())
 }
@@ -184,7 +191,7 @@ fn setups(args: &Args, trace: &Trace) -> Vec<Setup> {
     budgets.sort_unstable();
     budgets.dedup();
 
-    let costs = args.costs.0.for_page_size(usize::try_from(trace.page_size).unwrap_or(usize::MAX));
+    let costs = args.costs().for_page_size(usize::try_from(trace.page_size).unwrap_or(usize::MAX));
     let setup = |rule, policy, budget| Setup { policy, rule, budget, prefetch: args.prefetch, costs, seed: args.seed };
     let mut setups = Vec::new();
     if rules.contains(&Rule::Copy) {
