@@ -48,7 +48,7 @@ pub(super) fn node(name: &str, stats: &Stats, all: bool) -> String {
     for (title, part) in [
         ("Links", links(stats, all)),
         ("Traffic of links: data packets, without repetitions", traffic(stats, all)),
-        ("Exports", exports(stats)),
+        ("Exports", exports(stats, all)),
         ("Imports", imports(stats)),
         ("Receive frames, by where they are", receive(stats, all)),
         ("Send frames, by where they are", send(stats)),
@@ -282,7 +282,7 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
     (!stats.links.is_empty()).then_some(table)
 }
 
-fn exports(stats: &Stats) -> Option<Table> {
+fn exports(stats: &Stats, all: bool) -> Option<Table> {
     let mut table = Table::new(
         &[
             Text("name"),
@@ -293,8 +293,11 @@ fn exports(stats: &Stats) -> Option<Table> {
             Figure("read"),
             Figure("notifications"),
             Figure("waiting"),
+            Rare("redirects"),
+            Rare("redirected"),
+            Rare("moved"),
         ],
-        true,
+        all,
     );
     for export in &stats.exports {
         let access = match (export.public, export.allowed) {
@@ -312,6 +315,9 @@ fn exports(stats: &Stats) -> Option<Table> {
             if export.readable { bytes(export.read_bytes) } else { "-".to_owned() },
             notifies(count(export.notifications)),
             notifies(format!("{} of {}", export.waiting, export.queue)),
+            count(export.redirects as u64),
+            bytes(export.redirected_bytes),
+            bytes(export.moved_bytes),
         ]);
     }
     (!stats.exports.is_empty()).then_some(table)

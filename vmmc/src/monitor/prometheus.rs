@@ -224,8 +224,15 @@ impl Snapshot {
         w.gauge("utlb_pinned_pages", "Pages of the arena that are pinned to", None, nodes, |n| n.utlb.pinned as f64)?;
         w.gauge("utlb_held_pages", "Of these, how many are in use", None, nodes, |n| n.utlb.held as f64)?;
         w.gauge("utlb_budget_pages", "How many pages may be pinned", None, nodes, |n| n.utlb.budget as f64)?;
-        w.counter("delivered", "Written into exports", bytes(), nodes, |n| n.engine.delivered_bytes)?;
+        w.counter("delivered", "Written into exports, or redirects of them", bytes(), nodes, |n| {
+            n.engine.delivered_bytes
+        })?;
         w.counter("rx_copied", "Copied by user space on arrival", bytes(), nodes, |n| n.engine.rx_copied_bytes)?;
+        let redirected =
+            by(nodes, "how", |n| vec![("straight", n.engine.redirected_bytes), ("moved", n.engine.rx_moved_bytes)]);
+        w.counter("redirected", "Taken by redirects, on arrival or later", bytes(), &refs(&redirected), |n| *n)?;
+        w.counter("redirects", "Redirects posted", None, nodes, |n| n.engine.redirects)?;
+        w.counter("redirects_ended", "Redirects that take nothing more", None, nodes, |n| n.engine.redirects_ended)?;
         w.counter("tx_copied", "Copied by user space into packets", bytes(), nodes, |n| n.engine.tx_copied_bytes)?;
         w.counter("sends", "Sends accepted", None, nodes, |n| n.engine.sends)?;
         w.counter("fetches", "Fetches accepted", None, nodes, |n| n.engine.fetches)?;
@@ -315,8 +322,12 @@ fn links(w: &mut Writer<'_>, links: &[Sample<'_, LinkInfo>]) -> fmt::Result {
 fn exports(w: &mut Writer<'_>, exports: &[Sample<'_, ExportInfo>]) -> fmt::Result {
     w.gauge("export_length", "Length of an export", Some(Unit::Bytes), exports, |e| e.length as f64)?;
     w.gauge("export_importers", "Grants that peers hold", None, exports, |e| e.importers as f64)?;
-    w.counter("export_written", "Written into an export", Some(Unit::Bytes), exports, |e| e.bytes)?;
+    w.counter("export_written", "Written into an export, or redirects of it", Some(Unit::Bytes), exports, |e| e.bytes)?;
     w.counter("export_read", "Fetched from an export", Some(Unit::Bytes), exports, |e| e.read_bytes)?;
+    w.gauge("export_redirects", "Redirects that wait for data", None, exports, |e| e.redirects as f64)?;
+    let redirected = by(exports, "how", |e| vec![("straight", e.redirected_bytes), ("moved", e.moved_bytes)]);
+    let help = "Of these, taken by redirects, on arrival or later";
+    w.counter("export_redirected", help, Some(Unit::Bytes), &refs(&redirected), |n| *n)?;
     w.counter("export_notifications", "Notifications of an export", None, exports, |e| e.notifications)?;
     w.gauge("export_waiting", "Notifications that haven't been taken", None, exports, |e| e.waiting as f64)?;
     w.gauge("export_queue", "Notifications that may wait", None, exports, |e| e.queue as f64)

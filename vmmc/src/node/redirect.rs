@@ -28,7 +28,7 @@ use crate::memory::Target;
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use vmmc::{Key, Node};
+/// use vmmc::{Key, Landed, Node};
 ///
 /// # fn main() -> Result<(), vmmc::Error> {
 /// let node = Node::builder().interface("vh2").open()?;
@@ -38,10 +38,12 @@ use crate::memory::Target;
 /// let posted = inbox.redirect(0..65536, vec![0; 65536])?;
 /// let bytes: Vec<u8> = posted.wait(None)?; // until all of them have come
 ///
-/// // The next message, of whatever length, wherever in the export: its notification says how long it is.
+/// // The next 9000 bytes, wherever in the export; and as soon as a message among them has come whole, the vector with that.
 /// let posted = inbox.redirect_next(vec![0; 9000])?;
-/// let (news, bytes, received) = posted.wait_notification(Duration::from_secs(10))?;
-/// println!("tag {}: {:?}", news.tag, &bytes[..received.prefix() as usize]);
+/// let (news, bytes, _) = posted.wait_notification(Duration::from_secs(10))?;
+/// if let Landed::Redirect { at, .. } = news.landed {
+///     println!("tag {}: {:?}", news.tag, &bytes[at as usize..][..news.length as usize]);
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -172,7 +174,9 @@ impl<T: Target> Redirect<T> {
     }
 
     /// Waits for the notification of a send that went to this redirect, in whole or in part, takes it, and takes the redirect back, full or not.
-    /// Notifications of other sends keep waiting, in their order.
+    ///
+    /// The target may hold other sends beside that one, or parts of them, if it was longer and they came meanwhile. Their notifications keep
+    /// waiting, in their order, and say so.
     ///
     /// # Errors
     /// As [`Redirect::wait`]. When the redirect has ended, the notification is still taken if it is there.

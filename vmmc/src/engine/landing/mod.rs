@@ -281,10 +281,14 @@ impl Landing {
 
     /// What is unclaimed of a range stays where it is.
     pub(super) fn claim(&mut self, range: Range<u64>) {
-        if self.unclaimed.is_empty() {
+        if self.unclaimed.is_empty() || range.is_empty() {
             return;
         }
         let middle = self.taken_to.clamp(range.start, range.end);
+        if (middle == range.start || middle == range.end) && self.unclaimed.remove_front(&range) {
+            self.taken_to = range.end;
+            return;
+        }
         // As for a redirect: what lies before what was taken last comes last.
         let last = self.unclaimed.last_end(range.start..middle).or_else(|| self.unclaimed.last_end(middle..range.end));
         if let Some(last) = last {

@@ -48,7 +48,7 @@ impl Scene {
     /// Nothing takes more than it may.
     fn check_bounds(&self) {
         let (runs, forgotten) = self.landing.whereabouts.size();
-        let bitmap = LEN as usize / 8 + LEN as usize / 4096 * 2;
+        let bitmap = LEN as usize / 8 + LEN as usize / 4096 * 2 + 2048;
         assert!(runs <= MOST && forgotten <= bitmap, "{runs} runs, {forgotten} bytes");
         assert!(self.landing.unclaimed.memory() <= bitmap);
         let listed: usize = self.waiting.iter().map(|news| news.landed.listed()).sum();

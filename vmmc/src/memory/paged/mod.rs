@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::buffer::{PagedBuffer, PagedMut};
 use self::mapping::Mapping;
-pub use self::remapping::{RemapTimes, Remapping};
 use self::pager::ArenaPager;
+pub use self::remapping::{RemapTimes, Remapping};
 use super::utlb::{Config, Counters, Hold, Run, Utlb};
 use super::{Arena, MemoryError};
 

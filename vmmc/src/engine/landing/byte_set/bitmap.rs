@@ -29,21 +29,31 @@ fn words(range: &Range<u64>) -> Range<u64> {
     range.start / WORD..range.end.div_ceil(WORD)
 }
 
+/// The blocks that `range` has bits of.
+fn blocks(range: &Range<u64>) -> Range<u64> {
+    if range.is_empty() { 0..0 } else { range.start / BLOCK..range.end.div_ceil(BLOCK) }
+}
+
 impl Bitmap {
     /// `len` bits, none of which is set.
     pub(super) fn new(len: u64) -> Bitmap {
         Bitmap { words: vec![0; len.div_ceil(WORD) as usize], counts: vec![0; len.div_ceil(BLOCK) as usize] }
     }
 
+    /// The first block of `blocks` that has bits other than such.
+    fn skip(&self, blocks: Range<u64>, such: bool) -> Option<u64> {
+        let such = if such { BLOCK as u16 } else { 0 };
+        let counts = &self.counts[blocks.start as usize..blocks.end as usize];
+        counts.iter().position(|&count| count != such).map(|found| blocks.start + found as u64)
+    }
+
     /// Sets or clears all bits of `range`. Returns how many of them were different.
     pub(super) fn change(&mut self, range: Range<u64>, to: bool) -> u64 {
         let mut changed = 0;
-        for block in range.start / BLOCK..range.end.div_ceil(BLOCK) {
-            let count = &mut self.counts[block as usize];
-            if u64::from(*count) == if to { BLOCK } else { 0 } {
-                continue;
-            }
-            let part = range.start.max(block * BLOCK)..range.end.min((block + 1) * BLOCK);
+        let mut blocks = blocks(&range);
+        while let Some(block) = self.skip(blocks.clone(), to) {
+            blocks.start = block + 1;
+            let part = range.start.max(block * BLOCK)..range.end.min(blocks.start * BLOCK);
             let mut differed = 0;
             for at in words(&part) {
                 let (word, mask) = (&mut self.words[at as usize], mask(at, &part));
@@ -51,6 +61,7 @@ impl Bitmap {
                 *word ^= different;
                 differed += different.count_ones() as u16;
             }
+            let count = &mut self.counts[block as usize];
             *count = if to { *count + differed } else { *count - differed };
             changed += u64::from(differed);
         }
@@ -59,14 +70,10 @@ impl Bitmap {
 
     /// The first bit of `within` that is set, or that isn't.
     pub(super) fn first(&self, within: Range<u64>, set: bool) -> Option<u64> {
-        let mut at = within.start;
-        while at < within.end {
-            let block = at / BLOCK;
-            if u64::from(self.counts[block as usize]) == if set { 0 } else { BLOCK } {
-                at = (block + 1) * BLOCK;
-                continue;
-            }
-            let part = at..within.end.min((block + 1) * BLOCK);
+        let mut blocks = blocks(&within);
+        while let Some(block) = self.skip(blocks.clone(), !set) {
+            blocks.start = block + 1;
+            let part = within.start.max(block * BLOCK)..within.end.min(blocks.start * BLOCK);
             for word in words(&part) {
                 let bits = self.words[word as usize];
                 let found = mask(word, &part) & if set { bits } else { !bits };
@@ -74,26 +81,23 @@ impl Bitmap {
                     return Some(word * WORD + u64::from(found.trailing_zeros()));
                 }
             }
-            at = part.end;
         }
         None
     }
 
     /// The last bit of `within` that is set.
     pub(super) fn last(&self, within: Range<u64>) -> Option<u64> {
-        let mut end = within.end;
-        while end > within.start {
-            let block = (end - 1) / BLOCK;
-            let part = within.start.max(block * BLOCK)..end;
-            if self.counts[block as usize] > 0 {
-                for word in words(&part).rev() {
-                    let found = mask(word, &part) & self.words[word as usize];
-                    if found != 0 {
-                        return Some(word * WORD + WORD - 1 - u64::from(found.leading_zeros()));
-                    }
+        let blocks = blocks(&within);
+        let counts = &self.counts[blocks.start as usize..blocks.end as usize];
+        for (at, _) in counts.iter().enumerate().rev().filter(|&(_, &count)| count > 0) {
+            let block = blocks.start + at as u64;
+            let part = within.start.max(block * BLOCK)..within.end.min((block + 1) * BLOCK);
+            for word in words(&part).rev() {
+                let found = mask(word, &part) & self.words[word as usize];
+                if found != 0 {
+                    return Some(word * WORD + WORD - 1 - u64::from(found.leading_zeros()));
                 }
             }
-            end = part.start;
         }
         None
     }

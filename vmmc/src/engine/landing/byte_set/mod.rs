@@ -1,7 +1,8 @@
 //! A set of places in a buffer: which bytes have arrived, which have been taken.
 //!
 //! Data comes in long runs, so the set is a short sorted list of them. When there are too many it turns into a bitmap: an eighth
-//! of the buffer's length is the most memory it takes, whatever a peer sends, and it turns back when it is empty or full.
+//! of the buffer's length is the most memory it takes, whatever a peer sends. It turns back when it is empty or full; an empty bitmap is
+//! kept for the next time, so that nobody makes us allocate and free it again and again.
 
 mod bitmap;
 
@@ -18,6 +19,8 @@ pub(crate) struct ByteSet {
     len: u64,
     count: u64,
     form: Form,
+    /// A bitmap of which no bit is set.
+    spare: Option<Bitmap>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ fn length(range: &Range<u64>) -> u64 {
 impl ByteSet {
     /// None of `len` bytes.
     pub(crate) fn new(len: u64) -> ByteSet {
-        ByteSet { len, count: 0, form: Form::Runs(Vec::new()) }
+        ByteSet { len, count: 0, form: Form::Runs(Vec::new()), spare: None }
     }
 
     /// How many it has.
@@ -82,17 +85,41 @@ impl ByteSet {
         self.reform();
     }
 
+    /// Takes a range out with which its first or last run begins: what has come in order and is taken in order. Returns whether it is like that;
+    /// otherwise nothing is taken out.
+    #[inline]
+    pub(crate) fn remove_front(&mut self, range: &Range<u64>) -> bool {
+        let Form::Runs(runs) = &mut self.form else { return false };
+        let Some(last) = runs.len().checked_sub(1) else { return false };
+        for at in [0, last] {
+            let run = &mut runs[at];
+            if run.start == range.start && run.end >= range.end {
+                run.start = range.end;
+                if run.is_empty() {
+                    runs.remove(at);
+                }
+                self.count -= length(range);
+                return true;
+            }
+        }
+        false
+    }
+
     /// A list that has become too long turns into a bitmap, and a bitmap that is empty or full into a list.
     fn reform(&mut self) {
         match &self.form {
             Form::Runs(runs) if runs.len() > MAX_RUNS => {
-                let mut bits = Bitmap::new(self.len);
+                let mut bits = self.spare.take().unwrap_or_else(|| Bitmap::new(self.len));
                 for run in runs {
                     bits.change(run.clone(), true);
                 }
                 self.form = Form::Bits(bits);
             }
-            Form::Bits(_) if self.is_empty() => self.form = Form::Runs(Vec::new()),
+            Form::Bits(_) if self.is_empty() => {
+                if let Form::Bits(bits) = std::mem::replace(&mut self.form, Form::Runs(Vec::new())) {
+                    self.spare = Some(bits);
+                }
+            }
             Form::Bits(_) if self.is_full() => self.form = Form::Runs(std::iter::once(0..self.len).collect()),
             _ => {}
         }
@@ -155,22 +182,29 @@ impl ByteSet {
     /// How much memory it takes, bytes.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
-        match &self.form {
+        let form = match &self.form {
             Form::Runs(runs) => runs.capacity() * size_of::<Range<u64>>(),
             Form::Bits(bits) => bits.memory(),
-        }
+        };
+        form + self.spare.as_ref().map_or(0, Bitmap::memory)
     }
 }
 
 /// Adds a range to a list. Returns how many bytes it hadn't.
 fn add(runs: &mut Vec<Range<u64>>, range: Range<u64>) -> u64 {
-    // What comes next in order goes on where the last run ends.
-    if let Some(last) = runs.last_mut()
-        && (last.start..=last.end).contains(&range.start)
-    {
-        let added = range.end.saturating_sub(last.end);
-        last.end += added;
-        return added;
+    // What comes in order goes on where the last run ends, or behind it.
+    match runs.last_mut() {
+        Some(last) if range.start < last.start => {}
+        Some(last) if range.start <= last.end => {
+            let added = range.end.saturating_sub(last.end);
+            last.end += added;
+            return added;
+        }
+        _ => {
+            let added = length(&range);
+            runs.push(range);
+            return added;
+        }
     }
     let first = runs.partition_point(|run| run.end < range.start);
     let after = runs.partition_point(|run| run.start <= range.end);
