@@ -2,7 +2,7 @@
 //! Ethernet port.
 //!
 //! A program *exports* a buffer under a name; another *imports* it and *sends* into it: a one-sided write from its own memory
-//! to the other's, with an optional *notification*. The operating system is not on the way: an engine in user space does what
+//! to the other's, with an optional *notification*. It may also *fetch* from it: a one-sided read. The operating system is not on the way: an engine in user space does what
 //! the network card's firmware did in the original (Princeton, 1997), AF_XDP rings are the wire, and an eBPF program steers the
 //! frames to it. Below every import lies a reliable link, so what is delivered is whole, in order and exactly once, or
 //! the call says why not.
@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | [`Node`], [`Export`], [`Import`] | the API | yes |
 //! | [`monitor`] | a running node, seen from outside | yes |
-//! | [`engine`] | exports, redirects, imports, grants, sends | no |
+//! | [`engine`] | exports, redirects, imports, grants, sends, fetches | no |
 //! | [`link`] | reliable delivery | no |
 //! | [`wire`] | packet formats | no |
 //! | [`memory`] | the arena, paged buffers, the UTLB | no |

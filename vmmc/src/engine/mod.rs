@@ -147,6 +147,8 @@ pub struct Engine {
     late: bool,
     /// Of the packet that is being received. It is long, and so isn't passed around.
     sack: Sack,
+    /// Bytes on their way from an export to a packet. Whatever is there was there before.
+    chunk: Box<[u8; serve::CHUNK]>,
 }
 
 fn place_of(token: u64) -> usize {
@@ -174,6 +176,7 @@ impl Engine {
             looked: None,
             late: false,
             sack: Sack::default(),
+            chunk: Box::new([0; serve::CHUNK]),
             config,
         }
     }

@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// How soon a port that has no frame left is tried again, when no acknowledgement will tell that it has.
 const PORT_RETRY: Duration = Duration::from_micros(50);
 
-/// Bytes that are copied from an export to a packet at once.
-const CHUNK: usize = 2048;
+/// Bytes that are copied from an export to a packet at once: they are in the nearest cache still for the second half of the way.
+pub(super) const CHUNK: usize = 4096;
 
 /// What a peer has asked for, and hasn't got.
 #[derive(Debug)]
@@ -173,6 +173,7 @@ impl Peer {
         port: &mut dyn Port,
         exports: &mut Exports,
         counters: &mut EngineCounters,
+        chunk: &mut [u8],
         awaited: &mut bool,
     ) -> Served {
         for _ in 0..BATCH {
@@ -201,7 +202,7 @@ impl Peer {
                 return Served::Blocked;
             }
             let Some(mut packet) = self.link.begin(port) else { return Served::Until(now + PORT_RETRY) };
-            match self.fill(port, &mut packet, exports) {
+            match self.fill(port, &mut packet, exports, chunk) {
                 Some(plan) => self.apply(&plan, exports, counters),
                 None => {
                     port.free(packet);
@@ -216,8 +217,14 @@ impl Peer {
 
     /// Fills a packet with the next piece of the first job; when that is its last, with pieces of those that follow, too. Returns
     /// how many bytes each gets; `None` when the port has no more memory.
-    fn fill(&self, port: &mut dyn Port, packet: &mut TxPacket, exports: &mut Exports) -> Option<SmallVec<[u64; 8]>> {
-        let (mut plan, mut chunk) = (SmallVec::new(), [0; CHUNK]);
+    fn fill(
+        &self,
+        port: &mut dyn Port,
+        packet: &mut TxPacket,
+        exports: &mut Exports,
+        chunk: &mut [u8],
+    ) -> Option<SmallVec<[u64; 8]>> {
+        let mut plan = SmallVec::new();
         let mut room = self.link.body_room();
         for job in &self.jobs.queue {
             let Ok(export) = self.readable(job.grant, exports) else { break };
@@ -235,7 +242,8 @@ impl Peer {
             }
             let (mut at, end) = (job.offset + job.done, job.offset + job.done + length as u64);
             while at < end {
-                let bytes = &mut chunk[..CHUNK.min((end - at) as usize)];
+                let part = ((end - at) as usize).min(chunk.len());
+                let bytes = &mut chunk[..part];
                 // It lies within the export: that was checked when it was asked for.
                 if export.region.read(at, bytes).is_err() || port.append(packet, bytes) < bytes.len() {
                     return None;
@@ -273,7 +281,7 @@ impl Engine {
     pub(super) fn serve(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
         let Some(peer) = self.peers[place].as_deref_mut().filter(|peer| peer.jobs.len() > 0) else { return false };
         let mut awaited = false;
-        let served = peer.serve(now, port, &mut self.exports, &mut self.counters, &mut awaited);
+        let served = peer.serve(now, port, &mut self.exports, &mut self.counters, &mut self.chunk[..], &mut awaited);
         // Refusals that this has brought about.
         peer.pump(now, port);
         // Whoever sleeps because there was no room may have his turn now.

@@ -107,9 +107,10 @@ impl<'i, T: Target> FetchBuilder<'i, T> {
     /// When the export may not be read or is shorter, or the import is of no use any more.
     pub fn start(self) -> Result<PendingFetch<'i, T>, FetchFailed<T>> {
         let FetchBuilder { import, offset, target, timeout } = self;
-        let (shared, patience) = (&import.handle.shared, import.handle.shared.enter().engine.patience());
+        let shared = &import.handle.shared;
+        let after = timeout.unwrap_or(shared.patience);
         let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(target));
-        let begun = shared.wait(Some(timeout.unwrap_or(patience)), |core| {
+        let begun = shared.wait(Some(after), |core| {
             let now = core.now();
             let (engine, mut wire) = core.parts();
             let port = wire.port();
@@ -120,7 +121,6 @@ impl<'i, T: Target> FetchBuilder<'i, T> {
                 (None, flushed) => flushed.map(|()| Step::Idle).map_err(Error::Wire),
             }
         });
-        let after = timeout.unwrap_or(patience);
         match begun.and_then(|begun| begun.ok_or(Error::Timeout { what: "end of one of 128 fetches before", after })) {
             Ok(id) => Ok(PendingFetch { import, id: Some(id), timeout, target: PhantomData }),
             Err(error) => Err(failed(error, target)),
@@ -182,7 +182,7 @@ impl<T: Target> PendingFetch<'_, T> {
                 Err(failed(error.into(), Some(target)))
             }
             Ok(Ok(None)) => {
-                let after = self.timeout.unwrap_or_else(|| self.import.handle.shared.enter().engine.patience());
+                let after = self.timeout.unwrap_or(self.import.handle.shared.patience);
                 Err(self.give_up(Error::Timeout { what: "answer to a fetch", after }))
             }
             Err(error) => Err(self.give_up(error)),
@@ -199,15 +199,15 @@ impl<T: Target> PendingFetch<'_, T> {
                 ended => Step::Done(ended),
             })
         };
-        let patience = shared.enter().engine.patience();
+        let mut seen = 0;
         loop {
-            let before = shared.enter().engine.received(id);
-            let ended = shared.wait(Some(self.timeout.unwrap_or(patience)), ready)?;
-            match ended {
-                Some(ended) => return Ok(ended),
-                // As long as something comes.
-                None if self.timeout.is_none() && shared.enter().engine.received(id) > before => {}
-                None => return Ok(Ok(None)),
+            if let Some(ended) = shared.wait(Some(self.timeout.unwrap_or(shared.patience)), ready)? {
+                return Ok(ended);
+            }
+            // As long as something comes.
+            let received = shared.enter().engine.received(id);
+            if self.timeout.is_some() || received == std::mem::replace(&mut seen, received) {
+                return Ok(Ok(None));
             }
         }
     }

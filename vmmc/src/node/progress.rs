@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     /// Calls drive the engine.
     drives: bool,
     spin: Duration,
+    /// How long to wait for a peer's answer at the most.
+    pub(super) patience: Duration,
     pub(super) resolver: Mutex<Box<dyn Resolve>>,
     pub(super) steering: Option<Steering>,
     pub(super) identity: Identity,
@@ -204,6 +206,7 @@ impl Shared {
         let sockets = sockets.map_err(system("duplicating the socket's descriptor"))?;
         // With a thread nobody else leads, even before it has begun to run.
         let core = Core { led: !drives, ..core };
+        let patience = core.engine.patience();
         Ok(Shared {
             core: Mutex::new(core),
             news: Condvar::new(),
@@ -214,6 +217,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             drives,
             spin,
+            patience,
             resolver: Mutex::new(resolver),
             steering,
             identity,

@@ -102,6 +102,26 @@ fn a_small_fetch_takes_as_long_as_a_small_send() {
 }
 
 #[test]
+fn a_large_fetch_takes_about_as_long_as_a_large_send() {
+    let mut world = World::new(2, seed(), Conditions { rate: Some(10_000_000_000), ..Conditions::default() });
+    table(&mut world, 1, 8_000_000);
+    let import = world.import(0, 1, "table").unwrap();
+    let data = vec![1; 8_000_000];
+    // The first of each finds the window.
+    let times = [false, true, false, true].map(|fetches| {
+        let start = world.now();
+        if fetches {
+            fetch(&mut world, 0, import, 0, data.len()).unwrap();
+        } else {
+            let ticket = world.send(0, import, &data, 0, None).unwrap();
+            world.delivered(0, ticket).unwrap();
+        }
+        world.now().since(start)
+    });
+    assert!(times[3] < times[2] * 11 / 10, "send, fetch, send, fetch: {times:?}");
+}
+
+#[test]
 fn a_node_fetches_from_itself() {
     let mut world = World::new(1, seed(), Conditions::default());
     let (export, region) = table(&mut world, 0, 10_000);
