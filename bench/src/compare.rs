@@ -18,7 +18,7 @@ pub(crate) struct Compare {
     #[arg(required = true, num_args = 2.., value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Ends with exit status 1 if a ratio's spread is larger: percent.
-    #[arg(long, value_name = "PERCENT", value_parser = crate::cli::percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = crate::amount::percent)]
     limit: Option<f64>,
     /// Compares these metrics only, separated by commas: p50, bandwidth, rate ...
     #[arg(long, value_delimiter = ',', value_name = "METRICS")]

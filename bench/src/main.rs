@@ -13,6 +13,7 @@
 //! A peer is anything that can play both sides of a ping-pong and of a stream, and of what else there is to measure if it
 //! can; see [`peers`]. The workers are this program, started again on each host.
 
+mod amount;
 mod child;
 mod cli;
 mod compare;

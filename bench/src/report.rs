@@ -244,19 +244,21 @@ fn write_table(text: &mut String, table: &[(&Series, Row)]) {
     let _ = writeln!(text, "\n{}, {size} bytes, MTU {mtu}", bench.title());
     let width = lines.iter().map(|(peer, of)| peer.len() + of.len() + 1).max().unwrap_or(0).max(14);
     let _ = write!(text, "  {:<width$}", "peer");
+    let column = |metric: &str| (metric.len() + 2).max(12);
     for metric in &metrics {
-        let _ = write!(text, "{metric:>12}");
+        let _ = write!(text, "{metric:>0$}", column(metric));
     }
     let _ = writeln!(text, "{:>12}{:>12}", "vs floor", "vs tcp");
     for (peer, of) in lines {
         let line: Vec<_> = table.iter().filter(|(s, _)| s.peer == peer && s.of == *of).collect();
         let _ = write!(text, "  {:<width$}", format!("{peer} {of}"));
         for metric in &metrics {
+            let width = column(metric);
             let _ = match line.iter().find(|(s, _)| s.metric == *metric) {
                 // Rates are large numbers, everything else small ones.
-                Some((_, row)) if row.value >= 1000.0 => write!(text, "{:>12.0}", row.value),
-                Some((_, row)) => write!(text, "{:>12.2}", row.value),
-                None => write!(text, "{:>12}", "-"),
+                Some((_, row)) if row.value >= 1000.0 => write!(text, "{:>width$.0}", row.value),
+                Some((_, row)) => write!(text, "{:>width$.2}", row.value),
+                None => write!(text, "{:>width$}", "-"),
             };
         }
         let ratio = |r: Option<f64>| r.map_or("-".into(), |r| format!("{r:.2}x"));

@@ -145,6 +145,27 @@ fn what_idle_links_and_idle_nodes_cost() {
 }
 
 #[test]
+fn what_the_memory_at_either_end_makes_of_a_transfer() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("memory.json");
+    let (rows, _) = succeed("memory --size 64KiB --samples 500 --rounds 1 --duration 300", &json);
+    for (bench, metric, unit) in [
+        ("source", "bandwidth paged", "Gbit/s"),
+        ("source", "vs arena slice", "ratio"),
+        ("deliver", "bandwidth redirect", "Gbit/s"),
+        ("deliver", "cpu vs copy redirect", "ratio"),
+        ("access", "p50 fetch", "us"),
+        ("access", "vs put fetch", "ratio"),
+        ("utlb", "hit utlb", "ns"),
+        ("utlb", "pin vs bare utlb", "ratio"),
+        ("utlb", "copy page", "ns"),
+    ] {
+        assert!(has(&rows, bench, "vmmc", metric, unit), "{bench} {metric}: {rows:?}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_found_out_at_once() {
     for arguments in ["lat --json /nonexistent/x", "bw --html /nonexistent/x", "soak --html /nonexistent/x"] {
         let output = bench(arguments).output().unwrap();
