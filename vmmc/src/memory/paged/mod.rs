@@ -151,6 +151,9 @@ impl PagedHold {
 
 impl Drop for PagedHold {
     fn drop(&mut self) {
+        if self.runs().all(|run| run.frame.is_none()) {
+            return;
+        }
         let hold = std::mem::take(&mut self.hold);
         let State { utlb, pager } = &mut *self.paging.lock();
         utlb.release(hold, pager);
