@@ -98,9 +98,9 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
         let hits = if utlb.lookups == 0 { String::new() } else { percent(utlb.hits as f64, utlb.lookups as f64) };
         let hits = if hits.is_empty() { String::new() } else { format!(" ({hits} hits)") };
         let now = format!("{} of {} pages pinned, {} held", count(utlb.pinned), count(utlb.budget), count(utlb.held));
-        let pins =
-            format!("{} pinned, {} unpinned, {} copied", count(utlb.pins), count(utlb.unpins), count(utlb.copied));
-        line("UTLB", format!("{now}; {} looked up{hits}, {pins}", count(utlb.lookups)));
+        line("UTLB", format!("{now}; {} looked up{hits}", count(utlb.lookups)));
+        let pins = format!("{} pinned, {} unpinned", count(utlb.pins), count(utlb.unpins));
+        line("", format!("{pins}, {} copied instead", count(utlb.copied)));
     }
     let copied = |copied| {
         if engine.delivered_bytes == 0 { String::new() } else { percent(copied, engine.delivered_bytes as f64) }

@@ -1,4 +1,4 @@
-//! Memory that others write: the arena, and the regions that exports are made of.
+//! Memory that others write and that is sent from: the arena, the regions and buffers it is made into, and paged buffers.
 //!
 //! The [`Arena`] is one shared mapping (a memfd), cut into [`Region`]s, which are shared, and [`Buffer`]s, which have one owner at a time and
 //! are slices to it. The engine writes a region when a packet
@@ -7,8 +7,11 @@
 //! accesses. A reader that meets a writer gets a mixture of old and new bytes, as over RDMA, never undefined behaviour;
 //! the notification says when the bytes are there.
 //!
-//! A child made by `fork` doesn't have the arena: it would share memory that peers go on writing into, and buffers that its parent takes back.
-//! Where the arena was it has nothing, and is ended by SIGSEGV if it looks there; the parent isn't concerned. So a child uses nothing of
+//! [`PagedBuffer`]s aren't in the arena: they may be far larger, and their pages come into it when they are sent, as the [UTLB](utlb)
+//! decides. [`Paging`] is what a node has for that.
+//!
+//! A child made by `fork` doesn't have the arena, nor any paged buffer: it would share memory that peers go on writing into, and buffers that
+//! its parent takes back. Where they were it has nothing, and is ended by SIGSEGV if it looks there; the parent isn't concerned. So a child uses nothing of
 //! a node, drops none of its handles, and ends by `_exit` or becomes another program by `exec`, as those of
 //! [`std::process::Command`] do.
 //!

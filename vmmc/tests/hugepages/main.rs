@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use vmmc::memory::{Arena, HugePages, MemoryError};
+use vmmc::memory::utlb::{Config, Rule};
+use vmmc::memory::{Arena, HugePages, MemoryError, Paging};
 use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network};
 use vmmc::{Error, Lane, Node};
@@ -128,7 +129,50 @@ fn arenas_in_huge_pages() {
     let refused = node(most + size, HugePages::Require).unwrap_err();
     assert!(matches!(refused, Error::Memory(MemoryError::NoHugePages { .. })), "{refused}");
 
+    paged_buffers(size);
+
     let before = number.before;
     drop(number);
     assert_eq!(Number::get(), before);
+}
+
+/// Paged buffers over such an arena are pinned and unpinned by the huge page, and children haven't got them either.
+fn paged_buffers(size: usize) {
+    let arena = Arena::with(4 * size, HugePages::Require).unwrap();
+    let paging = Paging::new(arena.clone(), Config { rule: Rule::Pin, ..Config::default() });
+    assert_eq!((paging.page_size(), paging.counters().budget), (size, 2));
+    let mut buffer = paging.map(5 * size + 7).unwrap();
+    let value = |at: usize| (at ^ at >> 8 ^ at >> 16 ^ at >> 21) as u8;
+    buffer.write().iter_mut().enumerate().for_each(|(at, byte)| *byte = value(at));
+    for round in 0..2 {
+        for page in 0..6 {
+            let at = page * size;
+            let hold = buffer.hold(at..at + 1);
+            assert!(hold.runs().all(|run| run.frame.is_some()), "{hold:?}");
+            assert!(inherited(buffer.as_ptr().wrapping_add(at)).is_none(), "page {page}");
+            drop(hold);
+            buffer.write_part(at..at + 1).unwrap()[0] = round;
+        }
+        assert!(buffer.iter().enumerate().all(|(at, &b)| b == if at % size == 0 { round } else { value(at) }));
+    }
+    let counters = paging.counters();
+    assert_eq!((counters.pins, counters.unpins, counters.copied, counters.failures), (12, 10, 0, 0));
+    drop(buffer);
+    assert_eq!(arena.available(), arena.len());
+}
+
+/// The mapping at this address, unless children don't get it: then `None`.
+fn inherited(at: *const u8) -> Option<String> {
+    let text = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut mapping = "";
+    for line in text.lines() {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let parse = |hex| usize::from_str_radix(hex, 16).ok();
+        if let Some((Some(start), Some(end))) = range.map(|(start, end)| (parse(start), parse(end))) {
+            mapping = if (start..end).contains(&at.addr()) { line } else { "" };
+        } else if let (Some(flags), false) = (line.strip_prefix("VmFlags:"), mapping.is_empty()) {
+            return (!flags.split(' ').any(|flag| flag == "dc")).then(|| mapping.to_owned());
+        }
+    }
+    panic!("nothing is mapped at {at:p}");
 }

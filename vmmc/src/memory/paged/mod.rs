@@ -4,6 +4,7 @@
 
 mod buffer;
 mod mapping;
+mod measure;
 mod pager;
 #[cfg(all(test, not(miri)))]
 mod tests;
@@ -148,6 +149,9 @@ impl PagedHold {
 
 impl Drop for PagedHold {
     fn drop(&mut self) {
+        if self.runs().all(|run| run.frame.is_none()) {
+            return;
+        }
         let hold = std::mem::take(&mut self.hold);
         let State { utlb, pager } = &mut *self.paging.lock();
         utlb.release(hold, pager);

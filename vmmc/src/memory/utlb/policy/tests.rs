@@ -105,9 +105,9 @@ fn check(kind: PolicyKind, steps: Vec<Step>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 512 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 512 }))]
     #[test]
-    fn victims_are_those_of_the_definition(kind in prop::sample::select(&PolicyKind::ALL[..]), steps in prop::collection::vec(step(), 1..150)) {
+    fn victims_are_those_of_the_definition(kind in prop::sample::select(&PolicyKind::ALL[..]), steps in prop::collection::vec(step(), 1..if cfg!(miri) { 20 } else { 150 })) {
         check(kind, steps)?;
     }
 }

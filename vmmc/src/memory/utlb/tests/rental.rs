@@ -19,7 +19,7 @@ fn costs() -> impl Strategy<Value = Costs> {
 /// References: mostly to few pages, so that some are worth pinning, in runs of different lengths.
 fn trace() -> impl Strategy<Value = Vec<(u64, u64)>> {
     let places = prop_oneof![3 => 0u64..6, 2 => 0u64..24, 1 => 0u64..96];
-    prop::collection::vec((places, prop_oneof![2 => Just(1u64), 1 => 1u64..9]), 1..600)
+    prop::collection::vec((places, prop_oneof![2 => Just(1u64), 1 => 1u64..9]), 1..if cfg!(miri) { 30 } else { 600 })
 }
 
 fn run(utlb: &mut Utlb, pager: &mut Counting, trace: &[(u64, u64)]) -> u64 {
@@ -30,7 +30,7 @@ fn run(utlb: &mut Utlb, pager: &mut Counting, trace: &[(u64, u64)]) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 300 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 300 }))]
 
     /// For every trace, policy, budget and price. What nobody has paid is what the last ones owe.
     #[test]
