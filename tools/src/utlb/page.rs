@@ -206,10 +206,10 @@ fn about(results: &[Results], costs: &Costs) -> Vec<Fact> {
         ("Pinning", of(costs.pin_call, costs.pin_page)),
         ("Unpinning", of(costs.unpin_call, costs.unpin_page)),
         ("Copying", format!("{} a page", units::value(costs.copy_page as f64 / 1e3, "us"))),
-        ("Pages", "a page is of 4 KiB here; of larger ones what is said of a page costs as much more".to_owned()),
+        ("Page", "4 KiB; what is said of a page grows with its size".to_owned()),
     ];
     if let Some(setup) = setup {
-        facts.push(("Ahead", format!("{} pages are pinned with those that are sent", setup.prefetch)));
+        facts.push(("Ahead", format!("{} pages pinned with those that are sent", setup.prefetch)));
         facts.push(("Seed", setup.seed.to_string()));
     }
     facts.push(("Program", format!("vmmc {}", env!("CARGO_PKG_VERSION"))));
@@ -233,7 +233,10 @@ fn reading() -> Markup {
                 b { "Cost: " } "of pinning, unpinning and copying, by the costs beside. " b { "pin" } " pins each page that misses, "
                 b { "copy" } " never pins one, " b { "ski-rental" } " copies until that has cost what pinning costs. What is pinned at the end stays so."
             }
-            p { "Point at a mark in a plot to read its value. On a logarithmic axis equal distances are equal ratios." }
+            p {
+                "Point at a mark in a plot to read its value. Lines that lie on each other look like one. On a logarithmic axis equal "
+                "distances are equal ratios."
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask browser`: a page of `vmmc-bench --html`, opened in headless Chromium.
+//! `cargo xtask browser`: a page of `vmmc-bench --html` or `vmmc utlb run --html`, opened in headless Chromium.
 //!
 //! In light and dark, on a desk and on a phone: every plot must have a size on the screen and colours, nothing may be wider than
 //! the window, and the console must stay silent. Screenshots are left for whoever wants to look. It isn't among the tests,
@@ -43,8 +43,9 @@ pub(crate) fn browser(file: Option<&OsStr>) -> Result<(), Failure> {
         None => invented(&directory)?,
     };
     let text = fs::read_to_string(&page).map_err(|error| failure("reading", &page, error))?;
-    let probed_text = probed(&text)
-        .ok_or_else(|| Failure::Other(format!("{} was not written by vmmc-bench --html", page.display())))?;
+    let probed_text = probed(&text).ok_or_else(|| {
+        Failure::Other(format!("{} was not written by vmmc-bench --html or vmmc utlb run --html", page.display()))
+    })?;
     // Chromium is told the path, and not asked to find it from where it runs.
     let page = fs::canonicalize(&page).map_err(|error| failure("finding", &page, error))?;
     let probed = directory.join("probed.html");

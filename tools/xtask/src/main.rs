@@ -2,7 +2,7 @@
 //!
 //! This program needs nothing but Rust. It installs the system packages that the rest of the
 //! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]), the tests ([`mod@test`]) or the fuzz targets ([`fuzz`]),
-//! has an interpreter look for undefined behaviour ([`mod@miri`]), or looks at a page of the benches in a browser ([`browser`]).
+//! has an interpreter look for undefined behaviour ([`mod@miri`]), or looks at a report in a browser ([`browser`]).
 
 mod browser;
 mod demo;
@@ -30,8 +30,8 @@ Usage: cargo xtask COMMAND
   fuzz [SECONDS]  Run every fuzz target for 60 seconds, or so many; needs a nightly compiler and cargo-fuzz
   miri [TESTS]    Run the tests of the library's memory, or TESTS, in an interpreter that notices undefined behaviour; needs a
                   nightly compiler and Miri
-  browser [FILE]  Open FILE, a page of `vmmc-bench --html`, or one made for the purpose, in headless Chromium, check
-                  it, and leave screenshots; installs Chromium
+  browser [FILE]  Open FILE, a page of `vmmc-bench --html` or `vmmc utlb run --html`, or one made for the purpose, in
+                  headless Chromium, check it, and leave screenshots; installs Chromium
   setup           Only install the system packages that building and running need
   help            This
 
