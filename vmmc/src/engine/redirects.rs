@@ -87,13 +87,16 @@ impl Engine {
 
     /// The first notification of a send that went to this redirect, in whole or in part. Those before it keep waiting. See
     /// [`Engine::take_notification`].
-    pub fn take_notification_in(&mut self, export: u32, id: RedirectId) -> Option<Notification> {
-        let owner = self.exports.get_mut(export)?;
-        let number = owner.queue.iter().position(|news| news.is_in(id))?;
-        let news = owner.queue.remove(number)?;
+    ///
+    /// # Errors
+    /// When the export has gone, and its notifications with it.
+    pub fn take_notification_in(&mut self, export: u32, id: RedirectId) -> Result<Option<Notification>, EngineError> {
+        let owner = self.exports.get_mut(export).ok_or(EngineError::RedirectRevoked)?;
+        let number = owner.queue.iter().position(|news| news.is_in(id));
+        let Some(news) = number.and_then(|number| owner.queue.remove(number)) else { return Ok(None) };
         owner.landing.told(&news);
         self.relieve(export);
-        Some(news)
+        Ok(Some(news))
     }
 
     fn landing(&mut self, export: u32) -> Option<(&mut Landing, &mut super::EngineCounters)> {

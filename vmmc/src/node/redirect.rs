@@ -179,14 +179,15 @@ impl<T: Target> Redirect<T> {
     /// waiting, in their order, and say so.
     ///
     /// # Errors
-    /// As [`Redirect::wait`]. When the redirect has ended, the notification is still taken if it is there.
+    /// As [`Redirect::wait`]. When the redirect has been stopped, the notification is still taken if it is there. When the export has been dropped
+    /// its notifications have gone with it.
     pub fn wait_notification(
         self,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<(Notification, T, Received), RedirectFailed<T>> {
         let timeout = timeout.into();
         let waited = self.handle.shared.wait(timeout, |core| {
-            if let Some(news) = core.engine.take_notification_in(self.export, self.id) {
+            if let Some(news) = core.engine.take_notification_in(self.export, self.id)? {
                 return Ok(Step::Done(news));
             }
             match progress(core.engine.redirect_state(self.export, self.id))?.1 {

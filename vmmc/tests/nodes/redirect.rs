@@ -83,9 +83,14 @@ fn the_export_goes_while_somebody_waits() {
         let posted = inbox.redirect_next(vec![0; 100]).unwrap();
         let full = inbox.redirect(200..200, Vec::new()).unwrap();
         me.send(&[7; 30], 0).wait().unwrap();
+        // Has all its bytes, and waits for the notification of which nobody knows that it will never come.
+        let silent = inbox.redirect(0..0, Vec::new()).unwrap();
         let waiter = std::thread::spawn(move || posted.wait(PATIENCE));
+        let other = std::thread::spawn(move || silent.wait_notification(PATIENCE));
         sleepy();
         drop((inbox, node, me));
+        let failed = other.join().unwrap().unwrap_err();
+        assert!(matches!(failed.error, Error::Engine(EngineError::RedirectRevoked)), "{failed:?}");
         let failed = waiter.join().unwrap().unwrap_err();
         assert!(matches!(failed.error, Error::Engine(EngineError::RedirectRevoked)), "{failed:?}");
         assert_eq!((failed.received.prefix(), &failed.target[..30]), (30, &[7; 30][..]));

@@ -120,10 +120,9 @@ impl World {
                 }
                 for packet in batch {
                     // The last byte of the source's Ethernet address.
-                    let source =
-                        port.fragments(&packet)[0].get(11).map_or(usize::MAX, |&mac| usize::from(mac).wrapping_sub(1));
+                    let source = port.fragments(&packet)[0].get(11).map_or(0, |&byte| byte).wrapping_sub(1);
                     host.engine.receive(now, port, packet);
-                    seen(&mut host.engine, number, source);
+                    seen(&mut host.engine, number, source.into());
                 }
             }
             host.engine.tick(now, port);

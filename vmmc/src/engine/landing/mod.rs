@@ -62,7 +62,7 @@ impl Ended {
 pub(crate) struct Landing {
     len: u64,
     notifies: bool,
-    posted: Vec<Redirect>,
+    posted: VecDeque<Redirect>,
     ended: Vec<Ended>,
     unclaimed: ByteSet,
     /// Where what was taken last ends.
@@ -83,7 +83,7 @@ impl Landing {
         Landing {
             len,
             notifies,
-            posted: Vec::new(),
+            posted: VecDeque::new(),
             ended: Vec::new(),
             unclaimed: ByteSet::new(len),
             taken_to: 0,
@@ -175,9 +175,10 @@ impl Landing {
     }
 
     fn end(&mut self, number: usize, end: RedirectEnd, counters: &mut EngineCounters) {
-        let redirect = self.posted.remove(number);
-        self.ended.push(Ended { redirect, end });
-        counters.redirects_ended += 1;
+        if let Some(redirect) = self.posted.remove(number) {
+            self.ended.push(Ended { redirect, end });
+            counters.redirects_ended += 1;
+        }
     }
 
     /// Posts a redirect: it takes what it wants of what is unclaimed, and goes on to wait for the rest. The target has room for all of
@@ -213,7 +214,7 @@ impl Landing {
             self.look();
             return Err(redirect.give_back(Some(RedirectEnd::Panicked)));
         }
-        self.posted.push(redirect);
+        self.posted.push_back(redirect);
         if full {
             self.end(self.posted.len() - 1, RedirectEnd::Full, counters);
         }
@@ -322,8 +323,8 @@ impl Landing {
             return Some(self.ended.swap_remove(number).give_back());
         }
         let number = self.posted.iter().position(|r| r.id == id)?;
+        let redirect = self.posted.remove(number)?;
         counters.redirects_ended += 1;
-        let redirect = self.posted.remove(number);
         self.look();
         Some(redirect.give_back(None))
     }

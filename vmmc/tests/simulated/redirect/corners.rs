@@ -294,7 +294,7 @@ fn what_can_t_be_redirected_is_explained_and_comes_back() {
     // None of these means anything, or does any harm.
     engine.stop_redirect(export, longer);
     engine.forget(export, 0..len);
-    assert_eq!(engine.take_notification_in(export, longer), None);
+    assert_eq!(engine.take_notification_in(export, longer), Err(EngineError::RedirectRevoked));
 }
 
 #[test]

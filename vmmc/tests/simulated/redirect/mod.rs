@@ -189,7 +189,7 @@ impl Scene {
         let within = |p: &Place| matches!(*p, Place::Redirect { redirect, .. } if redirect == id);
         let first = self.model.waiting.iter().position(|news| news.places.iter().any(within));
         let expected = first.and_then(|number| self.model.told(number));
-        let news = self.engine().take_notification_in(export, id);
+        let news = self.engine().take_notification_in(export, id).unwrap();
         self.compare(news, expected);
     }
 

@@ -18,7 +18,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use vmmc::engine::{AnyTarget, ExportOptions, Key, Send};
+use vmmc::engine::{AnyTarget, ExportOptions, Key, RedirectId, Send, Wanted};
 use vmmc::memory::Region;
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
@@ -85,6 +85,8 @@ struct Scene {
     guards: Vec<Region>,
     /// Fetches under way, by who has begun them.
     fetches: Vec<(usize, u32)>,
+    /// Of an export that nobody has imported: it waits for data in vain.
+    redirect: (u32, RedirectId),
     betrayed: bool,
 }
 
@@ -118,8 +120,10 @@ impl Scene {
         let (export_1, region_1) = export(&mut world, 1, "inbox", key());
         let (other, other_region) = export(&mut world, 1, "other", other_key);
         // Exported, and imported by nobody.
-        let (_, secret) = export(&mut world, 1, "secret", other_key);
+        let ((_, lonely), secret) = export(&mut world, 1, "secret", other_key);
         guards.push(secret);
+        let (wanted, target) = (Wanted::Next(EXPORT as u64), Box::new(vec![0; EXPORT]));
+        let redirect = (lonely, world.hosts[1].engine.redirect(lonely, wanted, target).unwrap());
         let begun = world.begin_import(2, 1, "other", other_key).unwrap();
         world.until("the third host's import", |w| w.hosts[2].engine.imported(begun).unwrap());
         let imports = [world.import(0, 1, "inbox").unwrap(), world.import(1, 0, "inbox").unwrap(), begun];
@@ -133,6 +137,7 @@ impl Scene {
             exports: [export_1, export_0, other],
             guards,
             fetches: Vec::new(),
+            redirect,
             betrayed: false,
         };
         // So that there is something to repeat.
@@ -364,6 +369,12 @@ impl Scene {
         for (number, guard) in self.guards.iter().enumerate() {
             assert!(contents(guard).iter().all(|&b| b == 0), "memory {number}, which nobody was granted, has changed");
         }
+        let (lonely, id) = self.redirect;
+        assert_eq!(
+            self.world.hosts[1].engine.redirect_state(lonely, id),
+            Some((0, None)),
+            "a redirect has taken something"
+        );
         if !self.betrayed {
             self.quiet(Duration::from_secs(1));
             for host in &self.world.hosts {
