@@ -23,6 +23,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
+use vmmc::memory::Arena;
 use vmmc::{Export, Key, Node, Notification};
 
 use crate::interrupt;
@@ -68,8 +69,6 @@ struct Buffer {
 
 /// How often the threads look whether they shall end, and whether their clients are still there.
 const TICK: Duration = Duration::from_millis(250);
-/// What an export may take beside its bytes.
-const SLACK: u64 = 4096;
 
 /// What the main thread waits for.
 enum Event {
@@ -114,8 +113,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
 
     let ping_len = ping_slot(PING_SLOTS);
     let put_len = BODY_AT + TRAILER_LEN as u64;
-    let buffers = args.exports.iter().map(|b| b.size.0.saturating_add(put_len + 2 * SLACK));
-    let needed = buffers.fold(ping_len + SLACK, u64::saturating_add);
+    let buffers = args.exports.iter().flat_map(|b| [b.size.0, put_len]).chain([ping_len]);
+    let footprint = |len| Arena::footprint(usize::try_from(len).unwrap_or(usize::MAX)) as u64;
+    let needed = buffers.map(footprint).fold(0, u64::saturating_add);
     let arena = args.arena.map_or(needed, |size| size.0);
     // The thread that answers pings always waits, so there is one to drive the node. A ping that is answered by
     // the thread that took it off the wire is back in 6 us; on two busy cores it takes 100 if one thread wakes another.

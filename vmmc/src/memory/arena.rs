@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::alloc::{ALIGN, Allocator, Block};
+use super::alloc::{self, ALIGN, Allocator, Block};
 use super::backing::Backing;
 use super::piece::Piece;
 use super::system::available;
@@ -54,6 +54,12 @@ impl Arena {
         let allocator = Allocator::new(backing.len(), backing.page_size());
         let state = State { allocator, fresh: backing.not_given() };
         Ok(Arena { inner: Arc::new(Inner { backing, state: Mutex::new(state) }) })
+    }
+
+    /// How much of an arena a region or buffer of `len` bytes takes at the most unless it is aligned to more than 64, its guard included, bytes: one as long as the sum for all that
+    /// are to be made of it has room for them, in any order.
+    pub fn footprint(len: usize) -> usize {
+        alloc::footprint(len)
     }
 
     /// Length of the arena, bytes.

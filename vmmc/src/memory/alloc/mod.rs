@@ -6,7 +6,7 @@
 //!     run     | guard data ................................ up to a whole unit |
 //! ```
 //!
-//! The arena is divided into units of 4 KiB. Large blocks, pages and slabs are [runs](runs) of units; small blocks are slots of
+//! The arena is divided into units of 4 KiB. Large blocks, pages and slabs are [runs] of units; small blocks are slots of
 //! [slabs]. All that comes back is joined to what is free beside it at once. Nothing is rounded up to a power of two:
 //! a slot is at most a quarter larger than needed, a run less than a unit longer.
 //!
@@ -127,6 +127,12 @@ impl Allocator {
             self.runs.give(pages.start * self.page..pages.end * self.page);
         }
     }
+}
+
+/// How many bytes of an arena a block of `len` bytes takes at the most, if nothing has been freed yet.
+pub(super) fn footprint(len: usize) -> usize {
+    let need = len.saturating_add(GUARD);
+    Class::of(need, ALIGN).map_or(need.div_ceil(UNIT), Class::units).saturating_mul(UNIT)
 }
 
 /// How far behind the beginning of its slot or run a block begins that is aligned to `align`. What is aligned to more than a unit has a

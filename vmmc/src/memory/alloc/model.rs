@@ -116,6 +116,15 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
+    fn an_arena_as_long_as_their_footprints_holds_them(lens in prop::collection::vec(prop_oneof![1usize..7000, 1usize..200_000], 1..40)) {
+        let arena = lens.iter().map(|&len| footprint(len)).sum();
+        let mut allocator = Allocator::new(arena, UNIT);
+        for len in lens {
+            prop_assert!(allocator.alloc(len, ALIGN).is_some(), "{len} bytes in an arena of {arena}: {allocator:?}");
+        }
+    }
+
+    #[test]
     fn nothing_meets_and_everything_comes_back(steps in steps(), large_pages in any::<bool>()) {
         let page = if large_pages { 16 * UNIT } else { UNIT };
         let mut model = Model { allocator: Allocator::new(UNITS * UNIT, page), page, blocks: Vec::new(), pages: Vec::new() };
