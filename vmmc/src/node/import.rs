@@ -91,7 +91,8 @@ impl Import {
     /// Prepares a send of `source` to byte `offset` of the export. Nothing happens until [`SendBuilder::start`] or
     /// [`SendBuilder::wait`].
     ///
-    /// A borrowed source (`&[u8]`, `&Vec<u8>`, ...) is copied, and the caller's again as soon as the send has started. An owned buffer is away
+    /// A borrowed source (`&[u8]`, `&Vec<u8>`, ...) is copied, and the caller's again as soon as the send has started. So is a borrowed
+    /// [`PagedBuffer`](crate::PagedBuffer), after the UTLB has looked up its pages. An owned buffer is away
     /// while it is in flight: nobody can write or free it; it comes back when the send is over, well or not.
     pub fn send<S: Source>(&self, source: S, offset: u64) -> SendBuilder<'_, S> {
         let parameters = Parameters { offset, notify: None, urgent: false, queued: false };

@@ -77,12 +77,13 @@ impl Utlb {
             return None;
         }
         let costs = self.config.costs;
-        let paid = own.clone().map(|page| u64::from(self.table.get(page).rent)).sum::<u64>() + costs.copy(pages);
-        if paid < costs.pin_page * pages {
+        let rent = own.clone().map(|page| u64::from(self.table.get(page).rent)).sum::<u64>();
+        let paid = rent.saturating_add(costs.copy(pages));
+        if paid < costs.pin_page.saturating_mul(pages) {
             return None;
         }
         let (wider, more) = if own == *run { self.widen(&own) } else { (own.clone(), 0) };
-        for (wanted, paid) in [(wider, paid + more), (own, paid)] {
+        for (wanted, paid) in [(wider, paid.saturating_add(more)), (own, paid)] {
             let pages = wanted.end - wanted.start;
             let evicted = self.crowd(pages);
             if paid > self.ledger.price(&costs, pages, evicted) {
@@ -106,7 +107,7 @@ impl Utlb {
                     break;
                 }
                 paid += u64::from(entry.rent);
-                gain += i64::from(entry.rent) - page_price;
+                gain = gain.saturating_add(i64::from(entry.rent) - page_price);
                 if gain > reached.0 {
                     reached = (gain, paid, count);
                 }

@@ -326,7 +326,7 @@ impl Utlb {
             self.counters.unpins += len;
             self.counters.unpin_calls += 1;
             unpinned += run.len();
-            cost += self.config.costs.unpin(len);
+            cost = self.config.costs.unpin(len).saturating_add(cost);
         }
         returned.end(pager);
         (unpinned, cost)

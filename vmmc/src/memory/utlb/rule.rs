@@ -103,8 +103,10 @@ impl Costs {
 
     /// What all that has been counted has cost, ns.
     pub fn total(&self, counters: &Counters) -> u64 {
-        let calls = self.pin_call * counters.pin_calls + self.unpin_call * counters.unpin_calls;
-        calls + self.pin_page * counters.pins + self.unpin_page * counters.unpins + self.copy(counters.copied)
+        let (of, and) = (u64::saturating_mul, u64::saturating_add);
+        let pins = and(of(self.pin_call, counters.pin_calls), of(self.pin_page, counters.pins));
+        let unpins = and(of(self.unpin_call, counters.unpin_calls), of(self.unpin_page, counters.unpins));
+        and(and(pins, unpins), self.copy(counters.copied))
     }
 }
 

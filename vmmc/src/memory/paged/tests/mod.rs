@@ -286,3 +286,25 @@ fn scattered_sends_dont_use_up_the_processs_mappings() {
     paging.set_budget(0);
     assert_eq!(of_it(), 1);
 }
+
+#[test]
+fn the_memory_of_a_part_that_is_dropped_goes_back_to_the_system() {
+    let (_, paging) = paging(16, always(8));
+    let page = paging.page_size();
+    let mut whole = paging.map(64 * page).unwrap();
+    fill(&mut whole);
+    // What the system has in memory of the mapping at this address, bytes.
+    let resident = |at: *const u8| {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{:x}-", at.addr());
+        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).expect("no mapping begins there");
+        rss.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    };
+    assert_eq!(resident(whole.as_ptr()), 64 * page);
+    let tail = whole.split_off(24 * page).unwrap();
+    assert_eq!(resident(whole.as_ptr()), 64 * page);
+    drop(tail);
+    assert_eq!(resident(whole.as_ptr()), 24 * page);
+    assert!(is_filled(&whole));
+}

@@ -101,3 +101,18 @@ fn neighbours_that_have_paid_are_pinned_in_the_same_call() {
     touch(&mut utlb, 20..21, &mut pager);
     assert_eq!(utlb.frame(20), None);
 }
+
+#[test]
+fn prices_without_measure_do_no_harm() {
+    for price in [0, u64::MAX] {
+        let costs = Costs { pin_call: price, pin_page: price, unpin_call: price, unpin_page: price, copy_page: price };
+        let mut utlb = Utlb::new(4, Config { costs: costs.for_page_size(1 << 21), ..Config::default() });
+        let mut pager = Counting::new(8);
+        for page in (0..100).map(|i| i * 7 % 20) {
+            touch(&mut utlb, page..page + 3, &mut pager);
+        }
+        let counters = utlb.counters();
+        assert_eq!(counters.copied + counters.hits + counters.pins - counters.prefetched, counters.lookups);
+        assert!(utlb.config.costs.total(&counters) >= price);
+    }
+}
