@@ -1,6 +1,6 @@
 //! Colours: what has which, and how a plot's follow the reader's theme.
 //!
-//! plotters writes fixed colours into its SVG. So plots are drawn in placeholders, one for each [`Role`], and [`themed`] puts a
+//! plotters writes fixed colours into its SVG. So plots are drawn in placeholders, one for each role, and `themed` puts a
 //! CSS variable in the place of each. The variables have one value for light and one for dark pages.
 
 use std::fmt::Write;
