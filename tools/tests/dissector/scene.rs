@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use vmmc::Key;
-use vmmc::engine::{AnyTarget, ExportOptions, Send};
+use vmmc::Target;
+use vmmc::engine::{ExportOptions, Send};
 use vmmc::link;
 use vmmc::port::sim::Conditions;
 use vmmc::port::tap::{Capture, Direction, Frame, Item, Wire, read};
@@ -156,7 +157,7 @@ fn live() -> Vec<Frame> {
 /// Host 0 begins to read from host 1.
 fn fetch(world: &mut World, import: u32, length: usize) -> u32 {
     let (now, host) = (world.now(), &mut world.hosts[0]);
-    let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; length]));
+    let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; length]));
     let mut wire = Wire::new(&mut host.port, &mut host.tap);
     host.engine.fetch(now, wire.port(), import, 0, &mut target).unwrap().expect("there are few")
 }

@@ -4,8 +4,6 @@
 //! back, whatever the end is. Pieces come in order. Those of a fetch that has been given up are passed over; its number stays taken
 //! until the peer has sent the last of them or has said that it won't, so no later fetch can be meant by them.
 
-use std::any::Any;
-
 use super::imports::{Import, ImportState};
 use super::slab::Slab;
 use super::{Engine, EngineError, place_of};
@@ -22,13 +20,8 @@ const MOST: usize = 1 << 16;
 /// Bytes that are copied at once from an export of this node itself.
 const CHUNK: usize = 4096;
 
-/// A [`Target`] that can be told from others when it comes back.
-pub trait AnyTarget: Target + Any {}
-
-impl<T: Target> AnyTarget for T {}
-
 /// The end of a fetch that has failed: why, and the memory that was to be filled. Some of it may have been.
-pub type Unfetched = (EngineError, Box<dyn AnyTarget>);
+pub type Unfetched = (EngineError, Box<dyn Target>);
 
 /// How far a fetch has come.
 enum State {
@@ -47,7 +40,7 @@ struct Fetch {
     received: u64,
     length: u64,
     /// `None` when it has been given up.
-    target: Option<Box<dyn AnyTarget>>,
+    target: Option<Box<dyn Target>>,
 }
 
 /// All fetches of a node.
@@ -136,7 +129,7 @@ impl Fetches {
 }
 
 /// Copies from an export of this node itself.
-fn copy(region: &Region, offset: u64, target: &mut dyn AnyTarget) -> Result<(), EngineError> {
+fn copy(region: &Region, offset: u64, target: &mut dyn Target) -> Result<(), EngineError> {
     let (mut chunk, length) = ([0; CHUNK], target.len());
     for at in (0..length).step_by(CHUNK) {
         let bytes = &mut chunk[..CHUNK.min(length - at)];
@@ -177,7 +170,7 @@ impl Engine {
         port: &mut dyn Port,
         id: u32,
         offset: u64,
-        target: &mut Option<Box<dyn AnyTarget>>,
+        target: &mut Option<Box<dyn Target>>,
     ) -> Result<Option<u32>, EngineError> {
         let length = target.as_ref().map_or(0, |t| t.len() as u64);
         let import = self.imports.get_mut(id).ok_or(EngineError::Dropped)?;
@@ -233,7 +226,7 @@ impl Engine {
     ///
     /// # Errors
     /// When it has failed: the peer has refused it, or the link has ended before all of it was here. The target comes with the error.
-    pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn AnyTarget>>, Unfetched> {
+    pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
         let fetches = &mut self.imports.fetches.slab;
         if !fetches.get(fetch).is_some_and(|f| matches!(f.state, State::Ended(_))) {
             return Ok(None);
@@ -256,7 +249,7 @@ impl Engine {
     }
 
     /// Gives a fetch up. Nothing is written to its target any more: it comes back as it is.
-    pub fn cancel_fetch(&mut self, fetch: u32) -> Option<Box<dyn AnyTarget>> {
+    pub fn cancel_fetch(&mut self, fetch: u32) -> Option<Box<dyn Target>> {
         let fetches = &mut self.imports.fetches.slab;
         let found = fetches.get_mut(fetch)?;
         let (link, target) = (found.link, found.target.take());

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 
 pub use error::EngineError;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
-pub use fetch::{AnyTarget, Unfetched};
+pub use fetch::Unfetched;
 pub use info::{ExportInfo, ImportInfo, LinkInfo};
 pub use landing::{Landed, Piece, Place, Received, RedirectEnd, RedirectId, Returned, Wanted};
 pub use send::{Send, Ticket};

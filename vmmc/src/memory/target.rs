@@ -1,10 +1,12 @@
 //! Memory that data is delivered to, other than an export: the target of a redirect or a fetch.
 
+use std::any::Any;
+
 /// Memory that is handed over to be written, and comes back afterwards. Meanwhile nobody else has it, so writing needs no care.
 ///
 /// Arena buffers and paged buffers are targets, and so is any owned memory of the program's: `Vec<u8>` (as long as it is, not as its
 /// capacity), `Box<[u8]>`, or a type of its own.
-pub trait Target: std::any::Any + Send {
+pub trait Target: Any + Send {
     /// How many bytes it takes. Always the same.
     fn len(&self) -> usize;
 
@@ -15,6 +17,17 @@ pub trait Target: std::any::Any + Send {
 
     /// Writes `bytes` at `at`. Never called with a range that reaches past [`Target::len`].
     fn store(&mut self, at: usize, bytes: &[u8]);
+}
+
+impl dyn Target {
+    /// What it is.
+    ///
+    /// # Panics
+    /// When it is something else.
+    pub fn downcast<T: Target>(self: Box<Self>) -> T {
+        let any: Box<dyn Any> = self;
+        *any.downcast().unwrap_or_else(|_| panic!("this target is no {}", std::any::type_name::<T>()))
+    }
 }
 
 impl Target for Vec<u8> {

@@ -1,12 +1,10 @@
 //! Remote read: bytes of an import are fetched into memory of the program's own.
 
-use std::any::Any;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::import::Import;
 use super::progress::{Core, Step};
-use crate::engine::AnyTarget;
 use crate::error::Error;
 use crate::memory::Target;
 
@@ -109,7 +107,7 @@ impl<'i, T: Target> FetchBuilder<'i, T> {
         let FetchBuilder { import, offset, target, timeout } = self;
         let shared = &import.handle.shared;
         let after = timeout.unwrap_or(shared.patience);
-        let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(target));
+        let mut target: Option<Box<dyn Target>> = Some(Box::new(target));
         let begun = shared.wait(Some(after), |core| {
             let now = core.now();
             let (engine, mut wire) = core.parts();
@@ -136,16 +134,10 @@ impl<'i, T: Target> FetchBuilder<'i, T> {
     }
 }
 
-/// What the engine had is what it was given.
-fn concrete<T: Target>(target: Box<dyn AnyTarget>) -> T {
-    let target: Box<dyn Any> = target;
-    *target.downcast().unwrap_or_else(|_| unreachable!("a fetch has another's target"))
-}
-
-fn failed<T: Target>(error: Error, target: Option<Box<dyn AnyTarget>>) -> FetchFailed<T> {
+fn failed<T: Target>(error: Error, target: Option<Box<dyn Target>>) -> FetchFailed<T> {
     // It is there whenever a fetch hasn't ended well.
     let target = target.unwrap_or_else(|| unreachable!("a failed fetch has lost its target"));
-    FetchFailed { error, target: concrete(target) }
+    FetchFailed { error, target: target.downcast() }
 }
 
 /// A fetch under way. Dropping it gives it up, and its target with it.
@@ -175,7 +167,7 @@ impl<T: Target> PendingFetch<'_, T> {
         match self.outcome(id) {
             Ok(Ok(Some(target))) => {
                 self.id = None;
-                Ok(concrete(target))
+                Ok(target.downcast())
             }
             Ok(Err((error, target))) => {
                 self.id = None;
@@ -191,7 +183,7 @@ impl<T: Target> PendingFetch<'_, T> {
 
     /// Waits for the end; `None` when it doesn't come in time.
     #[allow(clippy::type_complexity)] // what the engine says, within what waiting says
-    fn outcome(&self, id: u32) -> Result<Result<Option<Box<dyn AnyTarget>>, crate::engine::Unfetched>, Error> {
+    fn outcome(&self, id: u32) -> Result<Result<Option<Box<dyn Target>>, crate::engine::Unfetched>, Error> {
         let shared = &self.import.handle.shared;
         let ready = |core: &mut Core| {
             Ok(match core.engine.fetched(id) {
@@ -214,7 +206,9 @@ impl<T: Target> PendingFetch<'_, T> {
 
     /// Gives it up. Gives the target back, with what has come so far.
     pub fn cancel(mut self) -> T {
-        self.withdraw().map(concrete).unwrap_or_else(|| unreachable!("a fetch that isn't over has its target"))
+        self.withdraw()
+            .map(|target| target.downcast())
+            .unwrap_or_else(|| unreachable!("a fetch that isn't over has its target"))
     }
 
     fn give_up(&mut self, error: Error) -> FetchFailed<T> {
@@ -222,7 +216,7 @@ impl<T: Target> PendingFetch<'_, T> {
     }
 
     /// Nothing is written to the target from now on.
-    fn withdraw(&mut self) -> Option<Box<dyn AnyTarget>> {
+    fn withdraw(&mut self) -> Option<Box<dyn Target>> {
         let id = self.id.take()?;
         let shared = &self.import.handle.shared;
         let mut core = shared.enter();

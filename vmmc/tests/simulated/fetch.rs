@@ -1,11 +1,11 @@
 //! Remote read: what is fetched is what is there, byte for byte, whatever the network does.
 
-use std::any::Any;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use vmmc::LinkEnd;
-use vmmc::engine::{AnyTarget, EngineError, ExportOptions, Send};
+use vmmc::Target;
+use vmmc::engine::{EngineError, ExportOptions, Send};
 use vmmc::memory::Region;
 use vmmc::port::sim::Conditions;
 use vmmc::wire::record::MAX_FETCHES;
@@ -23,7 +23,7 @@ pub fn table(world: &mut World, host: usize, len: usize) -> (u32, Region) {
 
 /// Begins a fetch, stepping as long as there are too many.
 pub fn begin(world: &mut World, from: usize, import: u32, offset: u64, len: usize) -> Result<u32, EngineError> {
-    let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0u8; len]));
+    let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0u8; len]));
     let begun = world.until("a fetch's begin", |w| {
         let (now, host) = (w.now(), &mut w.hosts[from]);
         host.engine.fetch(now, &mut host.port, import, offset, &mut target).transpose()
@@ -32,9 +32,8 @@ pub fn begin(world: &mut World, from: usize, import: u32, offset: u64, len: usiz
     begun
 }
 
-pub fn bytes(target: Box<dyn AnyTarget>) -> Vec<u8> {
-    let target: Box<dyn Any> = target;
-    *target.downcast().unwrap()
+pub fn bytes(target: Box<dyn Target>) -> Vec<u8> {
+    target.downcast()
 }
 
 /// Waits for the end of a fetch.
@@ -199,7 +198,7 @@ fn a_node_asks_for_no_more_than_its_peer_takes() {
     let import = world.import(0, 1, "table").unwrap();
     let fetches: Vec<u32> = (0..MAX_FETCHES).map(|_| begin(&mut world, 0, import, 0, 100_000).unwrap()).collect();
     let (now, host) = (world.now(), &mut world.hosts[0]);
-    let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; 1]));
+    let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; 1]));
     assert_eq!(host.engine.fetch(now, &mut host.port, import, 0, &mut target), Ok(None));
     for fetch in fetches {
         end(&mut world, 0, fetch).unwrap();

@@ -4,7 +4,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use vmmc::LinkEnd;
-use vmmc::engine::{AnyTarget, EngineError, ExportOptions};
+use vmmc::Target;
+use vmmc::engine::{EngineError, ExportOptions};
 use vmmc::port::sim::Conditions;
 use vmmc::wire::frame::Datagram;
 use vmmc::wire::record::{FetchRefusal, MAX_FETCHES, Record};
@@ -273,7 +274,7 @@ fn a_peer_that_never_answers_keeps_no_memory() {
     puppet.say(&mut world, Record::Fetched { request, at: 0, length: 1400 }, &[1; 1400]);
     let import = world.hosts[0].engine.imports().next().unwrap().id;
     let (now, host) = (world.now(), &mut world.hosts[0]);
-    let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; 100]));
+    let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; 100]));
     let next = host.engine.fetch(now, &mut host.port, import, 0, &mut target).unwrap().unwrap();
     assert_ne!(next, request);
     puppet.say(&mut world, Record::FetchRefused { request, reason: FetchRefusal::Cancelled }, &[]);

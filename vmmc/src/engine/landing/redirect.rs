@@ -1,6 +1,5 @@
 //! A redirect: memory of the receiver's program that takes data in place of the export.
 
-use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,9 +95,7 @@ impl Returned {
     /// # Panics
     /// When the target is something else.
     pub fn into_parts<T: Target>(self) -> (T, Received) {
-        let target: Box<dyn Any> = self.target;
-        let target = target.downcast().unwrap_or_else(|_| panic!("this is no {}", std::any::type_name::<T>()));
-        (*target, self.received)
+        (self.target.downcast(), self.received)
     }
 }
 

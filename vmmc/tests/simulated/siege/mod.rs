@@ -18,7 +18,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use vmmc::engine::{AnyTarget, ExportOptions, Key, RedirectId, Send, Wanted};
+use vmmc::Target;
+use vmmc::engine::{ExportOptions, Key, RedirectId, Send, Wanted};
 use vmmc::memory::Region;
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
@@ -266,7 +267,7 @@ impl Scene {
         let length = (usize::from(length) % 4000).min(EXPORT - offset);
         let now = self.world.now();
         let host = &mut self.world.hosts[from];
-        let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; length]));
+        let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; length]));
         match host.engine.fetch(now, &mut host.port, self.imports[from], offset as u64, &mut target) {
             Ok(Some(id)) if cancel => assert!(host.engine.cancel_fetch(id).is_some()),
             Ok(Some(id)) => self.fetches.push((from, id)),
@@ -283,14 +284,14 @@ impl Scene {
         for host in 0..3 {
             let now = self.world.now();
             let Host { engine, port, .. } = &mut self.world.hosts[host];
-            let mut target: Option<Box<dyn AnyTarget>> = Some(Box::new(vec![0; EXPORT]));
+            let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; EXPORT]));
             let fetch = engine.fetch(now, port, self.imports[host], 0, &mut target).unwrap().expect("a fetch");
             let bytes: Box<dyn Any> = self.fetched(host, fetch);
             assert!(*bytes.downcast::<Vec<u8>>().unwrap() == self.models[host], "host {host} has fetched other bytes");
         }
     }
 
-    fn fetched(&mut self, host: usize, fetch: u32) -> Box<dyn AnyTarget> {
+    fn fetched(&mut self, host: usize, fetch: u32) -> Box<dyn Target> {
         let end = self.world.now() + Duration::from_secs(60);
         loop {
             let engine = &mut self.world.hosts[host].engine;
