@@ -367,13 +367,8 @@ impl Peer {
             reader.skip(length.into());
             return Err(Refusal::OutOfRange);
         }
-        let mut at = offset;
-        while at < end {
-            let chunk = reader.chunk((end - at) as usize);
-            if chunk.is_empty() || export.landing.store(&export.region, at, chunk, counters).is_err() {
-                return Err(Refusal::OutOfRange);
-            }
-            at += chunk.len() as u64;
+        if export.landing.store(&export.region, offset, reader, length.into(), counters).is_err() {
+            return Err(Refusal::OutOfRange);
         }
         export.bytes += u64::from(length);
         counters.rx_copied_bytes += u64::from(length);

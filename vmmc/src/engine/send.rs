@@ -9,6 +9,7 @@ use super::{Engine, EngineError, Key, place_of};
 use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
+use crate::wire::Reader;
 use crate::wire::record::{MAX_NAME, NOTIFY_LEN, Notify, PUT_LEN, Record};
 
 /// Packets put into the port before it is flushed.
@@ -329,7 +330,9 @@ impl Engine {
             return Ok(None);
         }
         let length = send.data.len() as u64;
-        let stored = target.landing.store(&target.region, send.offset, send.data, &mut self.counters);
+        let data = [send.data];
+        let mut reader = Reader::new(&data, 0, send.data.len());
+        let stored = target.landing.store(&target.region, send.offset, &mut reader, length, &mut self.counters);
         stored.map_err(|_| EngineError::Dropped)?;
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;

@@ -32,6 +32,35 @@ use self::whereabouts::{Moved, Whereabouts};
 use super::EngineCounters;
 use super::exports::Notification;
 use crate::memory::{MemoryError, Region, Target};
+use crate::wire::Reader;
+
+/// The bytes of a packet, and before them those that a target wouldn't have.
+struct Source<'a, 'f, 'r> {
+    refused: &'a [u8],
+    reader: &'r mut Reader<'a, 'f>,
+}
+
+impl<'a> Source<'a, '_, '_> {
+    /// The next that lie together, of those that were sent to `run`.
+    ///
+    /// # Errors
+    /// When there are no more.
+    #[inline]
+    fn chunk(&mut self, run: Range<u64>) -> Result<&'a [u8], MemoryError> {
+        let wanted = usize::try_from(run.end - run.start).unwrap_or(usize::MAX);
+        let bytes = if self.refused.is_empty() {
+            self.reader.chunk(wanted)
+        } else {
+            let (now, later) = self.refused.split_at(wanted.min(self.refused.len()));
+            self.refused = later;
+            now
+        };
+        if bytes.is_empty() {
+            return Err(MemoryError::OutOfRange { offset: run.start, len: wanted, region: 0 });
+        }
+        Ok(bytes)
+    }
+}
 
 /// A region lends no slices: what is moved out of it goes by way of a buffer that stays in the cache.
 const MOVE: u64 = 4096;
@@ -94,23 +123,37 @@ impl Landing {
         }
     }
 
-    /// Puts bytes that were sent to `at` where they belong.
+    /// Puts the next `len` bytes of a packet, which were sent to `at`, where they belong.
+    ///
+    /// # Errors
+    /// When the packet or the region hasn't so many.
     #[inline]
     pub(super) fn store(
         &mut self,
         region: &Region,
         at: u64,
-        bytes: &[u8],
+        reader: &mut Reader<'_, '_>,
+        len: u64,
         counters: &mut EngineCounters,
     ) -> Result<(), MemoryError> {
-        if self.plain { self.keep(region, at, bytes) } else { self.distribute(region, at, bytes, counters) }
+        let mut source = Source { refused: &[], reader };
+        if self.plain {
+            self.keep(region, at..at + len, &mut source)
+        } else {
+            self.distribute(region, at..at + len, &mut source, counters)
+        }
     }
 
     /// Writes to the default buffer.
     #[inline]
-    fn keep(&mut self, region: &Region, at: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-        region.write(at, bytes)?;
-        self.unclaimed.insert(at..at + bytes.len() as u64);
+    fn keep(&mut self, region: &Region, run: Range<u64>, source: &mut Source<'_, '_, '_>) -> Result<(), MemoryError> {
+        let mut at = run.start;
+        while at < run.end {
+            let bytes = source.chunk(at..run.end)?;
+            region.write(at, bytes)?;
+            at += bytes.len() as u64;
+        }
+        self.unclaimed.insert(run);
         Ok(())
     }
 
@@ -118,42 +161,60 @@ impl Landing {
     fn distribute(
         &mut self,
         region: &Region,
-        mut at: u64,
-        mut bytes: &[u8],
+        mut rest: Range<u64>,
+        source: &mut Source<'_, '_, '_>,
         counters: &mut EngineCounters,
     ) -> Result<(), MemoryError> {
-        while !bytes.is_empty() {
-            let (chosen, run) = self.choose(at..at + bytes.len() as u64);
-            let (now, later) = bytes.split_at((run.end - run.start) as usize);
-            match chosen {
+        while !rest.is_empty() {
+            let (chosen, run) = self.choose(rest.clone());
+            rest.start = match chosen {
                 None => {
-                    self.keep(region, at, now)?;
+                    self.keep(region, run.clone(), source)?;
                     self.whereabouts.here(run.clone());
+                    run.end
                 }
-                Some(chosen) => match self.posted[chosen].store(at, now) {
-                    Ok(place) => {
-                        let redirect = &self.posted[chosen];
-                        if self.notifies {
-                            self.whereabouts.elsewhere(run.clone(), redirect.id, place);
-                        }
-                        self.taken_to = run.end;
-                        self.redirected_bytes += now.len() as u64;
-                        counters.redirected_bytes += now.len() as u64;
-                        if redirect.is_full() {
-                            self.end(chosen, RedirectEnd::Full, counters);
-                        }
-                    }
-                    Err(Panicked) => {
-                        // They go to somebody else.
-                        self.end(chosen, RedirectEnd::Panicked, counters);
-                        continue;
-                    }
-                },
-            }
-            (at, bytes) = (run.end, later);
+                Some(chosen) => self.divert(chosen, run, source, counters)?,
+            };
         }
         self.look();
         Ok(())
+    }
+
+    /// Gives bytes to a redirect that wants them. Returns how far that went: to the end, unless the target wouldn't have them.
+    fn divert(
+        &mut self,
+        chosen: usize,
+        run: Range<u64>,
+        source: &mut Source<'_, '_, '_>,
+        counters: &mut EngineCounters,
+    ) -> Result<u64, MemoryError> {
+        let redirect = &mut self.posted[chosen];
+        let (id, place) = (redirect.id, redirect.place(run.start));
+        let (mut at, mut panicked) = (run.start, false);
+        while at < run.end && !panicked {
+            let bytes = source.chunk(at..run.end)?;
+            match redirect.store(at, bytes) {
+                Ok(()) => at += bytes.len() as u64,
+                Err(Panicked) => {
+                    // They go to somebody else.
+                    source.refused = bytes;
+                    panicked = true;
+                }
+            }
+        }
+        let full = redirect.is_full();
+        if at > run.start {
+            if self.notifies {
+                self.whereabouts.elsewhere(run.start..at, id, place);
+            }
+            self.taken_to = at;
+            self.redirected_bytes += at - run.start;
+            counters.redirected_bytes += at - run.start;
+        }
+        if panicked || full {
+            self.end(chosen, if panicked { RedirectEnd::Panicked } else { RedirectEnd::Full }, counters);
+        }
+        Ok(at)
     }
 
     /// Which redirect the first of these bytes go to, and how many of them.
@@ -240,7 +301,8 @@ impl Landing {
             if region.read(run.start, bytes).is_err() {
                 break;
             }
-            let at = redirect.store(run.start, bytes)?;
+            let at = redirect.place(run.start);
+            redirect.store(run.start, bytes)?;
             self.unclaimed.remove(run.clone());
             if self.notifies {
                 self.whereabouts.moved(run.clone(), redirect.id, at);

@@ -150,16 +150,21 @@ impl Redirect {
         }
     }
 
-    /// Takes bytes that it wants, which were sent to `offset`. Returns where in the target they are.
-    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, Panicked> {
-        let at = match &self.wanted {
+    /// Where in the target the next bytes go that it wants, if they were sent to `offset`.
+    pub(super) fn place(&self, offset: u64) -> u64 {
+        match &self.wanted {
             Wanted::Range(range) => offset - range.start,
             Wanted::Next(_) => self.filled.count(),
-        };
+        }
+    }
+
+    /// Takes bytes that it wants, which were sent to `offset`.
+    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Panicked> {
+        let at = self.place(offset);
         // Nothing is known of the target after a panic but what it had before, and nothing else has come to harm.
         catch_unwind(AssertUnwindSafe(|| self.target.store(at as usize, bytes))).map_err(|_| Panicked)?;
         self.filled.insert(at..at + bytes.len() as u64);
-        Ok(at)
+        Ok(())
     }
 
     /// Ends it.

@@ -9,6 +9,7 @@ use super::{Landed, Landing, Place, RedirectEnd, RedirectId, Wanted};
 use crate::engine::EngineCounters;
 use crate::engine::exports::Notification;
 use crate::memory::{Arena, Region, Target};
+use crate::wire::Reader;
 
 const LEN: u64 = 1 << 16;
 
@@ -27,7 +28,9 @@ impl Scene {
     }
 
     fn put(&mut self, at: u64, bytes: &[u8]) {
-        self.landing.store(&self.region, at, bytes, &mut self.counters).unwrap();
+        let data = [bytes];
+        let mut reader = Reader::new(&data, 0, bytes.len());
+        self.landing.store(&self.region, at, &mut reader, bytes.len() as u64, &mut self.counters).unwrap();
     }
 
     fn notify(&mut self, offset: u64, length: u64) {

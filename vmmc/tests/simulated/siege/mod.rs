@@ -13,7 +13,6 @@
 
 mod packets;
 
-use std::any::Any;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -286,8 +285,8 @@ impl Scene {
             let Host { engine, port, .. } = &mut self.world.hosts[host];
             let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; EXPORT]));
             let fetch = engine.fetch(now, port, self.imports[host], 0, &mut target).unwrap().expect("a fetch");
-            let bytes: Box<dyn Any> = self.fetched(host, fetch);
-            assert!(*bytes.downcast::<Vec<u8>>().unwrap() == self.models[host], "host {host} has fetched other bytes");
+            let bytes: Vec<u8> = self.fetched(host, fetch).downcast();
+            assert!(bytes == self.models[host], "host {host} has fetched other bytes");
         }
     }
 
