@@ -33,7 +33,7 @@ impl Source for &PagedBuffer {
         self
     }
 
-    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold<'_>> {
         Some(PagedBuffer::hold(self, part))
     }
 
@@ -49,7 +49,7 @@ impl Source for PagedBuffer {
         self
     }
 
-    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold<'_>> {
         Some(PagedBuffer::hold(self, part))
     }
 
@@ -76,7 +76,7 @@ impl Source for Arc<PagedBuffer> {
         self
     }
 
-    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold<'_>> {
         Some(PagedBuffer::hold(self, part))
     }
 

@@ -17,7 +17,7 @@ pub trait Source: sealed::Sealed {
 
     /// Looks `part` up in the UTLB, and keeps where they are the pages that are pinned, as long as the packets need them there. `None` for memory that
     /// never moves.
-    fn hold(&self, part: Range<usize>) -> Option<PagedHold> {
+    fn hold(&self, part: Range<usize>) -> Option<PagedHold<'_>> {
         let _ = part;
         None
     }

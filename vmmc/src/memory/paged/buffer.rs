@@ -98,7 +98,7 @@ impl PagedBuffer {
     ///
     /// # Panics
     /// When `bytes` reaches past the end, as slices do.
-    pub fn hold(&self, bytes: Range<usize>) -> PagedHold {
+    pub fn hold(&self, bytes: Range<usize>) -> PagedHold<'_> {
         let _ = &self[bytes.clone()];
         self.paging.hold(self.pages(&(self.part.start + bytes.start..self.part.start + bytes.end)))
     }
@@ -135,11 +135,13 @@ impl PagedBuffer {
 
     /// The pages of these bytes of the mapping.
     fn pages(&self, inside: &Range<usize>) -> Range<u64> {
-        let (page, first) = (self.paging.page_size(), self.mapping.pages().start);
+        let (page, first) = (self.paging.page_size(), self.mapping.first_page());
         if inside.is_empty() {
             return first..first;
         }
-        first + (inside.start / page) as u64..first + inside.end.div_ceil(page) as u64
+        // A power of two: dividing by it would take longer than the look-up.
+        let shift = page.ilog2();
+        first + (inside.start >> shift) as u64..first + ((inside.end + page - 1) >> shift) as u64
     }
 }
 

@@ -118,10 +118,15 @@ impl Mapping {
         self.start
     }
 
+    /// The number of its first page in the address space.
+    pub(super) fn first_page(&self) -> u64 {
+        (self.start.addr() >> self.page.ilog2()) as u64
+    }
+
     /// Its page numbers in the address space.
     pub(super) fn pages(&self) -> Range<u64> {
-        let first = self.start.addr() / self.page;
-        first as u64..(first + self.alias.len / self.page) as u64
+        let first = self.first_page();
+        first..first + (self.alias.len / self.page) as u64
     }
 
     /// Where these pages are for the program.

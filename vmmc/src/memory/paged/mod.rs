@@ -10,6 +10,7 @@ mod remapping;
 #[cfg(all(test, not(miri)))]
 mod tests;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,9 +107,9 @@ impl Paging {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hold(&self, pages: Range<u64>) -> PagedHold {
+    fn hold(&self, pages: Range<u64>) -> PagedHold<'_> {
         let State { utlb, pager } = &mut *self.lock();
-        PagedHold { hold: utlb.hold(pages, pager), paging: self.clone() }
+        PagedHold { hold: utlb.hold(pages, pager), paging: Cow::Borrowed(self) }
     }
 
     fn exclude(&self, pages: Range<u64>) {
@@ -133,29 +134,33 @@ impl Paging {
     }
 }
 
-/// Pages of a paged buffer that are in use by a transfer: those that are pinned stay so until this is dropped, though the buffer may be
-/// dropped meanwhile.
+/// Pages of a paged buffer that are in use by a transfer: those that are pinned stay so until this is dropped.
 #[derive(Debug)]
 #[must_use = "pages are held as long as this lives"]
-pub struct PagedHold {
+pub struct PagedHold<'b> {
     hold: Hold,
-    paging: Paging,
+    // Counting one handle more costs as much as half of the look-up, and most holds are over before their buffer is.
+    paging: Cow<'b, Paging>,
 }
 
-impl PagedHold {
+impl PagedHold<'_> {
     /// The pages by number, and the arena's pages that they are pinned to; those without have to be copied.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         self.hold.runs()
     }
+
+    /// The same hold, which the buffer may be dropped before.
+    pub fn into_owned(mut self) -> PagedHold<'static> {
+        PagedHold { hold: std::mem::take(&mut self.hold), paging: Cow::Owned((*self.paging).clone()) }
+    }
 }
 
-impl Drop for PagedHold {
+impl Drop for PagedHold<'_> {
     fn drop(&mut self) {
-        if self.runs().all(|run| run.frame.is_none()) {
-            return;
-        }
         let hold = std::mem::take(&mut self.hold);
-        let State { utlb, pager } = &mut *self.paging.lock();
-        utlb.release(hold, pager);
+        if hold.runs().next().is_some() {
+            let State { utlb, pager } = &mut *self.paging.lock();
+            utlb.release(hold, pager);
+        }
     }
 }

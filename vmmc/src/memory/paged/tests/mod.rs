@@ -151,7 +151,7 @@ fn a_buffer_may_be_dropped_while_a_transfer_holds_its_pages() {
     let (arena, paging) = paging(16, always(8));
     let mut buffer = paging.map(4 * page_size()).unwrap();
     fill(&mut buffer);
-    let hold = buffer.hold(0..buffer.len());
+    let hold = buffer.hold(0..buffer.len()).into_owned();
     let frame = hold.runs().next().unwrap().frame.unwrap();
     drop(buffer);
     assert!(arena.available() < arena.len());

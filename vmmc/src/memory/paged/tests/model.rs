@@ -52,7 +52,7 @@ fn check(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let (arena, paging) = paging(16, config);
     let page = page_size();
     let mut pairs: Vec<Pair> = Vec::new();
-    let mut holds: Vec<PagedHold> = Vec::new();
+    let mut holds: Vec<PagedHold<'static>> = Vec::new();
     let mut taken = Vec::new();
     for step in steps {
         let count = pairs.len().max(1);
@@ -72,7 +72,7 @@ fn check(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Hold(which, at, len) => {
                 if let Some(Pair { real, model }) = pairs.get(which % count) {
                     let start = at.min(model.len());
-                    holds.push(real.hold(start..(start + len).min(model.len())));
+                    holds.push(real.hold(start..(start + len).min(model.len())).into_owned());
                 }
             }
             Step::Release(which) if !holds.is_empty() => drop(holds.swap_remove(which % holds.len())),
