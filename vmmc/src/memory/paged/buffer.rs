@@ -170,10 +170,11 @@ impl Drop for PagedBuffer {
     fn drop(&mut self) {
         self.settle();
         let own = self.pages(&self.part);
-        // The frames go back first: after that nobody moves these pages.
-        self.paging.discard(own.clone());
+        // The frames go back first: after that nobody moves these pages, nor pins them ahead for the part before, though others may have the
+        // frames now that still are behind their addresses.
+        self.paging.unmap(own.clone());
         if self.mapping.leave() {
-            self.paging.unmap(&self.mapping);
+            self.paging.remove(&self.mapping);
         } else {
             self.mapping.forget(own);
         }
