@@ -13,7 +13,7 @@
 //! The program knows the upper mapping. To pin a page, its bytes are copied to a frame and the frame is mapped over the page; to unpin it, they are
 //! copied home through the alias and home is mapped over it. Both happen in one step for whoever reads there: an access meets the old
 //! mapping or the new one, which hold the same. The kernel joins neighbours that are at home into one mapping again, which it wouldn't do for anonymous
-//! memory that was moved there: so a program can't run out of mappings by sending here and there.
+//! memory that was moved there; what is pinned here and there has a [limit](super::fragments). So a program can't run out of mappings by sending.
 //!
 //! Nothing of this exists in a child made by `fork`.
 

@@ -3,6 +3,7 @@
 //! [`Paging`] is a node's UTLB with the pager that moves real pages, and what makes [`PagedBuffer`]s.
 
 mod buffer;
+mod fragments;
 mod mapping;
 mod measure;
 mod pager;

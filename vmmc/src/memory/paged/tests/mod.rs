@@ -308,6 +308,25 @@ fn scattered_sends_dont_use_up_the_processs_mappings() {
 }
 
 #[test]
+fn a_large_budget_leaves_the_process_mappings_of_its_own() {
+    let most: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let pages = most / 8 + 500;
+    let (_, paging) = paging(2 * pages, always(2 * pages));
+    let page = paging.page_size();
+    let buffer = paging.map(2 * pages * page).unwrap();
+    for place in 0..pages {
+        assert!(buffer.hold(2 * place * page..2 * place * page + 1).runs().all(|run| run.frame.is_some()));
+    }
+    let counters = paging.counters();
+    assert!(counters.pinned <= most as u64 / 8 && counters.evictions >= 500 && counters.failures == 0, "{counters:?}");
+    // What lies in rows isn't concerned.
+    paging.set_budget(0);
+    paging.set_budget(2 * pages * page);
+    drop(buffer.hold(0..buffer.len()));
+    assert_eq!((paging.counters().pinned, paging.counters().failures), (2 * pages as u64, 0));
+}
+
+#[test]
 fn the_memory_of_a_part_that_is_dropped_goes_back_to_the_system() {
     let (_, paging) = paging(16, always(8));
     let page = paging.page_size();
