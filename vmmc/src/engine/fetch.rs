@@ -4,6 +4,8 @@
 //! back, whatever the end is. Pieces come in order. Those of a fetch that has been given up are passed over; its number stays taken
 //! until the peer has sent the last of them or has said that it won't, so no later fetch can be meant by them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::imports::{Import, ImportState};
 use super::slab::Slab;
 use super::{Engine, EngineError, place_of};
@@ -41,6 +43,8 @@ struct Fetch {
     length: u64,
     /// `None` when it has been given up.
     target: Option<Box<dyn Target>>,
+    /// The target has panicked. What still comes is passed over.
+    panicked: bool,
 }
 
 /// All fetches of a node.
@@ -106,8 +110,8 @@ impl Fetches {
             if bytes.is_empty() {
                 return Err(WireError::Truncated("record's body"));
             }
-            if let Some(target) = &mut fetch.target {
-                target.store(at as usize, bytes);
+            if let Some(target) = fetch.target.as_mut().filter(|_| !fetch.panicked) {
+                fetch.panicked = store(&mut **target, at as usize, bytes).is_err();
             }
             at += bytes.len() as u64;
         }
@@ -115,7 +119,8 @@ impl Fetches {
         if end < fetch.length {
             return Ok(Heard::More);
         }
-        self.end(request, Ok(()));
+        let result = if fetch.panicked { Err(EngineError::FetchPanicked) } else { Ok(()) };
+        self.end(request, result);
         Ok(Heard::Last)
     }
 
@@ -128,13 +133,18 @@ impl Fetches {
     }
 }
 
+/// Writes to a target. It is the program's own, and what goes wrong in it must not do harm to the engine.
+fn store(target: &mut dyn Target, at: usize, bytes: &[u8]) -> Result<(), EngineError> {
+    catch_unwind(AssertUnwindSafe(|| target.store(at, bytes))).map_err(|_| EngineError::FetchPanicked)
+}
+
 /// Copies from an export of this node itself.
 fn copy(region: &Region, offset: u64, target: &mut dyn Target) -> Result<(), EngineError> {
     let (mut chunk, length) = ([0; CHUNK], target.len());
     for at in (0..length).step_by(CHUNK) {
         let bytes = &mut chunk[..CHUNK.min(length - at)];
         region.read(offset + at as u64, bytes).map_err(|_| EngineError::Dropped)?;
-        target.store(at, bytes);
+        store(target, at, bytes)?;
     }
     Ok(())
 }
@@ -199,7 +209,7 @@ impl Engine {
             Some(_) => {}
         }
         let Some(taken) = target.take() else { return Ok(None) };
-        let fetch = Fetch { import: id, link, state, received: 0, length, target: Some(taken) };
+        let fetch = Fetch { import: id, link, state, received: 0, length, target: Some(taken), panicked: false };
         let request = match self.imports.fetches.slab.insert(fetch) {
             Ok(request) => request,
             Err(fetch) => {

@@ -16,6 +16,9 @@ pub trait Target: Any + Send {
     }
 
     /// Writes `bytes` at `at`. Never called with a range that reaches past [`Target::len`].
+    ///
+    /// Called in the middle of the node's work, so it had better be short, and calls nothing of the node's: that would wait for itself for ever. When it
+    /// panics, the redirect or fetch has failed, and nothing else.
     fn store(&mut self, at: usize, bytes: &[u8]);
 }
 

@@ -201,3 +201,33 @@ fn a_peer_that_never_answers_is_given_up() {
     assert!(refused.to_string().starts_with("no end of one of 128 fetches"), "{refused}");
     assert_eq!(n.stats().unwrap().links[0].fetching, 128);
 }
+
+/// A target with a mistake in it.
+struct Broken(usize);
+
+impl Target for Broken {
+    fn len(&self) -> usize {
+        self.0
+    }
+    fn store(&mut self, at: usize, _: &[u8]) {
+        assert!(at < 3000, "a mistake of the program's (this message is expected)");
+    }
+}
+
+#[test]
+fn a_target_that_panics_fails_its_fetch_and_nothing_else() {
+    let net = Network::new(1, Conditions::default());
+    for progress in [Progress::Caller, Progress::Thread { core: None }] {
+        let (a, b, _table, remote) = pair(&net, progress);
+        let (broken, whole) =
+            (remote.fetch(0, Broken(20_000)).start().unwrap(), remote.fetch(0, vec![0; LEN]).start().unwrap());
+        let failed = broken.wait().err().expect("its target has panicked");
+        assert!(matches!(failed.error, Error::Engine(EngineError::FetchPanicked)), "{}", failed.error);
+        assert_eq!(failed.target.0, 20_000);
+        assert_eq!(whole.wait().unwrap(), bytes(LEN));
+        let own = b.import(b.local(), "table", Key::PUBLIC).unwrap();
+        let failed = own.fetch(0, Broken(20_000)).wait().err().expect("its target has panicked");
+        assert!(matches!(failed.error, Error::Engine(EngineError::FetchPanicked)), "{}", failed.error);
+        drop(a);
+    }
+}

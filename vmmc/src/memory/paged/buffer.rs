@@ -15,6 +15,10 @@ use crate::memory::{MemoryError, Target};
 /// between memory of their own and the arena when they are sent or others need the arena. Threads that write and send different parts
 /// at the same time [split](PagedBuffer::split_off) it first.
 ///
+/// What goes round the processor's page tables must have a guard, also to read: a file opened with `O_DIRECT` or a device may take bytes from the
+/// memory that was behind an address when it began, and without a guard that may be another page's by then. Write such a file from `&guard[..]`, not from
+/// `&buffer[..]`.
+///
 /// It isn't `AsRef<[u8]>`: a send of `&buffer` goes through the UTLB, one of `&buffer[..]` is copied like any bytes.
 ///
 /// A child made by `fork` hasn't got it: see [`memory`](crate::memory).
@@ -172,10 +176,11 @@ impl Drop for PagedBuffer {
     fn drop(&mut self) {
         self.settle();
         let own = self.pages(&self.part);
-        // The frames go back first: after that nobody moves these pages.
-        self.paging.discard(own.clone());
+        // The frames go back first: after that nobody moves these pages, nor pins them ahead for the part before, though others may have the
+        // frames now that still are behind their addresses.
+        self.paging.unmap(own.clone());
         if self.mapping.leave() {
-            self.paging.unmap(&self.mapping);
+            self.paging.remove(&self.mapping);
         } else {
             self.mapping.forget(own);
         }

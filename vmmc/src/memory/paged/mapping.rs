@@ -13,7 +13,7 @@
 //! The program knows the upper mapping. To pin a page, its bytes are copied to a frame and the frame is mapped over the page; to unpin it, they are
 //! copied home through the alias and home is mapped over it. Both happen in one step for whoever reads there: an access meets the old
 //! mapping or the new one, which hold the same. The kernel joins neighbours that are at home into one mapping again, which it wouldn't do for anonymous
-//! memory that was moved there: so a program can't run out of mappings by sending here and there.
+//! memory that was moved there; what is pinned here and there has a [limit](super::fragments). So a program can't run out of mappings by sending.
 //!
 //! Nothing of this exists in a child made by `fork`.
 
@@ -141,28 +141,41 @@ impl Mapping {
 
     /// Maps home over these pages.
     pub(super) fn mount_home(&self, pages: Range<usize>) -> Result<(), Errno> {
-        self.mount(&pages, |at, len| {
-            // SAFETY: `mount` gives addresses that are ours, and `home` is a shared mapping of as much.
-            unsafe { twin(self.home(&pages), at, len) }
-        })
+        let (at, len) = (self.visible(&pages), pages.len() * self.page);
+        // SAFETY: the addresses are ours, and `home` is a shared mapping of as much.
+        let mounted = unsafe { twin(self.home(&pages), at, len) };
+        mounted.or_else(|error| if self.mend(&pages) { Ok(()) } else { Err(error) })
     }
 
-    /// Maps memory over these pages: `twin` or `file` of this module, in `map`.
+    /// Maps memory that has the same bytes as home over these pages: `twin` or `huge` of this module, in `map`. When that fails, nothing has
+    /// changed.
     pub(super) fn mount(
         &self,
         pages: &Range<usize>,
         map: impl FnOnce(*mut u8, usize) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let (at, len) = (self.visible(pages), pages.len() * self.page);
-        map(at, len).inspect_err(|_| {
-            // The kernel refuses before it changes anything, unless it runs out of memory for its own books in the middle.
-            // Then nothing is there, and home, which has the same bytes, comes back.
-            // SAFETY: advice that is the default anyway. It fails where nothing is mapped.
-            if unsafe { madvise(at.cast(), len, Advice::Normal) } == Err(Errno::NOMEM) {
-                // SAFETY: the addresses are ours, and `home` is a shared mapping of as much.
-                let _ = unsafe { twin(self.home(pages), at, len) };
-            }
+        map(self.visible(pages), pages.len() * self.page).inspect_err(|_| {
+            self.mend(pages);
         })
+    }
+
+    /// After a call that has failed: the kernel refuses before it changes anything, unless it runs out of memory for its own books in the middle.
+    /// Then nothing is there, and home, which has the same bytes, comes back. Returns whether it was so.
+    fn mend(&self, pages: &Range<usize>) -> bool {
+        let (at, len) = (self.visible(pages), pages.len() * self.page);
+        // SAFETY: advice that is the default anyway. It fails where nothing is mapped.
+        if unsafe { madvise(at.cast(), len, Advice::Normal) } != Err(Errno::NOMEM) {
+            return false;
+        }
+        // SAFETY: the addresses are ours, and `home` is a shared mapping of as much.
+        if let Err(error) = unsafe { twin(self.home(pages), at, len) } {
+            // The program reads and writes there, and whatever is mapped next may come to lie there: nothing can go on from here.
+            eprintln!(
+                "vmmc: {len} bytes of a paged buffer can't be mapped any more ({error}): aborting, for they would be somebody else's"
+            );
+            std::process::abort();
+        }
+        true
     }
 
     /// Gives the memory of these pages, by number in the address space, back to the system. Nobody asks for their bytes any more.

@@ -3,6 +3,7 @@
 //! [`Paging`] is a node's UTLB with the pager that moves real pages, and what makes [`PagedBuffer`]s.
 
 mod buffer;
+mod fragments;
 mod mapping;
 mod measure;
 mod pager;
@@ -121,16 +122,15 @@ impl Paging {
         utlb.include(pages, pager);
     }
 
-    fn discard(&self, pages: Range<u64>) {
+    /// A part of a mapping has gone: its frames come back, and nobody moves its pages any more.
+    fn unmap(&self, pages: Range<u64>) {
         let State { utlb, pager } = &mut *self.lock();
-        utlb.discard(pages, pager);
+        utlb.unmap(pages, pager);
     }
 
     /// The last part of a mapping has gone.
-    fn unmap(&self, mapping: &Mapping) {
-        let State { utlb, pager } = &mut *self.lock();
-        utlb.unmap(mapping.pages(), pager);
-        pager.remove(mapping);
+    fn remove(&self, mapping: &Mapping) {
+        self.lock().pager.remove(mapping);
     }
 }
 

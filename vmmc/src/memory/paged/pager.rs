@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::fragments::Fragments;
 use super::mapping::{Mapping, huge, twin};
 use crate::memory::utlb::Pager;
 use crate::memory::{Arena, MemoryError};
@@ -17,11 +18,12 @@ pub(super) struct ArenaPager {
     arena: Arena,
     /// By first page.
     mappings: BTreeMap<u64, Arc<Mapping>>,
+    fragments: Fragments,
 }
 
 impl ArenaPager {
     pub(super) fn new(arena: Arena) -> ArenaPager {
-        ArenaPager { arena, mappings: BTreeMap::new() }
+        ArenaPager { arena, mappings: BTreeMap::new(), fragments: Fragments::new() }
     }
 
     pub(super) fn add(&mut self, mapping: &Arc<Mapping>) {
@@ -31,6 +33,7 @@ impl ArenaPager {
     /// The mapping goes with the last that knows it.
     pub(super) fn remove(&mut self, mapping: &Mapping) {
         self.mappings.remove(&mapping.pages().start);
+        self.fragments.unpinned(&mapping.pages());
     }
 
     /// The mapping that has these pages, and which of its pages they are.
@@ -79,6 +82,10 @@ impl ArenaPager {
 
 impl Pager for ArenaPager {
     fn take(&mut self, most: usize) -> Option<Range<u32>> {
+        // As if there were no frames: then others make way.
+        if self.fragments.are_full() {
+            return None;
+        }
         let pages = self.arena.take_pages(most)?;
         match (u32::try_from(pages.start), u32::try_from(pages.end)) {
             (Ok(start), Ok(end)) => Some(start..end),
@@ -94,10 +101,17 @@ impl Pager for ArenaPager {
     }
 
     fn pin(&mut self, pages: Range<u64>, frames: Range<u32>) -> Result<(), MemoryError> {
-        self.try_pin(&pages, &frames).map_err(|source| self.error(pages, source))
+        self.try_pin(&pages, &frames).map_err(|source| self.error(pages.clone(), source))?;
+        self.fragments.pinned(pages, frames.start);
+        Ok(())
     }
 
     fn unpin(&mut self, pages: Range<u64>) -> Result<(), MemoryError> {
-        self.try_unpin(&pages).map_err(|source| self.error(pages, source))
+        if !self.fragments.may_unpin(&pages) {
+            return Err(self.error(pages, Errno::NOMEM));
+        }
+        self.try_unpin(&pages).map_err(|source| self.error(pages.clone(), source))?;
+        self.fragments.unpinned(&pages);
+        Ok(())
     }
 }

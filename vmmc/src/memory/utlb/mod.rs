@@ -205,9 +205,22 @@ impl Utlb {
         }
     }
 
-    /// A mapping is gone, and the content of its pages with it.
+    /// A mapping is gone, or a part of one, and the content of its pages with it. What is left on either side is a mapping of its own: nothing is pinned ahead
+    /// across the gap.
     pub fn unmap(&mut self, pages: Range<u64>, pager: &mut dyn Pager) {
-        self.mappings.remove(&pages.start);
+        if pages.is_empty() {
+            return;
+        }
+        while let Some((&start, &end)) =
+            self.mappings.range(..pages.end).next_back().filter(|(_, end)| **end > pages.start)
+        {
+            self.mappings.remove(&start);
+            self.map(pages.end..end);
+            if start < pages.start {
+                self.map(start..pages.start);
+                break;
+            }
+        }
         self.discard(pages, pager);
     }
 

@@ -108,6 +108,26 @@ fn pages_that_are_written_stay_where_they_are() {
 }
 
 #[test]
+fn nothing_of_a_part_that_is_gone_is_pinned_ahead() {
+    let (arena, paging) = paging(16, Config { prefetch: 8, ..always(16) });
+    let page = page_size();
+    let mut first = paging.map(9 * page).unwrap();
+    let mut gone = first.split_off(3 * page).unwrap();
+    let last = gone.split_off(3 * page).unwrap();
+    drop(gone.hold(0..3 * page));
+    assert_eq!(paging.counters().pinned, 3 + 3);
+    drop(gone);
+    assert_eq!(paging.counters().pinned, 3);
+    // Somebody else has the frames now that still are behind the addresses of what is gone: to look there would be a race.
+    let other = arena.buffer(arena.available() - 4 * page).unwrap();
+    drop(first.hold(0..page));
+    let counters = paging.counters();
+    assert_eq!((counters.pinned, counters.copied), (6, 0), "{counters:?}");
+    drop((first, other, last));
+    assert_eq!((paging.counters().pinned, arena.available()), (0, arena.len()));
+}
+
+#[test]
 fn a_transfer_larger_than_the_budget_is_pinned_in_part_and_copied_in_part() {
     let (_, paging) = paging(64, always(8));
     let mut buffer = paging.map(20 * page_size()).unwrap();
@@ -285,6 +305,25 @@ fn scattered_sends_dont_use_up_the_processs_mappings() {
     assert!(of_it() <= 17, "{}", of_it());
     paging.set_budget(0);
     assert_eq!(of_it(), 1);
+}
+
+#[test]
+fn a_large_budget_leaves_the_process_mappings_of_its_own() {
+    let most: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let pages = most / 8 + 500;
+    let (_, paging) = paging(2 * pages, always(2 * pages));
+    let page = paging.page_size();
+    let buffer = paging.map(2 * pages * page).unwrap();
+    for place in 0..pages {
+        assert!(buffer.hold(2 * place * page..2 * place * page + 1).runs().all(|run| run.frame.is_some()));
+    }
+    let counters = paging.counters();
+    assert!(counters.pinned <= most as u64 / 8 && counters.evictions >= 500 && counters.failures == 0, "{counters:?}");
+    // What lies in rows isn't concerned.
+    paging.set_budget(0);
+    paging.set_budget(2 * pages * page);
+    drop(buffer.hold(0..buffer.len()));
+    assert_eq!((paging.counters().pinned, paging.counters().failures), (2 * pages as u64, 0));
 }
 
 #[test]
