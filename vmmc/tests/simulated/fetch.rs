@@ -246,6 +246,32 @@ fn fetches_and_sends_share_the_room() {
     assert_eq!(contents(&inbox)[..sent - 300_000], data[..sent - 300_000]);
 }
 
+#[test]
+fn sends_that_share_packets_leave_room_to_fetches() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    table(&mut world, 1, 4_000_000);
+    world.export(0, "inbox", 200, 10);
+    let import = world.import(0, 1, "table").unwrap();
+    let back = world.import(1, 0, "inbox").unwrap();
+    let reading = begin(&mut world, 0, import, 0, 4_000_000).unwrap();
+    let (mut sent, half) = (0, 2_000_000);
+    world.until("half of either", |w| {
+        let (now, host) = (w.now(), &mut w.hosts[1]);
+        loop {
+            let mut send = Send::new(&[7; 200], 0);
+            send.queued = true;
+            let coalesced = host.engine.coalesce(&mut host.port, back, &mut send).unwrap();
+            if coalesced.is_none() && host.engine.send(now, &mut host.port, back, &mut send).unwrap().is_none() {
+                break;
+            }
+            sent += 200;
+        }
+        (sent >= half || w.hosts[0].engine.received(reading) >= half).then_some(())
+    });
+    let read = world.hosts[0].engine.received(reading);
+    assert!(sent.min(read) > half / 2, "{sent} bytes were sent, and {read} fetched meanwhile");
+}
+
 /// A program that fetches what it was notified of, before it takes the next notification.
 #[test]
 fn a_full_queue_of_notifications_doesn_t_hold_up_fetches() {
