@@ -241,6 +241,11 @@ impl Link {
         if self.state == State::Open { self.sender.fetched_room() } else { 0 }
     }
 
+    /// Whether sends lack credit that fetches don't need: then it makes no difference to them how much is fetched.
+    pub fn is_throttled(&self) -> bool {
+        self.sender.is_throttled()
+    }
+
     /// How many DATA packets congestion control allows under way.
     pub fn window(&self) -> u64 {
         self.sender.window()

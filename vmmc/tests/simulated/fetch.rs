@@ -272,6 +272,34 @@ fn sends_that_share_packets_leave_room_to_fetches() {
     assert!(sent.min(read) > half / 2, "{sent} bytes were sent, and {read} fetched meanwhile");
 }
 
+/// Fetches would make room for sends, but what these lack is for the other program to give.
+#[test]
+fn a_send_that_has_no_credit_doesn_t_hold_up_fetches() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    let (_, region) = table(&mut world, 1, 1_000_000);
+    world.export(0, "inbox", 100, 4);
+    let import = world.import(0, 1, "table").unwrap();
+    let back = world.import(1, 0, "inbox").unwrap();
+    let notify = |w: &mut World| {
+        let mut send = Send::new(b"x", 0);
+        send.notify = Some(1);
+        let (now, host) = (w.now(), &mut w.hosts[1]);
+        host.engine.send(now, &mut host.port, back, &mut send).unwrap()
+    };
+    while notify(&mut world).is_some() {
+        world.run(Duration::from_micros(100));
+    }
+    let reading = begin(&mut world, 0, import, 0, 1_000_000).unwrap();
+    let start = world.now();
+    // It tries again and again.
+    let bytes = world.until("the end of a fetch", |w| {
+        notify(w);
+        assert!(w.now() < start + Duration::from_secs(1), "{} bytes in a second", w.hosts[0].engine.received(reading));
+        w.hosts[0].engine.fetched(reading).unwrap_or_else(|_| panic!("it has failed")).map(bytes)
+    });
+    assert!(bytes == contents(&region));
+}
+
 /// A program that fetches what it was notified of, before it takes the next notification.
 #[test]
 fn a_full_queue_of_notifications_doesn_t_hold_up_fetches() {
