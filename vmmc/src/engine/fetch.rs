@@ -41,6 +41,8 @@ struct Fetch {
     length: u64,
     /// `None` when it has been given up.
     target: Option<Box<dyn Target>>,
+    /// The target has panicked: nothing more is written to it.
+    panicked: bool,
 }
 
 /// All fetches of a node.
@@ -106,8 +108,8 @@ impl Fetches {
             if bytes.is_empty() {
                 return Err(WireError::Truncated("record's body"));
             }
-            if let Some(target) = &mut fetch.target {
-                target.store(at as usize, bytes);
+            if let Some(target) = fetch.target.as_mut().filter(|_| !fetch.panicked) {
+                fetch.panicked = target.try_store(at as usize, bytes).is_err();
             }
             at += bytes.len() as u64;
         }
@@ -115,7 +117,8 @@ impl Fetches {
         if end < fetch.length {
             return Ok(Heard::More);
         }
-        self.end(request, Ok(()));
+        let result = if fetch.panicked { Err(EngineError::TargetPanicked) } else { Ok(()) };
+        self.end(request, result);
         Ok(Heard::Last)
     }
 
@@ -134,7 +137,7 @@ fn copy(region: &Region, offset: u64, target: &mut dyn Target) -> Result<(), Eng
     for at in (0..length).step_by(CHUNK) {
         let bytes = &mut chunk[..CHUNK.min(length - at)];
         region.read(offset + at as u64, bytes).map_err(|_| EngineError::Dropped)?;
-        target.store(at, bytes);
+        target.try_store(at, bytes).map_err(|_| EngineError::TargetPanicked)?;
     }
     Ok(())
 }
@@ -163,7 +166,7 @@ impl Engine {
     /// What this node has sent to the same peer before is there when it is read.
     ///
     /// # Errors
-    /// When the import is of no use, may not be read, or is shorter. Then `target` is still there.
+    /// When the import is of no use, may not be read, or is shorter; or when it is one of this node itself, and the target panics. Then `target` is still there.
     pub fn fetch(
         &mut self,
         now: Time,
@@ -199,7 +202,7 @@ impl Engine {
             Some(_) => {}
         }
         let Some(taken) = target.take() else { return Ok(None) };
-        let fetch = Fetch { import: id, link, state, received: 0, length, target: Some(taken) };
+        let fetch = Fetch { import: id, link, state, received: 0, length, target: Some(taken), panicked: false };
         let request = match self.imports.fetches.slab.insert(fetch) {
             Ok(request) => request,
             Err(fetch) => {
@@ -225,7 +228,7 @@ impl Engine {
     /// The target of a fetch that has ended; `None` while it hasn't, and afterwards: it is given once.
     ///
     /// # Errors
-    /// When it has failed: the peer has refused it, or the link has ended before all of it was here. The target comes with the error.
+    /// When it has failed: the peer has refused it, the link has ended before all of it was here, or the target has panicked. The target comes with the error.
     pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
         let fetches = &mut self.imports.fetches.slab;
         if !fetches.get(fetch).is_some_and(|f| matches!(f.state, State::Ended(_))) {

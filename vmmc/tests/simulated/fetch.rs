@@ -300,6 +300,40 @@ fn a_send_that_has_no_credit_doesn_t_hold_up_fetches() {
     assert!(bytes == contents(&region));
 }
 
+/// Panics when it is written to beyond its first half.
+struct Fragile(Vec<u8>);
+
+impl Target for Fragile {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at < self.len() / 2, "this target is meant to panic");
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+#[test]
+fn a_target_that_panics_comes_back_and_harms_nobody() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    let (_, region) = table(&mut world, 1, 100_000);
+    for from in [0, 1] {
+        let import = world.import(from, 1, "table").unwrap();
+        let mut target: Option<Box<dyn Target>> = Some(Box::new(Fragile(vec![0; 100_000])));
+        let (now, host) = (world.now(), &mut world.hosts[from]);
+        let (error, target) = match host.engine.fetch(now, &mut host.port, import, 0, &mut target) {
+            Ok(fetch) => world.until("the end of a fetch", |w| w.hosts[from].engine.fetched(fetch.unwrap()).err()),
+            // From itself a node fetches at once.
+            Err(error) => (error, target.take().unwrap()),
+        };
+        assert!(matches!(error, EngineError::TargetPanicked), "{error}");
+        assert!(target.downcast::<Fragile>().0[..40_000] == contents(&region)[..40_000]);
+        assert!(fetch(&mut world, from, import, 0, 100_000).unwrap() == contents(&region));
+    }
+    nothing_is_left(&mut world);
+}
+
 /// A program that fetches what it was notified of, before it takes the next notification.
 #[test]
 fn a_full_queue_of_notifications_doesn_t_hold_up_fetches() {

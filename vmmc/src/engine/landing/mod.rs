@@ -27,11 +27,11 @@ pub use landed::{Landed, Piece, Place, RedirectId};
 pub use redirect::{Received, RedirectEnd, Returned, Wanted};
 
 use self::byte_set::ByteSet;
-use self::redirect::{Panicked, Redirect};
+use self::redirect::Redirect;
 use self::whereabouts::{Moved, Whereabouts};
 use super::EngineCounters;
 use super::exports::Notification;
-use crate::memory::{MemoryError, Region, Target};
+use crate::memory::{MemoryError, Panicked, Region, Target};
 use crate::wire::Reader;
 
 /// The bytes of a packet. They are passed over only once somebody has them: a target may refuse what it is offered.
