@@ -163,7 +163,7 @@ impl Engine {
     /// Begins to fill `target` with the bytes of an import from `offset` on, and takes it. Returns the fetch's number; `None` when
     /// nothing has begun, because the import hasn't been answered yet or [`MAX_FETCHES`] are under way from this peer.
     ///
-    /// What this node has sent to the same peer before is there when it is read.
+    /// What this node has sent to the same peer before is there when it is read, unless the peer has redirected it.
     ///
     /// # Errors
     /// When the import is of no use, may not be read, or is shorter; or when it is one of this node itself, and the target panics. Then `target` is still there.
