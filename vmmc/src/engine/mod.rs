@@ -239,8 +239,8 @@ impl Engine {
         }
     }
 
-    /// Changes whenever something has happened that a caller may be waiting for: a notification, room for one, an acknowledgement, the answer to an
-    /// import, the end of a redirect or a link. Data alone is nothing to be woken for.
+    /// Changes whenever something has happened that a caller may be waiting for: a notification, room for one, an acknowledgement, the
+    /// answer to an import, the end of a fetch, a redirect or a link. Data alone is nothing to be woken for.
     pub fn news(&self) -> u64 {
         self.acknowledged + self.counters.notifications + self.counters.redirects_ended + self.imports.changes
     }

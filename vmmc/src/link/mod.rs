@@ -242,8 +242,8 @@ impl Link {
     }
 
     /// Whether sends lack credit that fetches don't need: then it makes no difference to them how much is fetched.
-    pub fn is_throttled(&self) -> bool {
-        self.sender.is_throttled()
+    pub fn sends_lack_credit(&self) -> bool {
+        self.sender.sends_lack_credit()
     }
 
     /// How many DATA packets congestion control allows under way.

@@ -185,7 +185,7 @@ impl Sender {
     }
 
     /// Whether the peer gives credit, and none of it for sends.
-    pub(super) fn is_throttled(&self) -> bool {
+    pub(super) fn sends_lack_credit(&self) -> bool {
         self.limit <= self.next && self.limit < self.fetched_limit
     }
 
