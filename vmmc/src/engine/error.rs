@@ -150,12 +150,9 @@ pub enum EngineError {
     /// A redirect takes nothing more, because its export has gone.
     #[error("the export has been dropped while the redirect was posted: its target holds what had come until then")]
     RedirectRevoked,
-    /// A redirect takes nothing more, because its target has panicked.
-    #[error("the redirect's target has panicked in Target::store: nothing more is written to it")]
-    RedirectPanicked,
-    /// A fetch has failed because its target has panicked.
-    #[error("the fetch's target has panicked in Target::store: nothing more was written to it")]
-    FetchPanicked,
+    /// The target of a redirect or a fetch has panicked.
+    #[error("the target has panicked in Target::store: nothing more is written to it")]
+    TargetPanicked,
     /// The handle is of an import or export that has been dropped.
     #[error("this import or export has been dropped")]
     Dropped,

@@ -4,8 +4,6 @@
 //! back, whatever the end is. Pieces come in order. Those of a fetch that has been given up are passed over; its number stays taken
 //! until the peer has sent the last of them or has said that it won't, so no later fetch can be meant by them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::imports::{Import, ImportState};
 use super::slab::Slab;
 use super::{Engine, EngineError, place_of};
@@ -43,7 +41,7 @@ struct Fetch {
     length: u64,
     /// `None` when it has been given up.
     target: Option<Box<dyn Target>>,
-    /// The target has panicked. What still comes is passed over.
+    /// The target has panicked: nothing more is written to it.
     panicked: bool,
 }
 
@@ -111,7 +109,7 @@ impl Fetches {
                 return Err(WireError::Truncated("record's body"));
             }
             if let Some(target) = fetch.target.as_mut().filter(|_| !fetch.panicked) {
-                fetch.panicked = store(&mut **target, at as usize, bytes).is_err();
+                fetch.panicked = target.try_store(at as usize, bytes).is_err();
             }
             at += bytes.len() as u64;
         }
@@ -119,7 +117,7 @@ impl Fetches {
         if end < fetch.length {
             return Ok(Heard::More);
         }
-        let result = if fetch.panicked { Err(EngineError::FetchPanicked) } else { Ok(()) };
+        let result = if fetch.panicked { Err(EngineError::TargetPanicked) } else { Ok(()) };
         self.end(request, result);
         Ok(Heard::Last)
     }
@@ -133,18 +131,13 @@ impl Fetches {
     }
 }
 
-/// Writes to a target. It is the program's own, and what goes wrong in it must not do harm to the engine.
-fn store(target: &mut dyn Target, at: usize, bytes: &[u8]) -> Result<(), EngineError> {
-    catch_unwind(AssertUnwindSafe(|| target.store(at, bytes))).map_err(|_| EngineError::FetchPanicked)
-}
-
 /// Copies from an export of this node itself.
 fn copy(region: &Region, offset: u64, target: &mut dyn Target) -> Result<(), EngineError> {
     let (mut chunk, length) = ([0; CHUNK], target.len());
     for at in (0..length).step_by(CHUNK) {
         let bytes = &mut chunk[..CHUNK.min(length - at)];
         region.read(offset + at as u64, bytes).map_err(|_| EngineError::Dropped)?;
-        store(target, at, bytes)?;
+        target.try_store(at, bytes).map_err(|_| EngineError::TargetPanicked)?;
     }
     Ok(())
 }
@@ -170,10 +163,10 @@ impl Engine {
     /// Begins to fill `target` with the bytes of an import from `offset` on, and takes it. Returns the fetch's number; `None` when
     /// nothing has begun, because the import hasn't been answered yet or [`MAX_FETCHES`] are under way from this peer.
     ///
-    /// What this node has sent to the same peer before is there when it is read.
+    /// What this node has sent to the same peer before is there when it is read, unless the peer has redirected it.
     ///
     /// # Errors
-    /// When the import is of no use, may not be read, or is shorter. Then `target` is still there.
+    /// When the import is of no use, may not be read, or is shorter; or when it is one of this node itself, and the target panics. Then `target` is still there.
     pub fn fetch(
         &mut self,
         now: Time,
@@ -235,7 +228,7 @@ impl Engine {
     /// The target of a fetch that has ended; `None` while it hasn't, and afterwards: it is given once.
     ///
     /// # Errors
-    /// When it has failed: the peer has refused it, or the link has ended before all of it was here. The target comes with the error.
+    /// When it has failed: the peer has refused it, the link has ended before all of it was here, or the target has panicked. The target comes with the error.
     pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
         let fetches = &mut self.imports.fetches.slab;
         if !fetches.get(fetch).is_some_and(|f| matches!(f.state, State::Ended(_))) {

@@ -139,7 +139,7 @@ pub struct Engine {
     resets: (Time, u32),
     /// All links are being closed, and no new ones are opened.
     closing: bool,
-    /// How often an acknowledgement has made room, or completed a send.
+    /// How often there has been room for sends again, or one was completed.
     acknowledged: u64,
     counters: EngineCounters,
     /// When the port was last looked into, and whether that was long after the time before.
@@ -234,11 +234,13 @@ impl Engine {
     fn relieve(&mut self, id: u32) {
         if self.exports.get_mut(id).is_some_and(|export| std::mem::take(&mut export.starved)) {
             (0..self.peers.len()).for_each(|place| self.list(place));
+            // Whoever sends from here to here may go on, too.
+            self.acknowledged += 1;
         }
     }
 
-    /// Changes whenever something has happened that a caller may be waiting for: a notification, an acknowledgement, the answer to an
-    /// import, the end of a redirect or a link. Data alone is nothing to be woken for.
+    /// Changes whenever something has happened that a caller may be waiting for: a notification, room for one, an acknowledgement, the
+    /// answer to an import, the end of a fetch, a redirect or a link. Data alone is nothing to be woken for.
     pub fn news(&self) -> u64 {
         self.acknowledged + self.counters.notifications + self.counters.redirects_ended + self.imports.changes
     }

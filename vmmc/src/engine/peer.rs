@@ -173,6 +173,7 @@ impl Peer {
     pub(super) fn seal(&mut self, now: Time, port: &mut dyn Port) {
         if let Some(open) = self.open.take() {
             self.link.seal(now, port, open.packet, false);
+            self.jobs.sent();
         }
     }
 

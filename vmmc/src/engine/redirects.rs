@@ -15,7 +15,7 @@ impl From<RedirectEnd> for EngineError {
             RedirectEnd::Full => EngineError::Dropped,
             RedirectEnd::Stopped => EngineError::RedirectStopped,
             RedirectEnd::Revoked => EngineError::RedirectRevoked,
-            RedirectEnd::Panicked => EngineError::RedirectPanicked,
+            RedirectEnd::Panicked => EngineError::TargetPanicked,
         }
     }
 }
@@ -52,7 +52,7 @@ impl Engine {
         debug!(target: "vmmc::engine", export = export.options.name, redirect = %id, ?wanted, "redirect posted");
         let posted = export.landing.post(&export.region, (id, wanted, target), &mut export.queue, &mut self.counters);
         self.exports.last_redirect = id.0;
-        posted.map(|()| id).map_err(|returned| (EngineError::RedirectPanicked, returned))
+        posted.map(|()| id).map_err(|returned| (EngineError::TargetPanicked, returned))
     }
 
     /// How far a redirect of `export` has come: how many bytes it has, and why it takes no more, if it doesn't. `None` when it has been taken

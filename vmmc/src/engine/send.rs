@@ -272,7 +272,9 @@ impl Engine {
                 // What the peer fetches has its turn, and the engine's next is soon.
                 None if peer.jobs.are_behind() => break,
                 None if peer.link.room() == 0 => {
-                    peer.jobs.send_waits(now);
+                    if !peer.link.sends_lack_credit() {
+                        peer.jobs.send_waits(now);
+                    }
                     peer.link.want_room(now);
                     break;
                 }

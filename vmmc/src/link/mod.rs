@@ -241,6 +241,11 @@ impl Link {
         if self.state == State::Open { self.sender.fetched_room() } else { 0 }
     }
 
+    /// Whether sends lack credit that fetches don't need: then it makes no difference to them how much is fetched.
+    pub fn sends_lack_credit(&self) -> bool {
+        self.sender.sends_lack_credit()
+    }
+
     /// How many DATA packets congestion control allows under way.
     pub fn window(&self) -> u64 {
         self.sender.window()

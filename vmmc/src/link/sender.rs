@@ -184,6 +184,11 @@ impl Sender {
         self.room_within(self.fetched_limit)
     }
 
+    /// Whether the peer gives credit, and none of it for sends.
+    pub(super) fn sends_lack_credit(&self) -> bool {
+        self.limit <= self.next && self.limit < self.fetched_limit
+    }
+
     fn room_within(&self, limit: u64) -> u64 {
         if self.congestion.paced_until().is_some() {
             return 0;

@@ -51,6 +51,7 @@ pub use buffer::Buffer;
 pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;
 pub use system::available;
+pub(crate) use target::Panicked;
 pub use target::Target;
 
 /// What can be wrong with a request for memory.

@@ -1,6 +1,7 @@
 //! Memory that data is delivered to, other than an export: the target of a redirect or a fetch.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Memory that is handed over to be written, and comes back afterwards. Meanwhile nobody else has it, so writing needs no care.
 ///
@@ -17,12 +18,21 @@ pub trait Target: Any + Send {
 
     /// Writes `bytes` at `at`. Never called with a range that reaches past [`Target::len`].
     ///
-    /// Called in the middle of the node's work, so it had better be short, and calls nothing of the node's: that would wait for itself for ever. When it
-    /// panics, the redirect or fetch has failed, and nothing else.
+    /// The whole node waits for it meanwhile, and it must not call the node: that would wait for itself. When it panics, nothing more is
+    /// written to this target, and nothing else comes to harm.
     fn store(&mut self, at: usize, bytes: &[u8]);
 }
 
+/// A target has panicked.
+#[derive(Debug)]
+pub(crate) struct Panicked;
+
 impl dyn Target {
+    /// [`Target::store`], which may be anybody's code, for those who must go on after it.
+    pub(crate) fn try_store(&mut self, at: usize, bytes: &[u8]) -> Result<(), Panicked> {
+        catch_unwind(AssertUnwindSafe(|| self.store(at, bytes))).map_err(|_| Panicked)
+    }
+
     /// What it is.
     ///
     /// # Panics

@@ -37,8 +37,9 @@ impl Import {
     /// [`FetchBuilder::start`] or [`FetchBuilder::wait`]. The exporter's program takes no part in it; it must have allowed it, by
     /// [`ExportBuilder::readable`](super::ExportBuilder::readable).
     ///
-    /// A fetch sees what was sent to the same peer before it was started, by any thread. What is written while it is under way,
-    /// by anybody, it may see or not, or in part.
+    /// A fetch sees what was sent to the same peer before it was started, by any thread; but not what the exporter's program has
+    /// [redirected](super::Export::redirect), for that is not in the export. What is written while it is under way, by anybody, it may
+    /// see or not, or in part.
     ///
     /// ```no_run
     /// # use vmmc::{Import, Key, Node};

@@ -222,12 +222,12 @@ fn a_target_that_panics_fails_its_fetch_and_nothing_else() {
         let (broken, whole) =
             (remote.fetch(0, Broken(20_000)).start().unwrap(), remote.fetch(0, vec![0; LEN]).start().unwrap());
         let failed = broken.wait().err().expect("its target has panicked");
-        assert!(matches!(failed.error, Error::Engine(EngineError::FetchPanicked)), "{}", failed.error);
+        assert!(matches!(failed.error, Error::Engine(EngineError::TargetPanicked)), "{}", failed.error);
         assert_eq!(failed.target.0, 20_000);
         assert_eq!(whole.wait().unwrap(), bytes(LEN));
         let own = b.import(b.local(), "table", Key::PUBLIC).unwrap();
         let failed = own.fetch(0, Broken(20_000)).wait().err().expect("its target has panicked");
-        assert!(matches!(failed.error, Error::Engine(EngineError::FetchPanicked)), "{}", failed.error);
+        assert!(matches!(failed.error, Error::Engine(EngineError::TargetPanicked)), "{}", failed.error);
         drop(a);
     }
 }

@@ -88,6 +88,26 @@ fn a_local_send_wakes_the_sleeping_leader() {
 }
 
 #[test]
+fn a_local_send_that_waits_for_room_is_woken() {
+    for progress in [Progress::Caller, Progress::Thread { core: None }] {
+        let net = Network::new(1, Conditions::default());
+        run(&net);
+        let n = node(&net, 1, &Arc::default(), Node::builder().progress(progress));
+        let inbox = n.export("a").key(Key::PUBLIC).notify(true).queue(1).create().unwrap();
+        let me = n.import(n.local(), "a", Key::PUBLIC).unwrap();
+        me.send(b"x", 0).notify(1).wait().unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| me.send(b"y", 0).notify(2).wait());
+            // It has gone to sleep by then; if not, the test is only easier.
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(inbox.wait_notification(PATIENCE).unwrap().tag, 1);
+            waiter.join().unwrap().unwrap();
+        });
+        assert_eq!(inbox.wait_notification(PATIENCE).unwrap().tag, 2);
+    }
+}
+
+#[test]
 fn waiters_learn_that_the_thread_has_ended() {
     let net = Network::new(1, Conditions::default());
     run(&net);

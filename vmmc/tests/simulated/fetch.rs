@@ -246,6 +246,94 @@ fn fetches_and_sends_share_the_room() {
     assert_eq!(contents(&inbox)[..sent - 300_000], data[..sent - 300_000]);
 }
 
+#[test]
+fn sends_that_share_packets_leave_room_to_fetches() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    table(&mut world, 1, 4_000_000);
+    world.export(0, "inbox", 200, 10);
+    let import = world.import(0, 1, "table").unwrap();
+    let back = world.import(1, 0, "inbox").unwrap();
+    let reading = begin(&mut world, 0, import, 0, 4_000_000).unwrap();
+    let (mut sent, half) = (0, 2_000_000);
+    world.until("half of either", |w| {
+        let (now, host) = (w.now(), &mut w.hosts[1]);
+        loop {
+            let mut send = Send::new(&[7; 200], 0);
+            send.queued = true;
+            let coalesced = host.engine.coalesce(&mut host.port, back, &mut send).unwrap();
+            if coalesced.is_none() && host.engine.send(now, &mut host.port, back, &mut send).unwrap().is_none() {
+                break;
+            }
+            sent += 200;
+        }
+        (sent >= half || w.hosts[0].engine.received(reading) >= half).then_some(())
+    });
+    let read = world.hosts[0].engine.received(reading);
+    assert!(sent.min(read) > half / 2, "{sent} bytes were sent, and {read} fetched meanwhile");
+}
+
+/// Fetches would make room for sends, but what these lack is for the other program to give.
+#[test]
+fn a_send_that_has_no_credit_doesn_t_hold_up_fetches() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    let (_, region) = table(&mut world, 1, 1_000_000);
+    world.export(0, "inbox", 100, 4);
+    let import = world.import(0, 1, "table").unwrap();
+    let back = world.import(1, 0, "inbox").unwrap();
+    let notify = |w: &mut World| {
+        let mut send = Send::new(b"x", 0);
+        send.notify = Some(1);
+        let (now, host) = (w.now(), &mut w.hosts[1]);
+        host.engine.send(now, &mut host.port, back, &mut send).unwrap()
+    };
+    while notify(&mut world).is_some() {
+        world.run(Duration::from_micros(100));
+    }
+    let reading = begin(&mut world, 0, import, 0, 1_000_000).unwrap();
+    let start = world.now();
+    // It tries again and again.
+    let bytes = world.until("the end of a fetch", |w| {
+        notify(w);
+        assert!(w.now() < start + Duration::from_secs(1), "{} bytes in a second", w.hosts[0].engine.received(reading));
+        w.hosts[0].engine.fetched(reading).unwrap_or_else(|_| panic!("it has failed")).map(bytes)
+    });
+    assert!(bytes == contents(&region));
+}
+
+/// Panics when it is written to beyond its first half.
+struct Fragile(Vec<u8>);
+
+impl Target for Fragile {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at < self.len() / 2, "this target is meant to panic");
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+#[test]
+fn a_target_that_panics_comes_back_and_harms_nobody() {
+    let mut world = World::new(2, seed(), Conditions::default());
+    let (_, region) = table(&mut world, 1, 100_000);
+    for from in [0, 1] {
+        let import = world.import(from, 1, "table").unwrap();
+        let mut target: Option<Box<dyn Target>> = Some(Box::new(Fragile(vec![0; 100_000])));
+        let (now, host) = (world.now(), &mut world.hosts[from]);
+        let (error, target) = match host.engine.fetch(now, &mut host.port, import, 0, &mut target) {
+            Ok(fetch) => world.until("the end of a fetch", |w| w.hosts[from].engine.fetched(fetch.unwrap()).err()),
+            // From itself a node fetches at once.
+            Err(error) => (error, target.take().unwrap()),
+        };
+        assert!(matches!(error, EngineError::TargetPanicked), "{error}");
+        assert!(target.downcast::<Fragile>().0[..40_000] == contents(&region)[..40_000]);
+        assert!(fetch(&mut world, from, import, 0, 100_000).unwrap() == contents(&region));
+    }
+    nothing_is_left(&mut world);
+}
+
 /// A program that fetches what it was notified of, before it takes the next notification.
 #[test]
 fn a_full_queue_of_notifications_doesn_t_hold_up_fetches() {

@@ -27,16 +27,16 @@ pub use landed::{Landed, Piece, Place, RedirectId};
 pub use redirect::{Received, RedirectEnd, Returned, Wanted};
 
 use self::byte_set::ByteSet;
-use self::redirect::{Panicked, Redirect};
+use self::redirect::Redirect;
 use self::whereabouts::{Moved, Whereabouts};
 use super::EngineCounters;
 use super::exports::Notification;
-use crate::memory::{MemoryError, Region, Target};
+use crate::memory::{MemoryError, Panicked, Region, Target};
 use crate::wire::Reader;
 
-/// The bytes of a packet, and before them those that a target wouldn't have.
+/// The bytes of a packet. They are passed over only once somebody has them: a target may refuse what it is offered.
 struct Source<'a, 'f, 'r> {
-    refused: &'a [u8],
+    offered: &'a [u8],
     reader: &'r mut Reader<'a, 'f>,
 }
 
@@ -46,19 +46,21 @@ impl<'a> Source<'a, '_, '_> {
     /// # Errors
     /// When there are no more.
     #[inline]
-    fn chunk(&mut self, run: Range<u64>) -> Result<&'a [u8], MemoryError> {
+    fn offer(&mut self, run: Range<u64>) -> Result<&'a [u8], MemoryError> {
         let wanted = usize::try_from(run.end - run.start).unwrap_or(usize::MAX);
-        let bytes = if self.refused.is_empty() {
-            self.reader.chunk(wanted)
-        } else {
-            let (now, later) = self.refused.split_at(wanted.min(self.refused.len()));
-            self.refused = later;
-            now
-        };
-        if bytes.is_empty() {
+        if self.offered.is_empty() {
+            self.offered = self.reader.chunk(wanted);
+        }
+        if self.offered.is_empty() {
             return Err(MemoryError::OutOfRange { offset: run.start, len: wanted, region: 0 });
         }
-        Ok(bytes)
+        Ok(&self.offered[..wanted.min(self.offered.len())])
+    }
+
+    /// So many of these have been taken.
+    #[inline]
+    fn taken(&mut self, count: usize) {
+        self.offered = &self.offered[count..];
     }
 }
 
@@ -136,7 +138,7 @@ impl Landing {
         len: u64,
         counters: &mut EngineCounters,
     ) -> Result<(), MemoryError> {
-        let mut source = Source { refused: &[], reader };
+        let mut source = Source { offered: &[], reader };
         if self.plain {
             self.keep(region, at..at + len, &mut source)
         } else {
@@ -149,8 +151,9 @@ impl Landing {
     fn keep(&mut self, region: &Region, run: Range<u64>, source: &mut Source<'_, '_, '_>) -> Result<(), MemoryError> {
         let mut at = run.start;
         while at < run.end {
-            let bytes = source.chunk(at..run.end)?;
+            let bytes = source.offer(at..run.end)?;
             region.write(at, bytes)?;
+            source.taken(bytes.len());
             at += bytes.len() as u64;
         }
         self.unclaimed.insert(run);
@@ -192,14 +195,14 @@ impl Landing {
         let (id, place) = (redirect.id, redirect.place(run.start));
         let (mut at, mut panicked) = (run.start, false);
         while at < run.end && !panicked {
-            let bytes = source.chunk(at..run.end)?;
+            let bytes = source.offer(at..run.end)?;
             match redirect.store(at, bytes) {
-                Ok(()) => at += bytes.len() as u64,
-                Err(Panicked) => {
-                    // They go to somebody else.
-                    source.refused = bytes;
-                    panicked = true;
+                Ok(()) => {
+                    source.taken(bytes.len());
+                    at += bytes.len() as u64;
                 }
+                // They go to somebody else.
+                Err(Panicked) => panicked = true,
             }
         }
         let full = redirect.is_full();

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::byte_set::ByteSet;
 use super::landed::RedirectId;
-use crate::memory::Target;
+use crate::memory::{Panicked, Target};
 
 /// What a redirect takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +104,6 @@ impl fmt::Debug for Returned {
     }
 }
 
-/// The target has panicked.
-#[derive(Debug)]
-pub(super) struct Panicked;
-
 /// A redirect.
 pub(crate) struct Redirect {
     pub id: RedirectId,
@@ -162,7 +157,7 @@ impl Redirect {
     pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Panicked> {
         let at = self.place(offset);
         // Nothing is known of the target after a panic but what it had before, and nothing else has come to harm.
-        catch_unwind(AssertUnwindSafe(|| self.target.store(at as usize, bytes))).map_err(|_| Panicked)?;
+        self.target.try_store(at as usize, bytes)?;
         self.filled.insert(at..at + bytes.len() as u64);
         Ok(())
     }

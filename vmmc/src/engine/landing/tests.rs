@@ -214,6 +214,18 @@ fn a_target_that_panics_ends_and_harms_nobody() {
 }
 
 #[test]
+fn what_several_targets_refuse_keeps_its_place() {
+    let mut scene = Scene::new();
+    scene.post(1, Wanted::Next(1000), Fragile(0)).unwrap();
+    scene.post(2, Wanted::Range(0..50), Fragile(0)).unwrap();
+    let bytes: Vec<u8> = (0..100).collect();
+    scene.put(0, &bytes);
+    let mut kept = [0; 100];
+    scene.region.read(0, &mut kept).unwrap();
+    assert_eq!(kept[..], bytes);
+}
+
+#[test]
 fn a_redirect_of_nothing_is_full() {
     let mut scene = Scene::new();
     for wanted in [Wanted::Range(5..5), Wanted::Range(LEN..LEN), Wanted::Next(0)] {
