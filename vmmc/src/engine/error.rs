@@ -147,6 +147,17 @@ pub enum EngineError {
     /// A redirect takes nothing more, because the program has stopped it.
     #[error("the redirect has been stopped: its target holds what had come until then")]
     RedirectStopped,
+    /// What has come already lies in too many pieces to be moved to a redirect.
+    #[error(
+        "what has arrived in {name:?} and was taken by nobody lies in more than {most} pieces, too many to move: \
+         take the notifications, or have Export::forget leave it where it is"
+    )]
+    RedirectScattered {
+        /// The export.
+        name: String,
+        /// How many pieces a redirect can take.
+        most: usize,
+    },
     /// A redirect takes nothing more, because its export has gone.
     #[error("the export has been dropped while the redirect was posted: its target holds what had come until then")]
     RedirectRevoked,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tracing::debug;
 
-use super::landing::{Ended, Landing, Received, RedirectEnd, RedirectId, Returned, Wanted};
+use super::landing::{Ended, Landing, MOST_RUNS, Received, RedirectEnd, RedirectId, Returned, Wanted};
 use super::{Engine, EngineError, Notification};
 use crate::memory::Target;
 
@@ -28,7 +28,7 @@ impl Engine {
     /// what was [forgotten](Engine::forget).
     ///
     /// # Errors
-    /// When the export has gone, the range isn't inside it, or the target is too short or panics. The target comes back.
+    /// When the export has gone, the range isn't inside it, the target is too short or panics, or what has come lies in too many pieces. The target comes back.
     pub fn redirect(
         &mut self,
         export: u32,
@@ -48,6 +48,10 @@ impl Engine {
         }
         if wanted.len() > room as u64 {
             return refuse(EngineError::RedirectTarget { wanted: wanted.len(), target: room }, target);
+        }
+        if export.landing.is_scattered(&wanted) {
+            let name = export.options.name.clone();
+            return refuse(EngineError::RedirectScattered { name, most: MOST_RUNS }, target);
         }
         debug!(target: "vmmc::engine", export = export.options.name, redirect = %id, ?wanted, "redirect posted");
         let posted = export.landing.post(&export.region, (id, wanted, target), &mut export.queue, &mut self.counters);

@@ -76,7 +76,7 @@ pub enum MemoryError {
     /// The arena hasn't that much memory in one piece.
     #[error(
         "the arena of {arena} bytes has no room for {wanted} bytes (largest free piece: {largest}): \
-         open the node with a larger arena, or drop exports or buffers"
+         open the node with a larger arena, drop exports or buffers, or lower the UTLB's budget (Node::utlb)"
     )]
     Exhausted {
         /// Bytes asked for.

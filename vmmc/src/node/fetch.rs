@@ -34,8 +34,8 @@ impl<T> From<FetchFailed<T>> for Error {
 
 impl Import {
     /// Prepares to fill `target` with the bytes of the export from `offset` on, as many as it has room for. Nothing happens until
-    /// [`FetchBuilder::start`] or [`FetchBuilder::wait`]. The exporter's program takes no part in it; it must have allowed it, by
-    /// [`ExportBuilder::readable`](super::ExportBuilder::readable).
+    /// [`FetchBuilder::start`] or [`FetchBuilder::wait`]. The exporter's program takes no part in it but to let its
+    /// engine work (see [`Progress`](super::Progress)); it must have allowed it, by [`ExportBuilder::readable`](super::ExportBuilder::readable).
     ///
     /// A fetch sees what was sent to the same peer before it was started, by any thread; but not what the exporter's program has
     /// [redirected](super::Export::redirect), for that is not in the export. What is written while it is under way, by anybody, it may

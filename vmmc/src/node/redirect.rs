@@ -176,7 +176,8 @@ impl<T: Target> Redirect<T> {
     /// Waits for the notification of a send that went to this redirect, in whole or in part, takes it, and takes the redirect back, full or not.
     ///
     /// The target may hold other sends beside that one, or parts of them, if it was longer and they came meanwhile. Their notifications keep
-    /// waiting, in their order, and say so.
+    /// waiting, in their order, and say so: when they are as many as the export's queue has room for, senders are held up until somebody takes them. A
+    /// send without notification never ends the wait.
     ///
     /// # Errors
     /// As [`Redirect::wait`]. When the redirect has been stopped, the notification is still taken if it is there. When the export has been dropped

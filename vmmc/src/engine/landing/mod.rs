@@ -34,6 +34,9 @@ use super::exports::Notification;
 use crate::memory::{MemoryError, Panicked, Region, Target};
 use crate::wire::Reader;
 
+/// The most runs of bytes that are moved to one redirect: some tens of milliseconds.
+pub(super) const MOST_RUNS: usize = 1 << 16;
+
 /// The bytes of a packet. They are passed over only once somebody has them: a target may refuse what it is offered.
 struct Source<'a, 'f, 'r> {
     offered: &'a [u8],
@@ -284,6 +287,21 @@ impl Landing {
         }
         self.look();
         Ok(())
+    }
+
+    /// Whether what a redirect would have to move lies in too many runs: senders decide where they write, and all is moved at once.
+    pub(super) fn is_scattered(&self, wanted: &Wanted) -> bool {
+        let within = match wanted {
+            Wanted::Range(range) => range.clone(),
+            Wanted::Next(_) => 0..self.len,
+        };
+        let mut from = within.start;
+        let next = || {
+            let run = self.unclaimed.next_run(from..within.end)?;
+            from = run.end;
+            Some(())
+        };
+        std::iter::from_fn(next).nth(MOST_RUNS).is_some()
     }
 
     /// Moves what a redirect wants of what is unclaimed in a part of the export.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::whereabouts::MOST;
-use super::{Landed, Landing, Place, RedirectEnd, RedirectId, Wanted};
+use super::{Landed, Landing, MOST_RUNS, Place, RedirectEnd, RedirectId, Wanted};
 use crate::engine::EngineCounters;
 use crate::engine::exports::Notification;
 use crate::memory::{Arena, Region, Target};
@@ -189,6 +189,23 @@ impl Target for Fragile {
     fn store(&mut self, _: usize, bytes: &[u8]) {
         self.0 = self.0.checked_sub(bytes.len()).expect("this target is meant to panic");
     }
+}
+
+#[test]
+fn what_lies_in_too_many_runs_is_not_moved() {
+    let len = 4 * MOST_RUNS as u64;
+    let region = Arena::new(1 << 20).unwrap().alloc(len as usize).unwrap();
+    let mut landing = Landing::new(len as usize, false);
+    let (data, mut counters) = ([&[1][..]], EngineCounters::default());
+    for at in (0..2 * MOST_RUNS as u64).step_by(2) {
+        landing.store(&region, at, &mut Reader::new(&data, 0, 1), 1, &mut counters).unwrap();
+    }
+    assert!(!landing.is_scattered(&Wanted::Next(1)));
+    landing.store(&region, len - 1, &mut Reader::new(&data, 0, 1), 1, &mut counters).unwrap();
+    assert!(landing.is_scattered(&Wanted::Next(1)) && landing.is_scattered(&Wanted::Range(0..len)));
+    assert!(!landing.is_scattered(&Wanted::Range(0..len / 4)));
+    landing.claim(0..10);
+    assert!(!landing.is_scattered(&Wanted::Range(0..len)));
 }
 
 #[test]
