@@ -248,9 +248,9 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Rare("early"),
             Rare("twice"),
             Rare("damaged"),
-            Rare("nonsense"),
+            Rare("odd"),
             Rare("grants"),
-            Rare("fetches"),
+            Rare("serving"),
         ],
         all,
     );
