@@ -71,8 +71,8 @@ pub(crate) enum Command {
     ///
     /// Pages (ns): a look-up in the UTLB that hits, pinning and unpinning a run of 64 beside the bare remapping of as many, a page copied.
     /// Streams from bytes of the heap, from an arena buffer, and from a paged buffer (`vs arena`). Data that the receiver wants in memory
-    /// of its own: copied from the default buffer, or redirected; the receiver looks every 300 us, and its processor time
-    /// counts (`vs copy`, `cpu vs copy`). Round trips of 64 bytes: a put that is waited for, and a fetch (`vs put`).
+    /// of its own: copied from the default buffer, or redirected; the receiver sleeps for 50 us whenever it has taken all, and its
+    /// processor time counts (`vs copy`, `cpu vs copy`). Round trips of 64 bytes: a put that is waited for, and a fetch (`vs put`).
     Memory(Memory),
     /// Sends gigabytes over a bad network, and checks every byte.
     ///

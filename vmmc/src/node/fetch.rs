@@ -109,7 +109,7 @@ impl<'i, T: Target> FetchBuilder<'i, T> {
         let shared = &import.handle.shared;
         let after = timeout.unwrap_or(shared.patience);
         let mut target: Option<Box<dyn Target>> = Some(Box::new(target));
-        let begun = shared.wait(Some(after), |core| {
+        let mut begin = |core: &mut Core| {
             let now = core.now();
             let (engine, mut wire) = core.parts();
             let port = wire.port();
@@ -119,7 +119,19 @@ impl<'i, T: Target> FetchBuilder<'i, T> {
                 (Some(id), _) => Ok(Step::Done(id)),
                 (None, flushed) => flushed.map(|()| Step::Idle).map_err(Error::Wire),
             }
-        });
+        };
+        let mut seen = 0;
+        let begun = loop {
+            let begun = shared.wait(Some(after), &mut begin);
+            if timeout.is_some() || !matches!(begun, Ok(None)) {
+                break begun;
+            }
+            // As long as something comes for those that are under way.
+            let fetched = shared.enter().engine.counters().fetched_bytes;
+            if fetched == std::mem::replace(&mut seen, fetched) {
+                break begun;
+            }
+        };
         match begun.and_then(|begun| begun.ok_or(Error::Timeout { what: "end of one of 128 fetches before", after })) {
             Ok(id) => Ok(PendingFetch { import, id: Some(id), timeout, target: PhantomData }),
             Err(error) => Err(failed(error, target)),

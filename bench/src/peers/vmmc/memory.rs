@@ -16,7 +16,7 @@ use crate::worker::Session;
 
 /// How long a receiver sleeps that has taken everything: so that its processor time is what it does with the data, and not what it costs to be woken
 /// for each packet.
-const LOOK_EVERY: Duration = Duration::from_micros(300);
+const LOOK_EVERY: Duration = Duration::from_micros(50);
 
 /// Messages that a sender may be ahead of what the receiver has taken, of those that its buffer holds.
 const AHEAD: u32 = 4;

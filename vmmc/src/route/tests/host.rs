@@ -41,18 +41,37 @@ impl Host {
         ip(&format!("-n {} {arguments}", self.0));
     }
 
-    /// Makes a veth pair between two hosts, both ends up.
+    /// Makes a veth pair between two hosts, both ends up, and known to be: until then the kernel gives IPv6 addresses no routes.
     pub(super) fn join(&self, name: &str, other: &Self, other_name: &str) {
         let other_host = &other.0;
         self.ip(&format!("link add {name} type veth peer name {other_name} netns {other_host}"));
         self.ip(&format!("link set {name} up"));
         other.ip(&format!("link set {other_name} up"));
+        self.await_line(&format!("-o link show {name}"), " state UP ");
+        other.await_line(&format!("-o link show {other_name}"), " state UP ");
+    }
+
+    /// Waits until `ip` says so.
+    fn await_line(&self, question: &str, part: &str) {
+        let arguments = format!("-n {} {question}", self.0);
+        for _ in 0..2000 {
+            let output = Command::new("ip").args(arguments.split_whitespace()).output();
+            if output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(part)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("ip {arguments} doesn't say {part:?}");
     }
 
     pub(super) fn address(&self, interface: &str, addresses: &[&str]) {
         for address in addresses {
             let nodad = if address.contains(':') { "nodad" } else { "" };
             self.ip(&format!("addr add {address} dev {interface} {nodad}"));
+            if let Some((address, _)) = address.split_once('/').filter(|(address, _)| address.contains(':')) {
+                // The kernel makes an IPv6 address's routes a little later, and on a busy machine later than that.
+                self.await_line("-6 route show table local", &format!("local {address} dev {interface} "));
+            }
         }
     }
 
