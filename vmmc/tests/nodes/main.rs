@@ -1,4 +1,5 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
+mod anything;
 mod buffers;
 mod fetch;
 mod mute;
