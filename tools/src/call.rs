@@ -96,7 +96,7 @@ impl Service<'_> {
                 CallError::NotServed { peer, service: "is a node, but answers no pings".to_owned(), without }
             }
             Service::Put(export) => {
-                let service = format!("exports {export:?}, but nobody there receives files into it");
+                let service = format!("exports {export:?}, but receives no files into it");
                 CallError::NotServed { peer, service, without: "" }
             }
         }

@@ -21,7 +21,7 @@
 //! It logs by `tracing`: the lives of nodes, links, exports and imports at `info`, decisions at `debug`, under targets that begin with
 //! `vmmc::`.
 //!
-//! Everything is measured in bytes; where durations are numbers, they are microseconds. See [`Node`] for an example.
+//! Everything is measured in bytes; where durations are numbers, they are microseconds. See the module [`node`] for an example.
 
 pub mod engine;
 mod error;

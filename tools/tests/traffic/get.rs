@@ -40,7 +40,7 @@ fn files_that_are_offered_are_had_whole_or_in_part() {
     let error = hosts.fails(1, &["get", "10.77.0.2", "f1", "--out", "/absent/file"]);
     assert!(error.contains("can't write /absent/file"), "{error}");
     let error = hosts.fails(1, &["put", "10.77.0.2", "f1", text(&files[1].1)]);
-    assert!(error.contains("nobody there receives files into it"), "{error}");
+    assert!(error.contains("but receives no files into it"), "{error}");
     assert_eq!(fs::read(&out).expect("it is there"), b"as it was");
     let left = fs::read_dir(hosts.files.path()).expect("it is there").flatten();
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().ends_with(".part")));

@@ -167,7 +167,7 @@ fn a_node_that_is_no_server() {
     let error = hosts.fails(1, &["ping", "10.77.0.2"]);
     assert!(error.contains("10.77.0.2:7000 is a node, but answers no pings"), "{error}");
     let error = hosts.fails(1, &["put", "10.77.0.2", "inbox", text(&file)]);
-    assert!(error.contains("exports \"inbox\", but nobody there receives files into it"), "{error}");
+    assert!(error.contains("exports \"inbox\", but receives no files into it"), "{error}");
     let error = hosts.fails(1, &["ping", "10.77.0.1"]);
     assert!(error.contains("10.77.0.1:7000 is this node itself"), "{error}");
 }

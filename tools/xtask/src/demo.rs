@@ -129,7 +129,7 @@ fn print_summary(story: &Story) {
     if let (Some(vmmc), Some(tcp)) = (value(&story.rows, "vmmc", "p50"), value(&story.rows, "tcp", "p50")) {
         println!("\nHere and now kernel TCP takes {:.1} times as long as VMMC.", tcp / vmmc);
     }
-    println!("\nTo go on by hand: `vmmc lab up`, in target/release, and `vmmc help`.");
+    println!("\nTo go on by hand: `vmmc lab up`, with the `vmmc` that was built here, and `vmmc help`.");
 }
 
 /// The first value of `metric` that was measured for `peer`.

@@ -125,7 +125,9 @@ pub enum EngineError {
         peer: SocketAddr,
     },
     /// A redirect of bytes that the export hasn't got.
-    #[error("bytes {start}..{end} of {name:?} can't be redirected: it has {export} bytes")]
+    #[error(
+        "bytes {start}..{end} of {name:?} can't be redirected: a range begins before it ends, and ends at {export} at the latest"
+    )]
     RedirectOutside {
         /// The export's name.
         name: String,

@@ -75,7 +75,7 @@ pub enum MemoryError {
     },
     /// The arena hasn't that much memory in one piece.
     #[error(
-        "the arena of {arena} bytes has no room for {wanted} bytes (largest free piece: {largest}): \
+        "the arena of {arena} bytes has no room for {wanted} bytes (largest free piece: {largest}; beside each stand {GUARD} bytes of its own): \
          open the node with a larger arena, drop exports or buffers, or lower the UTLB's budget (Node::utlb)"
     )]
     Exhausted {
@@ -98,7 +98,7 @@ pub enum MemoryError {
         available: usize,
     },
     /// An access reaches past the end of a region.
-    #[error("bytes {offset}..{offset}+{len} reach past the end of a buffer of {region} bytes")]
+    #[error("{len} bytes from {offset} on reach past the end of a buffer of {region} bytes")]
     OutOfRange {
         /// Where the access begins.
         offset: u64,

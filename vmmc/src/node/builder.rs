@@ -113,7 +113,8 @@ impl Builder {
         self
     }
 
-    /// Length of the arena, bytes: exports and buffers are made of it. Default: 64 MiB. Memory is used as it is touched, unless it is in huge
+    /// Length of the arena, bytes, rounded up to whole pages: exports and buffers are made of it, each with 256 bytes of guard in front
+    /// ([`Arena::footprint`] tells what one takes). Default: 64 MiB. Memory is used as it is touched, unless it is in huge
     /// pages.
     pub fn arena(mut self, bytes: usize) -> Builder {
         self.arena = bytes;

@@ -183,6 +183,9 @@ impl<'i, S: Source> SendBuilder<'i, S> {
     fn put(&self) -> Result<Ticket, Error> {
         let all = self.source.bytes();
         let part = self.part.clone().unwrap_or(0..all.len());
+        if part.start > part.end {
+            return Err(Error::Config(format!("a part of bytes {part:?} ends before it begins")));
+        }
         let (offset, len, region) = (part.start as u64, part.len(), all.len());
         let data = all.get(part.clone()).ok_or(MemoryError::OutOfRange { offset, len, region })?;
         // Until the bytes are in packets.

@@ -74,7 +74,8 @@ use super::MemoryError;
 /// Settings of a UTLB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// How much a node may have pinned at a time, bytes. `None`: half of its arena. ([`Utlb::new`] is told in pages.)
+    /// How much a node may have pinned at a time, bytes; what doesn't make up a page doesn't count, and more than the arena has room for is never
+    /// pinned. `None`: half of the arena. ([`Utlb::new`] is told in pages.)
     pub budget: Option<usize>,
     /// Which page goes when another one needs its frame. Default: LRU.
     pub policy: PolicyKind,
