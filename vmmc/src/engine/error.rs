@@ -126,7 +126,7 @@ pub enum EngineError {
     },
     /// A redirect of bytes that the export hasn't got.
     #[error(
-        "bytes {start}..{end} of {name:?} can't be redirected: a range begins before it ends, and ends at {export} at the latest"
+        "bytes {start}..{end} of {name:?} can't be redirected: it has {export} bytes, and a range begins before it ends"
     )]
     RedirectOutside {
         /// The export's name.
