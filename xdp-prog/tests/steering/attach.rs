@@ -6,11 +6,12 @@ use std::{
     net::{Ipv4Addr, UdpSocket},
     os::fd::AsFd,
     process::{self, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     thread,
     time::Duration,
 };
 
+use tracing::{Dispatch, subscriber::NoSubscriber};
 use xdp_prog::{Mode, Steering, SteeringError, Verdicts};
 
 use crate::{
@@ -49,6 +50,9 @@ fn attach_with_log(namespace: &Namespace, interface: &str) -> (Steering, String)
     let warnings = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
     let subscriber = warnings.with_writer(move || writer.clone()).finish();
     let attach = || Steering::attach(&target(interface, node_v4(), PORT));
+    // While there is but one subscriber, a thread that has none and comes first to the place that logs switches it off for all.
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
     let steering = namespace.run(|| tracing::subscriber::with_default(subscriber, attach)).unwrap();
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     (steering, text)
