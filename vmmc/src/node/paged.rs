@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::source::{Held, SendFailed, Source, sealed::Sealed};
+use super::source::Source;
+use super::source::sealed::{Owned, Sealed};
 use super::{Node, Shared};
 use crate::error::Error;
 use crate::memory::{PagedBuffer, PagedHold, Paging};
@@ -60,13 +61,7 @@ impl Source for PagedBuffer {
 
 impl Sealed for PagedBuffer {}
 
-impl Held for PagedBuffer {
-    type Failure = SendFailed<PagedBuffer>;
-
-    fn fail(self, error: Error) -> SendFailed<PagedBuffer> {
-        SendFailed { error, buffer: self }
-    }
-}
+impl Owned for PagedBuffer {}
 
 /// A buffer that several sends share.
 impl Source for Arc<PagedBuffer> {
@@ -87,10 +82,4 @@ impl Source for Arc<PagedBuffer> {
 
 impl Sealed for Arc<PagedBuffer> {}
 
-impl Held for Arc<PagedBuffer> {
-    type Failure = SendFailed<Arc<PagedBuffer>>;
-
-    fn fail(self, error: Error) -> SendFailed<Arc<PagedBuffer>> {
-        SendFailed { error, buffer: self }
-    }
-}
+impl Owned for Arc<PagedBuffer> {}

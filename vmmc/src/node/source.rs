@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::sealed::Owned;
 use crate::error::Error;
 use crate::memory::{Buffer, PagedHold};
 
@@ -65,13 +66,7 @@ impl Source for Buffer {
     }
 }
 
-impl Held for Buffer {
-    type Failure = SendFailed<Buffer>;
-
-    fn fail(self, error: Error) -> SendFailed<Buffer> {
-        SendFailed { error, buffer: self }
-    }
-}
+impl Owned for Buffer {}
 
 /// A buffer that several sends share: it can be read meanwhile, and is nobody's to write until all have given it back.
 impl Source for Arc<Buffer> {
@@ -86,10 +81,12 @@ impl Source for Arc<Buffer> {
     }
 }
 
-impl Held for Arc<Buffer> {
-    type Failure = SendFailed<Arc<Buffer>>;
+impl Owned for Arc<Buffer> {}
 
-    fn fail(self, error: Error) -> SendFailed<Arc<Buffer>> {
+impl<B: Owned> Held for B {
+    type Failure = SendFailed<B>;
+
+    fn fail(self, error: Error) -> SendFailed<B> {
         SendFailed { error, buffer: self }
     }
 }
@@ -114,6 +111,9 @@ pub(super) mod sealed {
     use std::sync::Arc;
 
     use crate::memory::Buffer;
+
+    /// A buffer that a send has while it is in flight, and gives back.
+    pub trait Owned: Sealed + std::fmt::Debug {}
 
     /// Nobody else makes sources: the library must know when their bytes may change.
     pub trait Sealed {}
