@@ -86,6 +86,12 @@ pub enum EngineError {
         /// The export's name.
         name: String,
     },
+    /// Notifications are asked for where they don't go.
+    #[error("the notifications of {name:?} go to the Events it was exported with (report_to): take them there")]
+    Reported {
+        /// The export's name.
+        name: String,
+    },
     /// A send into an export that is read-only.
     #[error("{name:?} can't be written into: export it with writable(true)")]
     NotWritable {

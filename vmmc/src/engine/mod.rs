@@ -9,6 +9,7 @@
 //! Every table has a limit, and a peer that fills one is refused or held up.
 
 mod error;
+mod events;
 mod exports;
 mod fetch;
 mod imports;
@@ -27,6 +28,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 pub use error::EngineError;
+pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
 pub use fetch::Unfetched;
 pub use info::{ExportInfo, ImportInfo, LinkInfo};
@@ -209,7 +211,7 @@ impl Engine {
 
     /// Takes an export back. From now on nothing is written into it, and its importers are told.
     pub fn unexport(&mut self, id: u32) {
-        let Some(gone) = self.exports.remove(id, &mut self.counters) else { return };
+        let Some(gone) = self.exports.remove(id, &mut self.imports.events, &mut self.counters) else { return };
         info!(target: "vmmc::engine", export = gone.name, "export revoked");
         self.imports.local_revoked(id);
         for place in 0..self.peers.len() {
@@ -236,13 +238,18 @@ impl Engine {
             (0..self.peers.len()).for_each(|place| self.list(place));
             // Whoever sends from here to here may go on, too.
             self.acknowledged += 1;
+            self.imports.offer_local(id);
         }
     }
 
     /// Changes whenever something has happened that a caller may be waiting for: a notification, room for one, an acknowledgement, the
-    /// answer to an import, the end of a fetch, a redirect or a link. Data alone is nothing to be woken for.
+    /// answer to an import, the end of a fetch, a redirect or a link, an event. Data alone is nothing to be woken for.
     pub fn news(&self) -> u64 {
-        self.acknowledged + self.counters.notifications + self.counters.redirects_ended + self.imports.changes
+        self.acknowledged
+            + self.counters.notifications
+            + self.counters.redirects_ended
+            + self.imports.changes
+            + self.imports.events.posted
     }
 
     /// How many bytes are exported.
@@ -296,6 +303,7 @@ impl Engine {
             if self.serve(now, port, place) {
                 again.push(place);
             }
+            self.offer_room(now, port, place);
             let Some(peer) = &mut self.peers[place] else { continue };
             peer.link.acknowledge(now, port);
             // What couldn't be sent now is tried again when the peer or the port has moved.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::progress::Step;
-use super::{Handle, Node};
-use crate::engine::{ExportOptions, Key, Notification};
+use super::{Events, Handle, Node};
+use crate::engine::{EngineError, ExportOptions, Key, Notification};
 use crate::error::Error;
 use crate::memory::Region;
 
@@ -17,6 +17,8 @@ pub struct ExportBuilder<'a> {
     len: usize,
     key: Option<Key>,
     options: ExportOptions,
+    report: Option<(&'a Events, u64)>,
+    merge: bool,
 }
 
 impl<'a> ExportBuilder<'a> {
@@ -30,7 +32,7 @@ impl<'a> ExportBuilder<'a> {
             writable: true,
             queue: 1024,
         };
-        ExportBuilder { node, len: 4096, key: None, options }
+        ExportBuilder { node, len: 4096, key: None, options, report: None, merge: false }
     }
 
     /// Its length, bytes: 1 up to what the arena has left. Default: 4096.
@@ -76,20 +78,44 @@ impl<'a> ExportBuilder<'a> {
         self
     }
 
+    /// Its notifications go to `events`, with this token, and not into a queue of its own: there is nothing for [`Export::try_notification`] and
+    /// [`Export::wait_notification`] to take. All else is the same: [`ExportBuilder::queue`] says how many of this export's may wait there, and redirects take data.
+    pub fn report_to(mut self, events: &'a Events, token: u64) -> Self {
+        self.report = Some((events, token));
+        self
+    }
+
+    /// Whether a notification that waits becomes one with the next, when that is of the same sender and has the same tag, and its bytes begin where those of the first
+    /// end: one with the sum of both lengths. For byte streams, whose reader cares for how far they have come and not for how they were cut. Only the newest that waits grows,
+    /// in [`Events`] the newest event of all, and neither one without bytes nor one whose data a redirect has taken is merged. What is merged takes no room in the queue. Default: false.
+    pub fn merge(mut self, merge: bool) -> Self {
+        self.merge = merge;
+        self
+    }
+
     /// Exports it. Its bytes are zero.
     ///
     /// # Errors
-    /// When the arena has no room, or the name is taken or can't be.
+    /// When the arena has no room, the name is taken or can't be, or it is to report to the events of another node.
     pub fn create(mut self) -> Result<Export, Error> {
         let handle = &self.node.handle;
+        if let Some((events, _)) = self.report {
+            events.check(handle)?;
+        }
         let region = handle.arena.alloc(self.len)?;
         self.options.key = match self.key {
             Some(key) => key,
             None => Key::random()?,
         };
         let (name, key) = (self.options.name.clone(), self.options.key);
-        let id = handle.shared.enter().engine.export(self.options, region.clone())?;
-        Ok(Export { handle: handle.clone(), id, name, key, region })
+        let mut core = handle.shared.enter();
+        let id = core.engine.export(self.options, region.clone())?;
+        core.engine.merge_notifications(id, self.merge)?;
+        if let Some((events, token)) = self.report {
+            core.engine.report_export(id, events.id, token)?;
+        }
+        drop(core);
+        Ok(Export { handle: handle.clone(), id, name, key, region, reports: self.report.is_some() })
     }
 }
 
@@ -112,6 +138,8 @@ pub struct Export {
     name: String,
     key: Key,
     region: Region,
+    /// Its notifications go to events.
+    reports: bool,
 }
 
 impl Export {
@@ -151,7 +179,7 @@ impl Export {
     /// The next notification, if one has come. With [`Progress::Caller`](super::Progress) it looks for packets first.
     ///
     /// # Errors
-    /// When the wire has failed.
+    /// When the wire has failed, or the notifications go [elsewhere](ExportBuilder::report_to).
     pub fn try_notification(&self) -> Result<Option<Notification>, Error> {
         self.take(Some(Duration::ZERO))
     }
@@ -159,7 +187,7 @@ impl Export {
     /// Waits for the next notification: spins for a while, then sleeps. `timeout` is a duration, or `None` to wait for ever.
     ///
     /// # Errors
-    /// [`Error::Timeout`] when none comes in time; or when the wire has failed.
+    /// [`Error::Timeout`] when none comes in time; or when the wire has failed, or the notifications go [elsewhere](ExportBuilder::report_to).
     pub fn wait_notification(&self, timeout: impl Into<Option<Duration>>) -> Result<Notification, Error> {
         let timeout = timeout.into();
         let after = timeout.unwrap_or(Duration::MAX);
@@ -167,6 +195,9 @@ impl Export {
     }
 
     fn take(&self, timeout: Option<Duration>) -> Result<Option<Notification>, Error> {
+        if self.reports {
+            return Err(EngineError::Reported { name: self.name.clone() }.into());
+        }
         self.handle.shared.wait(timeout, |core| Ok(Step::from(core.engine.take_notification(self.id))))
     }
 }

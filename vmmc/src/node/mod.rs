@@ -24,6 +24,7 @@
 //! delivered, for a second at the most, and the peers are told.
 
 mod builder;
+mod events;
 mod export;
 mod fetch;
 mod import;
@@ -34,18 +35,21 @@ mod redirect;
 mod scheduler;
 mod source;
 mod stats;
+mod try_send;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::{Builder, Progress};
+pub use events::Events;
 pub use export::{Export, ExportBuilder};
 pub use fetch::{FetchBuilder, FetchFailed, PendingFetch};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
 pub use redirect::{Redirect, RedirectFailed};
 pub use source::{Held, SendFailed, Source};
+pub use try_send::{Sent, TrySend};
 
 pub use stats::Stats;
 
@@ -157,6 +161,18 @@ impl Node {
     /// accept the key.
     pub fn import(&self, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
         Import::open(self, peer, name, key)
+    }
+
+    /// As [`Node::import`], but doesn't wait for the answer: [`Import::check`] tells of it, and an event, if the import
+    /// [reports](Import::report_to) to [`Events`]. Until then nothing can be sent.
+    ///
+    /// When there is no link to the peer yet, the kernel is asked for the way to it, which may take up to a second if it has to ask the network. Otherwise it doesn't block.
+    ///
+    /// # Errors
+    /// When the way to the peer isn't found, or the name can't be that of an export. That the peer refuses, or doesn't answer, is told later; but if `peer` is this
+    /// node itself, at once. When the link turns out to be that of an earlier life of the peer, the import fails with it: the next one opens another.
+    pub fn start_import(&self, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
+        Import::start(self, peer, name, key)
     }
 
     /// Lets the engine work on what has arrived, without blocking. Only needed with [`Progress::Caller`], by a program that

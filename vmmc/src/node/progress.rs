@@ -163,6 +163,14 @@ impl Core {
         std::mem::replace(&mut self.told, news) != news
     }
 
+    /// Whether anybody drives.
+    ///
+    /// # Errors
+    /// When the wire has failed.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), |code| Err(Error::Wire(std::io::Error::from_raw_os_error(code))))
+    }
+
     /// Remembers that nobody drives any more.
     fn fail(&mut self, error: &Error) {
         error!(target: "vmmc::node", %error, "the engine thread ends: every link will fall silent");
@@ -307,7 +315,17 @@ impl Shared {
         timeout: Option<Duration>,
         ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Option<T>, Error> {
-        let (mut core, outcome) = self.wait_inside(self.enter(), timeout, ready);
+        self.wait_spinning(self.spin, timeout, ready)
+    }
+
+    /// The same, spinning for so long before it sleeps.
+    pub(super) fn wait_spinning<T>(
+        &self,
+        spin: Duration,
+        timeout: Option<Duration>,
+        ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let (mut core, outcome) = self.wait_inside(self.enter(), spin, timeout, ready);
         self.leave(&mut core);
         if core.followers > 0 {
             // One of them may have to lead now.
@@ -319,6 +337,7 @@ impl Shared {
     fn wait_inside<'a, T>(
         &'a self,
         mut core: MutexGuard<'a, Core>,
+        spin: Duration,
         timeout: Option<Duration>,
         mut ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> (MutexGuard<'a, Core>, Result<Option<T>, Error>) {
@@ -340,7 +359,7 @@ impl Shared {
             if give_up.is_some_and(|at| now >= at) {
                 return (core, Ok(None));
             }
-            if now < *spin_until.get_or_insert(now + self.spin) {
+            if now < *spin_until.get_or_insert(now + spin) {
                 core = if self.drives { self.yield_lock(core) } else { self.spin_outside(core, now, give_up) };
                 continue;
             }
@@ -359,10 +378,11 @@ impl Shared {
         ready: &mut impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Step<T>, Error> {
         let before = ready(core)?;
-        if let (Some(code), false) = (core.failed, matches!(before, Step::Done(_))) {
-            return Err(Error::Wire(std::io::Error::from_raw_os_error(code)));
+        if matches!(before, Step::Done(_)) {
+            return Ok(before);
         }
-        if !self.drives || matches!(before, Step::Done(_)) || !core.drive()? {
+        core.check()?;
+        if !self.drives || !core.drive()? {
             return Ok(before);
         }
         if core.has_news() {

@@ -253,11 +253,11 @@ impl Landing {
     ///
     /// # Errors
     /// When the target panics. It comes back.
-    pub(super) fn post(
+    pub(super) fn post<'n>(
         &mut self,
         region: &Region,
         (id, wanted, target): (RedirectId, Wanted, Box<dyn Target>),
-        waiting: &mut VecDeque<Notification>,
+        waiting: impl IntoIterator<Item = &'n mut Notification>,
         counters: &mut EngineCounters,
     ) -> Result<(), Returned> {
         let mut redirect = Redirect::new(id, wanted, target);
@@ -335,7 +335,7 @@ impl Landing {
     }
 
     /// Notifications that wait say where their data is now.
-    fn correct(&mut self, mut moved: Moved, waiting: &mut VecDeque<Notification>) {
+    fn correct<'n>(&mut self, mut moved: Moved, waiting: impl IntoIterator<Item = &'n mut Notification>) {
         if moved.is_empty() {
             return;
         }
