@@ -5,3 +5,6 @@
 //! nothing else. It will use only the public API of the `vmmc` crate.
 //!
 //! Nothing of this exists yet.
+
+#[doc(hidden)] // for the tests and the fuzz target
+pub mod proto;
