@@ -6,6 +6,8 @@
 
 mod listener;
 mod poller;
+#[doc(hidden)] // for the tests and the fuzz target
+pub mod proto;
 mod stack;
 mod stream;
 
