@@ -38,8 +38,8 @@ pub mod wire;
 pub use engine::{EngineError, Key, Landed, Notification, Piece, Place, Received, RedirectId};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use memory::{Buffer, HugePages, PagedBuffer, PagedMut, Paging, Target};
+pub use memory::{Buffer, HugePages, Loan, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
     Builder, DEFAULT_PORT, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch, Progress,
-    Redirect, RedirectFailed, SendBuilder, SendFailed, Source, Stats,
+    Redirect, RedirectFailed, ScopedRedirect, SendBuilder, SendFailed, Source, Stats,
 };

@@ -28,10 +28,12 @@ mod export;
 mod fetch;
 mod import;
 mod lane;
+mod lend;
 mod paged;
 mod progress;
 mod redirect;
 mod scheduler;
+mod scoped;
 mod source;
 mod stats;
 
@@ -45,6 +47,7 @@ pub use fetch::{FetchBuilder, FetchFailed, PendingFetch};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
 pub use redirect::{Redirect, RedirectFailed};
+pub use scoped::ScopedRedirect;
 pub use source::{Held, SendFailed, Source};
 
 pub use stats::Stats;
