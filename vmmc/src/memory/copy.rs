@@ -158,4 +158,38 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn neighbours_in_the_same_word_are_left_alone() {
+        use std::cell::UnsafeCell;
+        #[repr(align(8))]
+        struct Words(UnsafeCell<[u8; 64]>);
+        // SAFETY: below.
+        unsafe impl Sync for Words {}
+        let words = Words(UnsafeCell::new([1; 64]));
+        let rounds = if cfg!(miri) { 3 } else { 1000 };
+        let start = words.0.get().cast::<u8>();
+        std::thread::scope(|scope| {
+            let words = &words;
+            scope.spawn(move || {
+                let start = words.0.get().cast::<u8>();
+                for round in 0..rounds {
+                    // SAFETY: the other thread reads bytes 21 to 42 as a slice, and all others by `load`.
+                    unsafe {
+                        store(start, &[round as u8; 21]);
+                        store(start.wrapping_add(43), &[round as u8; 21]);
+                    }
+                }
+            });
+            // SAFETY: nobody writes these bytes.
+            let between = unsafe { std::slice::from_raw_parts(start.wrapping_add(21), 22) };
+            let mut seen = [0; 64];
+            for _ in 0..rounds {
+                assert_eq!(between, [1; 22]);
+                // SAFETY: the bytes are there, and written by `store` alone.
+                unsafe { load(start, &mut seen) };
+                assert_eq!(seen[21..43], [1; 22]);
+            }
+        });
+    }
 }

@@ -177,3 +177,160 @@ impl Drop for Loan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::{Arena, Writer};
+
+    fn region(len: usize) -> (Arena, Region, Writer) {
+        let arena = Arena::new(1 << 16).unwrap();
+        let region = arena.alloc(len).unwrap();
+        let writer = region.writer().unwrap();
+        (arena, region, writer)
+    }
+
+    #[test]
+    fn nobody_writes_what_is_lent() {
+        let (_arena, region, mut writer) = region(100);
+        region.fill(1).unwrap();
+        let loan = writer.lend(13..29).unwrap();
+        let again = writer.lend(20..40).unwrap();
+        assert_eq!((loan.range(), &loan[..], again.len()), (13..29, &[1; 16][..], 20));
+        for (at, len) in [(13, 1), (28, 1), (0, 14), (0, 100), (39, 1), (39, 61)] {
+            let bytes = vec![2; len];
+            let end = at + len as u64;
+            let lent = |result| matches!(result, Err(MemoryError::Lent { start, end: e }) if start == at && e == end);
+            assert!(lent(region.write(at, &bytes)) && lent(writer.put(at, &bytes)) && lent(region.discard(at..end)));
+            assert!(writer.has_lent(at..end));
+        }
+        // Beside it, in the same word, and nothing at all, also inside.
+        region.write(10, &[3; 3]).unwrap();
+        writer.put(40, &[3; 3]).unwrap();
+        writer.put(20, &[]).unwrap();
+        region.discard(50..60).unwrap();
+        region.discard(20..20).unwrap();
+        assert_eq!((&loan[..], &again[..]), (&[1; 16][..], &[1; 20][..]));
+        drop(loan);
+        assert!(writer.put(20, &[4]).is_err());
+        writer.put(13, &[4; 7]).unwrap();
+        drop(again);
+        region.fill(5).unwrap();
+        writer.put(0, &[6; 100]).unwrap();
+    }
+
+    #[test]
+    fn a_loan_keeps_the_memory() {
+        let (arena, region, mut writer) = region(1000);
+        region.write(0, &[7; 1000]).unwrap();
+        let loan = writer.lend(0..1000).unwrap();
+        drop((region, writer));
+        let mut others = Vec::new();
+        while let Ok(mut buffer) = arena.buffer(1000) {
+            buffer.fill(9);
+            others.push(buffer);
+        }
+        let loan = std::thread::spawn(move || {
+            assert_eq!(*loan, [7; 1000]);
+            loan
+        });
+        drop(loan.join().unwrap());
+        drop(others);
+        assert_eq!(arena.available(), arena.len());
+    }
+
+    #[test]
+    fn there_is_one_writer_at_a_time_and_it_knows_the_loans_of_the_one_before() {
+        let (_arena, region, mut writer) = region(100);
+        let loan = writer.lend(0..10).unwrap();
+        assert!(region.writer().is_none());
+        drop(writer);
+        let mut writer = region.writer().unwrap();
+        assert!(writer.put(9, &[1]).is_err());
+        drop(loan);
+        writer.put(9, &[1]).unwrap();
+    }
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges)]
+    fn ranges_that_are_not_there_are_not_lent() {
+        let (_arena, region, mut writer) = region(100);
+        for range in [0..101, 50..40, 101..101, u64::MAX - 1..u64::MAX] {
+            assert!(matches!(writer.lend(range.clone()), Err(MemoryError::NoRange { .. })), "{range:?}");
+            assert!(matches!(region.discard(range.clone()), Err(MemoryError::NoRange { .. })), "{range:?}");
+        }
+        let nothing = [writer.lend(100..100).unwrap(), writer.lend(0..0).unwrap()];
+        assert!(nothing.iter().all(|loan| loan.is_empty()));
+        region.fill(1).unwrap();
+    }
+
+    /// A thread lends and reads, two write, each in its own way: whatever is lent doesn't change.
+    #[test]
+    fn threads_lend_and_write_at_once() {
+        let (_arena, region, writer) = region(203);
+        let rounds = if cfg!(miri) { 20 } else { 3000 };
+        let writer = std::sync::Mutex::new(writer);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rng = fastrand::Rng::with_seed(1);
+                while !done.load(Ordering::Relaxed) {
+                    let _ = region.write(rng.u64(..180), &[rng.u8(..); 23]);
+                }
+            });
+            scope.spawn(|| {
+                let mut rng = fastrand::Rng::with_seed(2);
+                while !done.load(Ordering::Relaxed) {
+                    let _ = writer.lock().unwrap().put(rng.u64(..180), &[rng.u8(..); 23]);
+                }
+            });
+            let mut rng = fastrand::Rng::with_seed(3);
+            for _ in 0..rounds {
+                let start = rng.u64(..190);
+                let loan = writer.lock().unwrap().lend(start..start + 13).unwrap();
+                let before = loan.to_vec();
+                std::thread::yield_now();
+                assert_eq!(*loan, before);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+
+    proptest! {
+        // Miri has no directory to remember failures in, and no time.
+        #![proptest_config(match cfg!(miri) {
+            true => ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() },
+            false => ProptestConfig::default(),
+        })]
+        #[test]
+        fn the_map_of_loans_is_as_if_each_byte_were_counted(steps in prop::collection::vec((any::<bool>(), 0u64..40, 0u64..40), 1..60)) {
+            let (mut cuts, mut model) = (Cuts::default(), [0usize; 40]);
+            let mut loans = Vec::new();
+            for (lend, a, b) in steps {
+                let range = a.min(b)..a.max(b);
+                if lend && !range.is_empty() {
+                    cuts.lend(&range);
+                    model[range.start as usize..range.end as usize].iter_mut().for_each(|n| *n += 1);
+                    loans.push(range);
+                } else if !loans.is_empty() {
+                    let range = loans.swap_remove(a as usize % loans.len());
+                    cuts.end(&range);
+                    model[range.start as usize..range.end as usize].iter_mut().for_each(|n| *n -= 1);
+                }
+                for start in 0..40 {
+                    for end in start..=40 {
+                        let lent = model[start..end].iter().any(|&n| n > 0);
+                        prop_assert_eq!(cuts.has(&(start as u64..end as u64)), lent, "{:?} {}..{}", cuts, start, end);
+                    }
+                }
+                let changes = (0..=40).filter(|&at| {
+                    let count = |at: usize| model.get(at).copied().unwrap_or(0);
+                    count(at) != at.checked_sub(1).map_or(0, count)
+                });
+                prop_assert_eq!(cuts.0.len(), changes.count(), "{:?}", cuts);
+            }
+        }
+    }
+}

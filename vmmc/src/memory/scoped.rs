@@ -117,3 +117,102 @@ pub(crate) fn with_scoped<P: Posting, R>(
     let done = work(&guard.posted);
     Ok((done, guard.take()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Somebody who takes one target.
+    #[derive(Clone, Default)]
+    struct Engine(Arc<Mutex<Option<Box<dyn Target>>>>);
+
+    impl Engine {
+        fn store(&self, at: usize, bytes: &[u8]) {
+            if let Some(target) = &mut *self.0.lock().unwrap() {
+                target.store(at, bytes);
+            }
+        }
+    }
+
+    impl Posting for Engine {
+        type Posted = usize;
+        type Outcome = &'static str;
+        type Error = &'static str;
+
+        fn post(&self, target: Box<dyn Target>) -> Result<usize, (&'static str, Box<dyn Target>)> {
+            if target.is_empty() {
+                return Err(("too short", target));
+            }
+            let len = target.len();
+            *self.0.lock().unwrap() = Some(target);
+            Ok(len)
+        }
+
+        fn take(&self, _: &usize) -> Option<(Box<dyn Target>, &'static str)> {
+            Some((self.0.lock().unwrap().take()?, "done"))
+        }
+    }
+
+    #[test]
+    fn a_slice_is_written_while_the_work_is_done_and_not_afterwards() {
+        let engine = Engine::default();
+        let mut bytes = vec![0; 100];
+        let rounds = if cfg!(miri) { 3 } else { 100 };
+        for round in 1..=rounds {
+            let (thread, done) = with_scoped(&mut bytes[10..90], &engine, |&len| {
+                assert_eq!(len, 80);
+                engine.store(0, &[round; 80]);
+                let engine = engine.clone();
+                std::thread::spawn(move || engine.store(10, &[255; 10]))
+            })
+            .unwrap();
+            assert_eq!(done, "done");
+            // It came in time, or not at all.
+            let middle = bytes[20];
+            assert!(bytes[20..30].iter().all(|&b| b == middle) && [round, 255].contains(&middle), "{bytes:?}");
+            thread.join().unwrap();
+            assert_eq!(bytes[20], middle);
+            assert_eq!((&bytes[..10], bytes[10], bytes[89], &bytes[90..]), (&[0; 10][..], round, round, &[0; 10][..]));
+        }
+    }
+
+    #[test]
+    fn it_is_taken_back_from_work_that_panics() {
+        let engine = Engine::default();
+        let mut bytes = [0; 8];
+        let work = |_: &usize| {
+            engine.store(0, &[1; 4]);
+            panic!("this work is meant to panic");
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| with_scoped(&mut bytes, &engine, work).map(|((), _)| ())));
+        assert!(result.is_err() && engine.0.lock().unwrap().is_none());
+        engine.store(0, &[9; 8]);
+        assert_eq!(bytes, [1, 1, 1, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_can_not_be_posted_is_not_worked_with() {
+        let called = RefCell::new(false);
+        let result = with_scoped(&mut [], &Engine::default(), |_| called.replace(true));
+        assert_eq!((result.unwrap_err(), called.into_inner()), ("too short", false));
+    }
+
+    #[test]
+    fn stores_past_the_end_panic() {
+        let engine = Engine::default();
+        let mut bytes = [0; 8];
+        with_scoped(&mut bytes, &engine, |_| {
+            for (at, len) in [(0, 9), (8, 1), (9, 0), (usize::MAX, 2)] {
+                let mut target = engine.0.lock().unwrap();
+                let refused = target.as_mut().unwrap().try_store(at, &vec![1; len]);
+                assert!(refused.is_err(), "{at} {len}");
+            }
+        })
+        .unwrap();
+        assert_eq!(bytes, [0; 8]);
+    }
+}
