@@ -4,13 +4,17 @@
 //! nothing else. Each side of a connection has a ring in memory that the other may write into; a write is a remote write into the peer's
 //! ring, and credit comes back the same way.
 
+mod connection;
+mod error;
 mod listener;
 mod poller;
 #[doc(hidden)] // for the tests and the fuzz target
 pub mod proto;
 mod stack;
 mod stream;
+mod wait;
 
+pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};
 pub use stack::{Stack, StackBuilder};

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::progress::Step;
@@ -135,7 +136,15 @@ impl<'a> ExportBuilder<'a> {
             core.engine.report_export(id, events.id, token)?;
         }
         drop(core);
-        Ok(Export { handle: handle.clone(), id, name, key, region, reports: self.report.is_some() })
+        Ok(Export {
+            handle: handle.clone(),
+            id,
+            name,
+            key,
+            region,
+            reports: self.report.is_some(),
+            revoked: AtomicBool::new(false),
+        })
     }
 }
 
@@ -160,6 +169,8 @@ pub struct Export {
     pub(super) region: Region,
     /// Its notifications go to events.
     reports: bool,
+    /// Its number may be another's by now.
+    revoked: AtomicBool,
 }
 
 impl Export {
@@ -230,6 +241,17 @@ impl std::fmt::Debug for Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
+        self.revoke();
+    }
+}
+
+impl Export {
+    /// Revokes it, as dropping it does: nothing is written into it from now on, its importers are told, and its name is free. What has come can still be
+    /// read. Does nothing the second time. Doesn't block.
+    pub fn revoke(&self) {
+        if self.revoked.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let shared = &self.handle.shared;
         let mut core = shared.enter();
         let now = core.now();

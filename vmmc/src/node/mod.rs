@@ -187,6 +187,21 @@ impl Node {
         self.handle.shared.progress()
     }
 
+    /// Waits until everything that was sent has been acknowledged, or can't be any more, and returns true; false when `timeout` has passed. For programs that are about to end
+    /// without dropping the node, which would see to it.
+    ///
+    /// # Errors
+    /// When the wire has failed.
+    pub fn settle(&self, timeout: Duration) -> Result<bool, Error> {
+        let settled = self.handle.shared.wait(Some(timeout), |core| {
+            let now = core.now();
+            let (engine, mut wire) = core.parts();
+            engine.tick(now, wire.port());
+            Ok(progress::Step::from(engine.is_settled().then_some(())))
+        })?;
+        Ok(settled.is_some())
+    }
+
     /// Counters and states, all taken at one moment.
     ///
     /// # Errors
