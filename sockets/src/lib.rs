@@ -4,10 +4,15 @@
 //! nothing else. Each side of a connection has a ring in memory that the other may write into; a write is a remote write into the peer's
 //! ring, and credit comes back the same way.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod listener;
 mod poller;
 mod stack;
 mod stream;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub mod tokio;
 
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};
