@@ -7,7 +7,7 @@
 //! vmmc lab exec h1 -- chat connect 10.77.0.2:9000 --name Ada
 //! ```
 //!
-//! where `chat` is `target/release/examples/chat` after `cargo build --release -p vmmc-sockets --features tokio --example chat`. Type lines; Ctrl-D leaves. One
+//! where `chat` is `target/release/examples/chat` after `cargo build --release -p vmmc-sockets --example chat`. Type lines; Ctrl-D leaves. One
 //! program at a time has an interface for VMMC, so each further user needs a host: `vmmc lab up --hosts 4`. Instead of users there may be
 //! bots, all in one program: `--bots 100 --messages 50` lets each say so much, and shows how long a line was under way to each
 //! that read it. Between machines it is the same without `vmmc lab exec`. With `--tcp` on both sides everything goes over kernel TCP.

@@ -7,7 +7,7 @@
 //! vmmc lab exec h1 -- http connect 10.77.0.2:9000 --connections 32 --requests 2000
 //! ```
 //!
-//! where `http` is `target/release/examples/http` after `cargo build --release -p vmmc-sockets --features tokio --example http`. Between two machines it is the
+//! where `http` is `target/release/examples/http` after `cargo build --release -p vmmc-sockets --example http`. Between two machines it is the
 //! same without `vmmc lab exec`. With `--tcp` on both sides everything goes over kernel TCP, and `curl http://10.77.0.2:9000/` works, too.
 //!
 //! The server answers `/` with a greeting and `/bytes/N` with so many bytes. hyper doesn't know what it runs on: it is given streams

@@ -13,12 +13,14 @@ use super::VmmcStream;
 use super::address::ToSocketAddrs;
 use super::ready::poll_io;
 use super::stream::blocking;
-use crate::{Stack, VmmcListener as StdListener};
+use super::waiters::Waiters;
+use crate::{Stack, VmmcListener as StdListener, VmmcStream as StdStream};
 
 /// A listener, as `tokio::net::TcpListener`.
 #[derive(Debug)]
 pub struct VmmcListener {
     inner: StdListener,
+    waiters: Waiters,
 }
 
 impl VmmcListener {
@@ -49,7 +51,14 @@ impl VmmcListener {
     /// # Errors
     /// As [`VmmcListener::accept`](crate::VmmcListener::accept).
     pub async fn accept(&self) -> io::Result<(VmmcStream, SocketAddr)> {
-        poll_fn(|context| self.poll_accept(context)).await
+        let mut place = self.waiters.ticket();
+        poll_fn(|context| {
+            let ready =
+                |context: &mut Context<'_>| place.poll(context, |context| self.inner.poll_accept_ready(context));
+            poll_io(context, || self.inner.try_accept(), ready)
+        })
+        .await
+        .and_then(accepted)
     }
 
     /// The next connection. If there is none, the task is woken when there is; of those who ask by this function, the last.
@@ -57,8 +66,9 @@ impl VmmcListener {
     /// # Errors
     /// As [`VmmcListener::accept`](crate::VmmcListener::accept).
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(VmmcStream, SocketAddr)>> {
-        poll_io(context, || self.inner.try_accept(), |context| self.inner.poll_accept_ready(context))
-            .map(|accepted| accepted.and_then(|(stream, peer)| Ok((VmmcStream::from_std(stream)?, peer))))
+        let ready =
+            |context: &mut Context<'_>| self.waiters.poll(context, |context| self.inner.poll_accept_ready(context));
+        poll_io(context, || self.inner.try_accept(), ready).map(|result| result.and_then(accepted))
     }
 
     /// Makes one of a listener whose calls block; it and its clones won't any more.
@@ -67,7 +77,7 @@ impl VmmcListener {
     /// As [`set_nonblocking`](crate::VmmcListener::set_nonblocking).
     pub fn from_std(listener: StdListener) -> io::Result<VmmcListener> {
         listener.set_nonblocking(true)?;
-        Ok(VmmcListener { inner: listener })
+        Ok(VmmcListener { inner: listener, waiters: Waiters::default() })
     }
 
     /// The other way round. Its calls don't block before
@@ -86,6 +96,10 @@ impl VmmcListener {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }
+}
+
+fn accepted((stream, peer): (StdStream, SocketAddr)) -> io::Result<(VmmcStream, SocketAddr)> {
+    Ok((VmmcStream::from_std(stream)?, peer))
 }
 
 impl TryFrom<StdListener> for VmmcListener {

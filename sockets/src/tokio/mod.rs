@@ -33,6 +33,7 @@
 //! | `split.rs`    | its halves, borrowed and owned |
 //! | `listener.rs` | [`VmmcListener`], and the stream of what it accepts |
 //! | `ready.rs`    | [`Interest`] and [`Ready`], and the loop around what may have to wait |
+//! | `waiters.rs`  | all tasks that wait for the same thing |
 //! | `address.rs`  | what may be connected or bound to |
 
 mod address;
@@ -40,6 +41,7 @@ mod listener;
 mod ready;
 mod split;
 mod stream;
+mod waiters;
 
 pub use address::ToSocketAddrs;
 pub use listener::{VmmcListener, VmmcListenerStream};

@@ -14,6 +14,7 @@ use ::tokio::task::spawn_blocking;
 use super::address::ToSocketAddrs;
 use super::ready::{Interest, Ready, poll_io};
 use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use super::waiters::Waiters;
 use crate::{Stack, VmmcStream as StdStream};
 
 /// A stream between two programs, as `tokio::net::TcpStream`.
@@ -26,6 +27,8 @@ use crate::{Stack, VmmcStream as StdStream};
 #[derive(Debug)]
 pub struct VmmcStream {
     inner: StdStream,
+    readers: Waiters,
+    writers: Waiters,
 }
 
 impl VmmcStream {
@@ -62,7 +65,7 @@ impl VmmcStream {
     /// As [`set_nonblocking`](crate::VmmcStream::set_nonblocking).
     pub fn from_std(stream: StdStream) -> io::Result<VmmcStream> {
         stream.set_nonblocking(true)?;
-        Ok(VmmcStream { inner: stream })
+        Ok(VmmcStream { inner: stream, readers: Waiters::default(), writers: Waiters::default() })
     }
 
     /// The other way round. Its calls don't block before
@@ -103,12 +106,16 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        let (mut reader, mut writer) = (self.readers.ticket(), self.writers.ticket());
         poll_fn(|context| {
             let mut found = Ready::EMPTY;
-            if interest.is_readable() && self.poll_read_ready(context)?.is_ready() {
+            if interest.is_readable() && reader.poll(context, |context| self.inner.poll_read_ready(context))?.is_ready()
+            {
                 found = found | Ready::READABLE;
             }
-            if interest.is_writable() && self.poll_write_ready(context)?.is_ready() {
+            if interest.is_writable()
+                && writer.poll(context, |context| self.inner.poll_write_ready(context))?.is_ready()
+            {
                 found = found | Ready::WRITABLE;
             }
             if found.is_empty() { Poll::Pending } else { Poll::Ready(Ok(found)) }
@@ -121,7 +128,8 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| self.poll_read_ready(context)).await
+        let mut reader = self.readers.ticket();
+        poll_fn(|context| reader.poll(context, |context| self.inner.poll_read_ready(context))).await
     }
 
     /// Waits until a write wouldn't block. Loses nothing when cancelled.
@@ -129,7 +137,8 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|context| self.poll_write_ready(context)).await
+        let mut writer = self.writers.ticket();
+        poll_fn(|context| writer.poll(context, |context| self.inner.poll_write_ready(context))).await
     }
 
     /// Whether a read wouldn't block. If it would, the task is woken when that has changed.
@@ -137,7 +146,7 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_read_ready(context)
+        self.readers.poll(context, |context| self.inner.poll_read_ready(context))
     }
 
     /// Whether a write wouldn't block. If it would, the task is woken when that has changed.
@@ -145,7 +154,7 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_write_ready(context)
+        self.writers.poll(context, |context| self.inner.poll_write_ready(context))
     }
 
     /// Reads what is there; 0 bytes at the end of the data.
@@ -185,7 +194,12 @@ impl VmmcStream {
     /// # Errors
     /// As a read.
     pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|context| self.poll_peek_into(context, bytes)).await
+        let mut reader = self.readers.ticket();
+        poll_fn(|context| {
+            let ready = |context: &mut Context<'_>| reader.poll(context, |context| self.inner.poll_read_ready(context));
+            poll_io(context, || self.inner.peek(bytes), ready)
+        })
+        .await
     }
 
     /// As [`peek`](VmmcStream::peek): what was found is added to the buffer.
@@ -193,13 +207,10 @@ impl VmmcStream {
     /// # Errors
     /// As a read.
     pub fn poll_peek(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        let n = ready!(self.poll_peek_into(context, buffer.initialize_unfilled()))?;
+        let bytes = buffer.initialize_unfilled();
+        let n = ready!(poll_io(context, || self.inner.peek(bytes), |context| self.poll_read_ready(context)))?;
         buffer.advance(n);
         Poll::Ready(Ok(n))
-    }
-
-    fn poll_peek_into(&self, context: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
-        poll_io(context, || self.inner.peek(bytes), |context| self.inner.poll_read_ready(context))
     }
 
     /// Whether small writes go at once (true) or may wait for more.
@@ -258,13 +269,13 @@ impl VmmcStream {
     pub(super) fn poll_read_shared(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Once in the life of a buffer it is cleared; what tokio's own streams save that way takes `unsafe`.
         let bytes = buffer.initialize_unfilled();
-        let read = poll_io(context, || self.inner.try_read(bytes), |context| self.inner.poll_read_ready(context));
+        let read = poll_io(context, || self.inner.try_read(bytes), |context| self.poll_read_ready(context));
         buffer.advance(ready!(read)?);
         Poll::Ready(Ok(()))
     }
 
     pub(super) fn poll_write_shared(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        poll_io(context, || self.inner.try_write(bytes), |context| self.inner.poll_write_ready(context))
+        poll_io(context, || self.inner.try_write(bytes), |context| self.poll_write_ready(context))
     }
 
     pub(super) fn poll_write_vectored_shared(
@@ -272,11 +283,11 @@ impl VmmcStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_io(context, || self.try_write_vectored(slices), |context| self.inner.poll_write_ready(context))
+        poll_io(context, || self.try_write_vectored(slices), |context| self.poll_write_ready(context))
     }
 
     pub(super) fn poll_flush_shared(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        poll_io(context, || (&self.inner).flush(), |context| self.inner.poll_write_ready(context))
+        poll_io(context, || (&self.inner).flush(), |context| self.poll_write_ready(context))
     }
 }
 
