@@ -4,16 +4,23 @@
 //! nothing else. Each side of a connection has a ring in memory that the other may write into; a write is a remote write into the peer's
 //! ring, and credit comes back the same way.
 
-mod connection;
-mod error;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+>>>>>>> 4aa7c25a0bc89a3a7f68026bb31f23f7561cc2b8
 mod listener;
 mod poller;
 #[doc(hidden)] // for the tests and the fuzz target
 pub mod proto;
 mod stack;
 mod stream;
+<<<<<<< HEAD
 mod wait;
-
+=======
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub mod tokio;
+mod connection;
+mod error;
 pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};
