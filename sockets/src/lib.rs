@@ -6,21 +6,19 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
->>>>>>> 4aa7c25a0bc89a3a7f68026bb31f23f7561cc2b8
+mod connection;
+mod error;
 mod listener;
 mod poller;
 #[doc(hidden)] // for the tests and the fuzz target
 pub mod proto;
 mod stack;
 mod stream;
-<<<<<<< HEAD
-mod wait;
-=======
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;
-mod connection;
-mod error;
+mod wait;
+
 pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};

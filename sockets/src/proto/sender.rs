@@ -128,7 +128,11 @@ impl Sender {
         let mut switched = false;
         match (self.grant, state.grant) {
             (old, new) if old == new => {}
-            (None, Some(new)) if new.epoch == 0 => self.begin(new),
+            // The answer may have been rewritten with a second ring before it was seen.
+            (None, Some(new)) if new.epoch <= 1 => {
+                self.begin(new);
+                switched = new.epoch == 1;
+            }
             (None, Some(new)) => return Err(Violation::GrantEpoch { expected: 0, found: new.epoch }),
             (Some(old), Some(new)) if new.epoch == old.next_epoch() => {
                 self.begin(new);
