@@ -207,8 +207,7 @@ impl Imports {
             let Some(import) = slab.get_mut(id) else { return false };
             let waits = matches!(import.state, ImportState::Local { export, .. } if export != has_room);
             if !waits {
-                import.wants_room = false;
-                import.announce(id, events);
+                import.offer(id, events);
             }
             waits
         });
