@@ -184,7 +184,6 @@ impl Imports {
     pub(crate) fn link_ended(&mut self, link: u64, peer: SocketAddr, end: LinkEnd) {
         self.changes += 1;
         for (id, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
-            import.wants_room = false;
             import.fail(id, EngineError::LinkEnded { peer: import.peer, end }, &mut self.events);
         }
         self.fetches.link_ended(link, &EngineError::LinkEnded { peer, end });
