@@ -1,5 +1,6 @@
 //! Sends that never wait: what found room is complete and announced, and an event tells of more.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -7,6 +8,7 @@ use vmmc::engine::{EngineError, Event, Send, Ticket};
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
 
+use crate::fetch::{begin, table};
 use crate::world::{World, contents, export_options, key, link_config, seed};
 
 /// Sends as much as there is room for: how much, and whether that is all.
@@ -197,6 +199,34 @@ fn imports_of_one_link_have_room_in_turn() {
     }
     let (least, most) = (*sent.iter().min().unwrap(), *sent.iter().max().unwrap());
     assert!(least > most / 20, "one has had none of the room, or next to none: {sent:?}");
+}
+
+#[test]
+fn what_the_peer_fetches_leaves_half_of_the_room() {
+    let mut world = World::new(2, seed(), Conditions { rate: Some(1_000_000_000), ..Conditions::default() });
+    let queue = world.hosts[0].engine.open_events();
+    let (_, import) = reporting(&mut world, "inbox", 1 << 20, 10, 1, queue);
+    table(&mut world, 0, 100_000);
+    let back = world.import(1, 0, "table").unwrap();
+    let mut fetches: VecDeque<u32> = (0..3).map(|_| begin(&mut world, 1, back, 0, 100_000).unwrap()).collect();
+    let data = vec![1; 1 << 20];
+    let (mut may, mut sent, mut fetched) = (true, 0, 0);
+    let end_at = world.now() + Duration::from_millis(100);
+    while world.now() < end_at {
+        may |= world.hosts[0].engine.take_events(queue, &mut Vec::new()) > 0;
+        if std::mem::take(&mut may) {
+            let mut send = piecewise(&data, 0, None);
+            try_send(&mut world, 0, import, &mut send).unwrap();
+            sent += send.done();
+        }
+        if let Ok(Some(_)) = world.hosts[1].engine.fetched(fetches[0]) {
+            fetched += 100_000;
+            fetches.pop_front();
+            fetches.push_back(begin(&mut world, 1, back, 0, 100_000).unwrap());
+        }
+        world.step();
+    }
+    assert!(sent > fetched / 2 && fetched > sent / 2, "{sent} bytes sent, {fetched} fetched");
 }
 
 #[test]
