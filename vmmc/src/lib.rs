@@ -38,8 +38,8 @@ pub mod wire;
 pub use engine::{EngineError, Event, Key, Landed, Notification, Piece, Place, Received, RedirectId, Ticket};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use memory::{Buffer, HugePages, PagedBuffer, PagedMut, Paging, Target};
+pub use memory::{Buffer, HugePages, Loan, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
     Builder, DEFAULT_PORT, Events, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch,
-    Progress, Redirect, RedirectFailed, SendBuilder, SendFailed, Sent, Source, Stats, TrySend,
+    Progress, Redirect, RedirectFailed, ScopedRedirect, SendBuilder, SendFailed, Sent, Source, Stats, TrySend,
 };

@@ -9,7 +9,7 @@ use super::events::{EventQueues, Report};
 use super::landing::{Ended, Landed, Landing, Piece, Place, RedirectId};
 use super::slab::Slab;
 use super::{EngineCounters, EngineError};
-use crate::memory::Region;
+use crate::memory::{Region, Writer};
 use crate::wire::record::{Access, MAX_NAME};
 
 /// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
@@ -115,6 +115,8 @@ pub struct ExportOptions {
     pub key: Key,
     /// And so may a node at one of these addresses.
     pub peers: Vec<IpAddr>,
+    /// Only the node at this address may import it; `None` for any.
+    pub only: Option<SocketAddr>,
     /// Whether sends may notify.
     pub notify: bool,
     /// Whether it may be fetched from.
@@ -130,7 +132,7 @@ pub struct ExportOptions {
 #[derive(Debug)]
 pub(crate) struct Export {
     pub options: ExportOptions,
-    pub region: Region,
+    pub region: Writer,
     /// Which part of what comes goes elsewhere.
     pub landing: Landing,
     /// Bytes that have come.
@@ -195,8 +197,10 @@ impl Export {
         Access { notifies, readable, writable }
     }
 
-    pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
-        self.options.key.opens(key) || self.options.peers.contains(&peer)
+    pub(crate) fn admits(&self, peer: SocketAddr, key: Key) -> bool {
+        let place = |address: SocketAddr| (address.ip(), address.port());
+        self.options.only.is_none_or(|only| place(only) == place(peer))
+            && (self.options.key.opens(key) || self.options.peers.contains(&peer.ip()))
     }
 }
 
@@ -209,11 +213,19 @@ pub(crate) struct Exports {
     pub orphans: HashMap<RedirectId, Ended>,
     /// The number of the last redirect.
     pub last_redirect: u64,
+    /// Redirects that were taken back before they had ended: nobody waits to hear of that.
+    pub taken_back: u64,
 }
 
 impl Exports {
     pub(crate) fn new(most: usize) -> Exports {
-        Exports { slab: Slab::new(most), names: HashMap::new(), orphans: HashMap::new(), last_redirect: 0 }
+        Exports {
+            slab: Slab::new(most),
+            names: HashMap::new(),
+            orphans: HashMap::new(),
+            last_redirect: 0,
+            taken_back: 0,
+        }
     }
 
     pub(crate) fn insert(&mut self, options: ExportOptions, region: Region) -> Result<u32, EngineError> {
@@ -224,6 +236,7 @@ impl Exports {
         if self.names.contains_key(&name) {
             return Err(EngineError::NameTaken { name });
         }
+        let Some(region) = region.writer() else { return Err(EngineError::Exported { name }) };
         let export = Export {
             landing: Landing::new(region.len(), options.notify),
             options,

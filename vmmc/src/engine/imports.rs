@@ -8,7 +8,7 @@ use super::slab::Slab;
 use super::{EngineError, Key};
 use crate::link::LinkEnd;
 use crate::log::provoked;
-use crate::wire::record::{Access, ImportStatus};
+use crate::wire::record::{Access, ImportStatus, Refusal};
 
 /// What an import is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,17 +154,22 @@ impl Imports {
         true
     }
 
-    /// The peer no longer honours an import's grant; with `from`, the packet of that number was the first it refused.
-    pub(crate) fn revoked(&mut self, id: u32, link: u64, grant: u32, from: Option<u64>) {
+    /// The peer no longer honours an import's grant; with `refused`, the packet of that number was the first it refused, and that was why.
+    pub(crate) fn revoked(&mut self, id: u32, link: u64, grant: u32, refused: Option<(u64, Refusal)>) {
         self.changes += 1;
         if let Some(import) = self.slab.get_mut(id).filter(|i| i.link == link && i.grant == Some(grant)) {
+            let from = refused.map(|(at, _)| at);
             import.refused_from = match (import.refused_from, from) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
             provoked!(INFO, target: "vmmc::engine", peer = %import.peer, export = import.name, refused = from.is_some(),
                 "import revoked by the peer");
-            let error = EngineError::Revoked { peer: import.peer, name: import.name.clone() };
+            let (peer, name) = (import.peer, import.name.clone());
+            let error = match refused {
+                Some((_, Refusal::Lent)) => EngineError::RefusedLent { peer, name },
+                _ => EngineError::Revoked { peer, name },
+            };
             import.fail(id, error, &mut self.events);
         }
     }

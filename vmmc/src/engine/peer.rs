@@ -276,10 +276,10 @@ impl Peer {
                         imports.revoked(import, self.link.token(), grant, None);
                     }
                 }
-                Record::Refused { grant, sequence, .. } => {
+                Record::Refused { reason, grant, sequence } => {
                     let at = self.link.sent_sequence(sequence);
                     if let Some(&import) = self.held.get(&grant) {
-                        imports.revoked(import, self.link.token(), grant, Some(at));
+                        imports.revoked(import, self.link.token(), grant, Some((at, reason)));
                     }
                 }
                 Record::Fetch { request, grant, offset, length } => {
@@ -376,7 +376,11 @@ impl Peer {
             reader.skip(length.into());
             return Err(Refusal::OutOfRange);
         }
-        if export.landing.store(&export.region, offset, reader, length.into(), counters).is_err() {
+        if export.region.has_lent(offset..end) {
+            reader.skip(length.into());
+            return Err(Refusal::Lent);
+        }
+        if export.landing.store(&mut export.region, offset, reader, length.into(), counters).is_err() {
             return Err(Refusal::OutOfRange);
         }
         export.bytes += u64::from(length);
@@ -388,7 +392,6 @@ impl Peer {
     #[cold]
     fn import(&mut self, request: u32, name: &[u8], key: Key, exports: &mut Exports) -> Record {
         let address = self.link.peer();
-        let peer = address.ip();
         let refuse = |status| {
             let name = String::from_utf8_lossy(name);
             provoked!(DEBUG, target: "vmmc::engine", peer = %address, export = ?name, reason = ?status, "import refused");
@@ -397,7 +400,7 @@ impl Peer {
         let Some((id, export)) = exports.find(name) else {
             return refuse(ImportStatus::UnknownName);
         };
-        if !export.admits(peer, key) {
+        if !export.admits(address, key) {
             return refuse(ImportStatus::Denied);
         }
         match self.grants.insert(Grant { export: id, refused: false, told: false }) {

@@ -77,7 +77,9 @@ impl Engine {
 
     /// Takes a redirect back, full or not. `None` when that has been done.
     pub fn take_redirect(&mut self, export: u32, id: RedirectId) -> Option<Returned> {
+        let ended = self.counters.redirects_ended;
         let posted = self.landing(export).and_then(|(landing, counters)| landing.take(id, counters));
+        self.exports.taken_back += self.counters.redirects_ended - ended;
         posted.or_else(|| self.exports.orphans.remove(&id).map(Ended::give_back))
     }
 

@@ -117,7 +117,7 @@ impl Engine {
                 None => {
                     return Err(EngineError::UnknownName { peer, name: name.to_owned() });
                 }
-                Some((_, export)) if !export.admits(peer.ip(), key) => {
+                Some((_, export)) if !export.admits(peer, key) => {
                     return Err(EngineError::Denied { peer, name: name.to_owned() });
                 }
                 Some((id, export)) => {
@@ -397,9 +397,13 @@ impl Engine {
             return Ok(None);
         }
         let length = send.data.len() as u64;
+        if target.region.has_lent(send.offset..send.offset + length) {
+            let (name, offset) = (target.options.name.clone(), send.offset);
+            return Err(EngineError::Lent { name, offset, length });
+        }
         let data = [send.data];
         let mut reader = Reader::new(&data, 0, send.data.len());
-        let stored = target.landing.store(&target.region, send.offset, &mut reader, length, &mut self.counters);
+        let stored = target.landing.store(&mut target.region, send.offset, &mut reader, length, &mut self.counters);
         stored.map_err(|_| EngineError::Dropped)?;
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;

@@ -1,6 +1,6 @@
 //! Exports: buffers that others write into.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub struct ExportBuilder<'a> {
     node: &'a Node,
     len: usize,
     key: Option<Key>,
+    sparse: bool,
     options: ExportOptions,
     report: Option<(&'a Events, u64)>,
     merge: bool,
@@ -27,12 +28,13 @@ impl<'a> ExportBuilder<'a> {
             name: name.to_owned(),
             key: Key::PUBLIC,
             peers: Vec::new(),
+            only: None,
             notify: false,
             readable: false,
             writable: true,
             queue: 1024,
         };
-        ExportBuilder { node, len: 4096, key: None, options, report: None, merge: false }
+        ExportBuilder { node, len: 4096, key: None, sparse: false, options, report: None, merge: false }
     }
 
     /// Its length, bytes: 1 up to what the arena has left. Default: 4096.
@@ -51,6 +53,24 @@ impl<'a> ExportBuilder<'a> {
     /// matters, use the key.
     pub fn peers(mut self, peers: &[IpAddr]) -> Self {
         self.options.peers = peers.to_vec();
+        self
+    }
+
+    /// Only the node at exactly this address, IP and UDP port, may import it; others are denied. That node needs the key, too, unless this is
+    /// [`Key::PUBLIC`] or its address is among the [`peers`](Self::peers). Default: any node.
+    pub fn only(mut self, peer: SocketAddr) -> Self {
+        self.options.only = Some(peer);
+        self
+    }
+
+    /// Whether its memory is taken from the system as it is written, and not when it is created, and may go back by [`Export::discard`]. So an export
+    /// of which little is used at a time costs little, however long it is; and it begins at a page of the arena, so that its pages are
+    /// at multiples of 4096. The price: who writes to a page first waits until the system has found and cleared it, and if the machine has no
+    /// memory left then, no call fails, but the system ends a process, this one or another.
+    ///
+    /// An arena in huge pages has taken all its memory already: there this changes nothing. Default: false.
+    pub fn sparse(mut self, sparse: bool) -> Self {
+        self.sparse = sparse;
         self
     }
 
@@ -102,7 +122,7 @@ impl<'a> ExportBuilder<'a> {
         if let Some((events, _)) = self.report {
             events.check(handle)?;
         }
-        let region = handle.arena.alloc(self.len)?;
+        let region = if self.sparse { handle.arena.sparse(self.len) } else { handle.arena.alloc(self.len) }?;
         self.options.key = match self.key {
             Some(key) => key,
             None => Key::random()?,
@@ -137,7 +157,7 @@ pub struct Export {
     pub(super) id: u32,
     name: String,
     key: Key,
-    region: Region,
+    pub(super) region: Region,
     /// Its notifications go to events.
     reports: bool,
 }
@@ -171,7 +191,7 @@ impl Export {
     /// Copies bytes in.
     ///
     /// # Errors
-    /// When that reaches past the end.
+    /// When that reaches past the end, or some of these bytes are [lent](Export::lend).
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.region.write(offset, bytes)?)
     }
