@@ -161,6 +161,15 @@ impl Import {
             events.post(report, id);
         }
     }
+
+    /// There may be room for sends again.
+    pub(crate) fn offer(&mut self, id: u32, events: &mut EventQueues) {
+        self.wants_room = false;
+        // Else it has been told that it is of no use any more.
+        if !matches!(self.state, ImportState::Failed(_)) {
+            self.announce(id, events);
+        }
+    }
 }
 
 impl Engine {
@@ -311,8 +320,7 @@ impl Engine {
         let Imports { slab, events, .. } = &mut self.imports;
         for id in peer.wanting.drain(..) {
             if let Some(import) = slab.get_mut(id) {
-                import.wants_room = false;
-                import.announce(id, events);
+                import.offer(id, events);
             }
         }
     }

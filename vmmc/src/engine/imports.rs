@@ -189,7 +189,6 @@ impl Imports {
     pub(crate) fn link_ended(&mut self, link: u64, peer: SocketAddr, end: LinkEnd) {
         self.changes += 1;
         for (id, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
-            import.wants_room = false;
             import.fail(id, EngineError::LinkEnded { peer: import.peer, end }, &mut self.events);
         }
         self.fetches.link_ended(link, &EngineError::LinkEnded { peer, end });
@@ -212,8 +211,7 @@ impl Imports {
             let Some(import) = slab.get_mut(id) else { return false };
             let waits = matches!(import.state, ImportState::Local { export, .. } if export != has_room);
             if !waits {
-                import.wants_room = false;
-                import.announce(id, events);
+                import.offer(id, events);
             }
             waits
         });

@@ -1,6 +1,7 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
 mod anything;
 mod buffers;
+mod events;
 mod fetch;
 mod mute;
 mod paged;

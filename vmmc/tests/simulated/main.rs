@@ -2,6 +2,7 @@
 
 mod corners;
 mod delivery;
+mod events;
 mod fetch;
 mod fetch_hostile;
 mod hostile;
@@ -12,4 +13,5 @@ mod parse;
 mod redirect;
 mod siege;
 mod table;
+mod try_send;
 mod world;
