@@ -2,6 +2,7 @@
 mod anything;
 mod buffers;
 mod fetch;
+mod lend;
 mod mute;
 mod paged;
 mod redirect;
