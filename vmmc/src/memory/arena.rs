@@ -83,7 +83,7 @@ impl Arena {
         Ok(Region::new(self.take(len, align)?))
     }
 
-    /// Takes a zeroed region of `len` bytes, and no memory for it: that is taken from the system as it is written, and goes back with the region, or
+    /// Takes a zeroed region of `len` bytes, and no memory for it: that is taken from the system as it is written, or read, and goes back with the region, or
     /// before, with [`Region::discard`]. It begins at a page, if it is as long as one. For regions of which little is used at a time; but if the
     /// machine has no memory left when it is written, the system ends a process, this one or another.
     ///

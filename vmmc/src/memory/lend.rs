@@ -319,7 +319,7 @@ mod tests {
                     cuts.end(&range);
                     model[range.start as usize..range.end as usize].iter_mut().for_each(|n| *n -= 1);
                 }
-                for start in 0..40 {
+                for start in (0..40).step_by(if cfg!(miri) { 13 } else { 1 }) {
                     for end in start..=40 {
                         let lent = model[start..end].iter().any(|&n| n > 0);
                         prop_assert_eq!(cuts.has(&(start as u64..end as u64)), lent, "{:?} {}..{}", cuts, start, end);

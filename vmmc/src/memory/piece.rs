@@ -105,3 +105,116 @@ impl Drop for Piece {
         }
     }
 }
+
+// Miri has no memory to give back.
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use crate::memory::{Arena, Region};
+
+    const LEN: usize = 8 << 20;
+
+    /// How much memory the system has given for an arena, bytes.
+    fn given(arena: &Arena) -> usize {
+        rustix::fs::fstat(arena.file()).unwrap().st_blocks as usize * 512
+    }
+
+    fn is_zero(region: &Region) -> bool {
+        let mut bytes = vec![1; region.len()];
+        region.read(0, &mut bytes).unwrap();
+        bytes.iter().all(|&byte| byte == 0)
+    }
+
+    #[test]
+    fn memory_is_taken_as_it_is_written_and_goes_back() {
+        let arena = Arena::new(4 * LEN).unwrap();
+        let page = arena.page_size();
+        let region = arena.sparse(LEN).unwrap();
+        assert_eq!(given(&arena), 0);
+        assert!(region.pointer().addr().is_multiple_of(page));
+        region.write(page as u64 - 1, &[7; 2]).unwrap();
+        assert_eq!(given(&arena), 2 * page);
+        for at in (0..LEN).step_by(page) {
+            region.write(at as u64 + 100, &[9]).unwrap();
+        }
+        assert_eq!(given(&arena), LEN);
+        // Whole pages only; what else there is becomes zero.
+        region.discard(page as u64 / 2..4 * page as u64 - 1).unwrap();
+        assert_eq!(given(&arena), LEN - 2 * page);
+        let mut bytes = vec![1; 5 * page];
+        region.read(0, &mut bytes).unwrap();
+        let kept: Vec<_> = (0..5 * page).filter(|&at| bytes[at] != 0).collect();
+        assert_eq!(kept, [100, 4 * page + 100]);
+        // Less than a page is.
+        region.discard(100..101).unwrap();
+        region.read(0, &mut bytes[..page]).unwrap();
+        assert_eq!(bytes[..page], vec![0; page]);
+        region.discard(0..LEN as u64).unwrap();
+        assert_eq!(given(&arena), 0);
+        region.fill(3).unwrap();
+        drop(region);
+        assert_eq!((given(&arena), arena.available()), (0, arena.len()));
+    }
+
+    #[test]
+    fn it_is_zero_where_others_have_been() {
+        let arena = Arena::new(2 * LEN).unwrap();
+        for len in [1, 100, 4095, 4096, 4097, 70_001, LEN - 1, LEN] {
+            arena.alloc(2 * LEN - (64 << 10)).unwrap().fill(7).unwrap();
+            let before = given(&arena);
+            let region = arena.sparse(len).unwrap();
+            // Before it is read: that takes memory, too.
+            assert!(given(&arena) + len <= before + 2 * arena.page_size(), "{len} bytes");
+            assert!(is_zero(&region), "{len} bytes");
+            region.fill(8).unwrap();
+            drop(region);
+            // And for those who take it afterwards.
+            let next = arena.alloc(len).unwrap();
+            assert!(is_zero(&next), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn any_region_can_give_memory_back() {
+        let arena = Arena::new(2 * LEN).unwrap();
+        let region = arena.alloc(LEN).unwrap();
+        let before = given(&arena);
+        region.fill(7).unwrap();
+        region.discard(0..LEN as u64).unwrap();
+        assert!(given(&arena) <= before - LEN + 2 * arena.page_size(), "{} of {before}", given(&arena));
+        assert!(is_zero(&region));
+    }
+
+    #[test]
+    fn only_addresses_are_refused() {
+        let arena = Arena::new(1 << 45).unwrap();
+        // More than any machine has, and nobody asks.
+        let region = arena.sparse(1 << 44).unwrap();
+        region.write(1 << 43, &[1]).unwrap();
+        assert_eq!(given(&arena), arena.page_size());
+        assert!(arena.sparse(1 << 45).is_err());
+        drop(region);
+        // What it has had is still nobody's, and not there to be had.
+        assert!(arena.alloc(1 << 44).is_err());
+    }
+
+    /// A page that goes while others write to it is zero or what they have written.
+    #[test]
+    fn threads_write_what_is_discarded() {
+        let arena = Arena::new(1 << 20).unwrap();
+        let region = arena.sparse(1 << 16).unwrap();
+        std::thread::scope(|scope| {
+            for value in [0x11, 0x22] {
+                let region = &region;
+                scope.spawn(move || (0..300).for_each(|_| region.fill(value).unwrap()));
+            }
+            let mut seen = vec![0; 1 << 16];
+            for _ in 0..300 {
+                region.discard(1000..60_000).unwrap();
+                region.read(0, &mut seen).unwrap();
+                assert!(seen.iter().all(|b| [0, 0x11, 0x22].contains(b)));
+            }
+        });
+        region.discard(0..1 << 16).unwrap();
+        assert!(is_zero(&region));
+    }
+}

@@ -84,7 +84,7 @@ impl Region {
     }
 
     /// Gives the memory of the whole pages in `range` back to the system, and sets what else there is of it to zero: all of it reads as zeros from
-    /// then on. Memory is taken again as it is written. Of an arena in huge pages, and where the system can't, nothing is given back.
+    /// then on. Memory is taken again as it is written or read. Of an arena in huge pages, and where the system can't, nothing is given back.
     ///
     /// Others may write the same bytes meanwhile: what they have written is there, or zeros.
     ///

@@ -64,7 +64,7 @@ impl<'a> ExportBuilder<'a> {
         self
     }
 
-    /// Whether its memory is taken from the system as it is written, and not when it is created, and may go back by [`Export::discard`]. So an export
+    /// Whether its memory is taken from the system as it is written, or read, and not when it is created, and may go back by [`Export::discard`]. So an export
     /// of which little is used at a time costs little, however long it is; and it begins at a page of the arena, so that its pages are
     /// at multiples of 4096. The price: who writes to a page first waits until the system has found and cleared it, and if the machine has no
     /// memory left then, no call fails, but the system ends a process, this one or another.

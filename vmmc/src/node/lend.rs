@@ -40,7 +40,7 @@ impl Export {
     }
 
     /// Gives the memory of a part of the export back to the system: all of it reads as zeros from then on, and of the whole pages inside the range no
-    /// memory is left. It is taken again as it is written. What has come there is also [forgotten](Export::forget). Meant for exports that are
+    /// memory is left. It is taken again as it is written or read. What has come there is also [forgotten](Export::forget). Meant for exports that are
     /// [`sparse`](super::ExportBuilder::sparse), whose pages begin at multiples of 4096 (or of the machine's page size, where that is another); others
     /// begin somewhere in a page. An arena in huge pages keeps its memory: there the range is zeroed, and no more.
     ///

@@ -3,6 +3,7 @@ mod anything;
 mod buffers;
 mod events;
 mod fetch;
+mod lend;
 mod mute;
 mod paged;
 mod redirect;

@@ -8,6 +8,7 @@ mod fetch_hostile;
 mod hostile;
 mod incast;
 mod injected;
+mod lend;
 mod lives;
 mod parse;
 mod redirect;
