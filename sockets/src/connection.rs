@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     failure: Mutex<Option<SocketError>>,
     /// It is over, and not in order.
     pub failed: AtomicBool,
+    /// A write has been refused because the peer reads no more: that the stream is reset then is no more news.
+    broken: AtomicBool,
     /// `shutdown` for reading was called.
     pub deaf: AtomicBool,
     /// The handles' descriptor, as long as there are handles.
@@ -135,6 +137,7 @@ impl Connection {
             write_spin: Spin::new(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             descriptor: OnceLock::new(),
         })
@@ -254,7 +257,8 @@ impl Connection {
 
     /// It is over, unless that was so before.
     pub(crate) fn fail(&self, error: SocketError) {
-        if !self.failed.swap(true, Ordering::SeqCst) {
+        let known = self.broken.load(Ordering::SeqCst);
+        if !self.failed.swap(true, Ordering::SeqCst) && !known {
             *lock(&self.failure) = Some(error);
         }
     }
@@ -548,6 +552,7 @@ impl Connection {
     pub(crate) fn write(&self, bytes: &[u8], delay: bool) -> io::Result<Option<usize>> {
         let mut tx = lock(&self.tx);
         if tx.sender.is_over() {
+            let finished = tx.sender.progress().finish.is_some();
             drop(tx);
             return Err(match self.take_failure() {
                 Some(failure) => failure.into(),
