@@ -102,7 +102,7 @@ impl Step {
             31..=32 => Action::Close { discard: a % 8 == 0 },
             33 if a % 4 == 0 => Action::Abort,
             34..=36 => Action::Resize { log2: (12 + a % 4) as u8 },
-            37..=38 => Action::Grow { limit: 1 << (12 + a % 5), elapsed: b % 2_000_000 >> (a % 20) },
+            37..=38 => Action::Grow { limit: 1 << (12 + a % 5), elapsed: (b % 2_000_000) >> (a % 20) },
             39..=43 => Action::Tell { sent: a % 4 > 0 },
             44..=47 => Action::Land { count: max },
             48..=49 => Action::LandWords { words: a as u8 },

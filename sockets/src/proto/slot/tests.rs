@@ -61,10 +61,10 @@ fn a_known_state() {
         consumed: 0x0102_0304_0506_0708,
         grant: Some(RingGrant { offset: 0x20_0000, log2: 14, epoch: 0xabcdef }),
         finish: Some(0x99),
-        confirm: Confirm::new(0x123456, 0xff01_02_0304_0506),
+        confirm: Confirm::new(0x12_3456, 0x00ff_0102_0304_0506),
     };
     let words: [u64; 5] =
-        [0x0000_1234_01_03_0000, 0x0102_0304_0506_0708, 0x0000_0200_0e_abcdef, 0x9a, 0x123456 << 40 | 0x02_0304_0506];
+        [0x0000_1234_0103_0000, 0x0102_0304_0506_0708, 0x0000_0200_0eab_cdef, 0x9a, 0x1234_5602_0304_0506];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
     assert_eq!(state.emit()[..], bytes);
 }

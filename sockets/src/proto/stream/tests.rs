@@ -102,9 +102,9 @@ fn what_could_not_be_sent_is_said_again_and_credit_alone_when_it_is_due() {
     let read = Receipt { consumed: 5, ..RECEIPT };
     assert_eq!(a.outgoing(read, FINISHED), None);
     assert_eq!(a.outgoing(Receipt { credit_due: true, ..read }, FINISHED).unwrap().state.consumed, 5);
-    let grant = Some(RingGrant { epoch: 1, ..GRANT });
-    let other = a.outgoing(Receipt { grant: grant.unwrap(), ..read }, FINISHED).unwrap();
-    assert_eq!((other.state.grant, other.state.consumed), (grant, 5));
+    let grant = RingGrant { epoch: 1, ..GRANT };
+    let other = a.outgoing(Receipt { grant, ..read }, FINISHED).unwrap();
+    assert_eq!((other.state.grant, other.state.consumed), (Some(grant), 5));
 }
 
 #[test]
