@@ -77,8 +77,17 @@ fn credit_for_half_a_ring_or_a_quarter_when_it_is_half_full() {
     assert!(!full.credit_due());
     full.consume(1);
     assert!(full.credit_due());
+    // What was read of an earlier ring is no credit for the next one.
+    assert!(full.grant(OTHER, LEN));
+    full.on_data(OTHER, 1500).unwrap();
+    full.consume(3072 + 1000);
+    assert!(!full.credit_due());
+    full.consume(24);
+    assert!(!full.credit_due(), "a quarter, but the ring isn't half full");
+    full.on_data(OTHER + 1500, 548).unwrap();
+    assert!(full.credit_due());
     // Nobody waits for credit when all has come.
-    full.on_state(&State { finish: Some(4096), ..State::default() }).unwrap();
+    full.on_state(&State { finish: Some(4096 + 2048), ..confirm(1, 4096) }).unwrap();
     assert!(!full.credit_due());
 }
 
@@ -157,6 +166,40 @@ fn a_place_in_use_is_not_given_away() {
     assert_eq!(receiver.free_ring(), None);
     receiver.consume_ahead(0);
     assert_eq!(receiver.free_ring(), Some((RINGS, LEN)));
+}
+
+#[test]
+fn no_place_while_there_is_something_to_read() {
+    let mut receiver = receiver();
+    receiver.on_data(RINGS, 10).unwrap();
+    assert_eq!(receiver.expected_place(100), None);
+    receiver.consume(10);
+    assert_eq!(receiver.expected_place(100), Some(piece(RINGS + 10, 100)));
+}
+
+#[test]
+fn what_was_taken_ahead_has_been_written() {
+    let mut receiver = receiver();
+    receiver.expected_place(100).unwrap();
+    receiver.consume_ahead(100);
+    let finish = State { finish: Some(99), ..State::default() };
+    assert_eq!(receiver.on_state(&finish), Err(Violation::Finish { sent: 100, found: 99 }));
+    assert!(receiver.grant(OTHER, LEN));
+    assert!(matches!(receiver.on_state(&confirm(1, 99)), Err(Violation::ConfirmBase { .. })));
+    assert!(matches!(receiver.on_data(OTHER, 1), Err(Violation::Place { .. })));
+    receiver.on_state(&confirm(1, 100)).unwrap();
+}
+
+#[test]
+fn an_end_in_the_next_ring_may_be_seen_before_the_change() {
+    let at = |position| State { finish: Some(position), ..confirm(0, 0) };
+    let mut receiver = receiver();
+    assert!(receiver.grant(OTHER, LEN));
+    assert!(matches!(receiver.on_state(&at(8193)), Err(Violation::Finish { .. })));
+    receiver.on_state(&at(8192)).unwrap();
+    receiver.on_data(RINGS, 4096).unwrap();
+    receiver.on_data(OTHER, 4096).unwrap();
+    assert!(receiver.ended());
 }
 
 #[test]
