@@ -236,6 +236,12 @@ impl Life {
         Some(Outgoing { slot, tag: Tag { kind, index: slot }, state })
     }
 
+    /// Whether a state tells the peer nothing but how much was read: nobody waits for it who wouldn't go on without.
+    pub fn is_only_credit(&self, outgoing: &Outgoing) -> bool {
+        let told = self.told.map(|told| State { consumed: outgoing.state.consumed, ..told });
+        outgoing.tag.kind == Kind::State && told == Some(outgoing.state)
+    }
+
     /// That was written to the peer.
     pub fn sent(&mut self, outgoing: &Outgoing) {
         self.told = Some(outgoing.state);
