@@ -54,7 +54,7 @@ pub use lend::Loan;
 pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;
 pub(crate) use region::Writer;
-pub(crate) use scoped::{Posting, with_scoped};
+pub(crate) use scoped::{Posting, Unposted, with_scoped};
 pub use system::available;
 pub(crate) use target::Panicked;
 pub use target::Target;
