@@ -556,10 +556,11 @@ impl Connection {
             drop(tx);
             return Err(match self.take_failure() {
                 Some(failure) => failure.into(),
-                None => SocketError::Pipe(
-                    "nothing can be written any more: the stream was shut down, or its other end is closed",
-                )
-                .into(),
+                None => {
+                    self.broken.fetch_or(!finished, Ordering::SeqCst);
+                    let why = "nothing can be written any more: the stream was shut down, or its other end is closed";
+                    SocketError::Pipe(why).into()
+                }
             });
         }
         if bytes.is_empty() {
