@@ -397,7 +397,13 @@ impl Connection {
 
     /// Shows on the descriptor, if there is one, how things are.
     pub(crate) fn show(&self) {
-        let Some(descriptor) = self.descriptor.get().and_then(Weak::upgrade) else { return };
+        if let Some(descriptor) = self.descriptor.get().and_then(Weak::upgrade) {
+            descriptor.show(|| self.state());
+        }
+    }
+
+    /// What a descriptor shows.
+    fn state(&self) -> wait::State {
         let failed = self.failed.load(Ordering::SeqCst);
         let (readable, ended) = {
             let rx = lock(&self.rx);
@@ -405,8 +411,7 @@ impl Connection {
             (rx.receiver.readable() > 0 || ended, ended)
         };
         let over = failed || ended && lock(&self.tx).sender.is_over();
-        let writable = self.can_write();
-        descriptor.show(wait::State { readable, writable, ended, over });
+        wait::State { readable, writable: self.can_write(), ended, over }
     }
 
     /// The last handle has gone. Returns whether what was written has been delivered, if that was asked for with `linger`.

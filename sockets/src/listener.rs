@@ -71,9 +71,8 @@ impl Accepting {
 
     fn show(&self) {
         if let Some(descriptor) = self.descriptor.get() {
-            let readable = self.is_ready();
             // Nobody writes to a listener.
-            descriptor.show(State { readable, writable: false, ..State::default() });
+            descriptor.show(|| State { readable: self.is_ready(), ..State::default() });
         }
     }
 }
