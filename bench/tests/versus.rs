@@ -59,7 +59,15 @@ fn everything_is_compared_with_everything() {
             || !row["metric"].as_str().unwrap().starts_with("p99"))
     );
     let text = String::from_utf8_lossy(&output.stdout);
-    for words in ["one-way latency, median (us), MTU 1500", "MTU 9000", "vmmc/floor", "sockets-block/tcp-block", "32 connections, 1 KiB", "4 KiB", "1 round;"] {
+    for words in [
+        "one-way latency, median (us), MTU 1500",
+        "MTU 9000",
+        "vmmc/floor",
+        "sockets-block/tcp-block",
+        "32 connections, 1 KiB",
+        "4 KiB",
+        "1 round;",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }

@@ -198,7 +198,7 @@ fn benches_of_all_kinds_have_at_least_a_table() {
     }
     let html = parse(&page_of(&report, &Histograms::default()));
     for what in ["Requests per second", "99th percentile of a request’s time"] {
-        assert_eq!(names(&html, &format!("{what}, messages of 64 B, MTU 1500")), ["sockets", "tcp"]);
+        assert_eq!(names(&html, &format!("{what}, messages of 64 B, MTU 1500")), ["tcp", "sockets"]);
     }
     assert!(names(&html, "Requests per second on one connection, MTU 1500").iter().any(|name| name == "sockets"));
     assert!(
