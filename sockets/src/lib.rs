@@ -4,11 +4,22 @@
 //! nothing else. Each side of a connection has a ring in memory that the other may write into; a write is a remote write into the peer's
 //! ring, and credit comes back the same way.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod connection;
+mod error;
 mod listener;
 mod poller;
+#[doc(hidden)] // for the tests and the fuzz target
+pub mod proto;
 mod stack;
 mod stream;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub mod tokio;
+mod wait;
 
+pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};
 pub use stack::{Stack, StackBuilder};

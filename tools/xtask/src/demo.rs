@@ -1,8 +1,11 @@
 //! `cargo xtask demo`: VMMC at work, for somebody who sees it for the first time.
 //!
 //! Two hosts on this machine; on one a program that exports a buffer, on the other one that writes
-//! a file into it; then the latency of a small write, beside that of the bare wire and of kernel TCP.
+//! a file into it; then the latency of a small write, beside that of the bare wire and of kernel TCP; then
+//! programs with stream sockets, over VMMC and over kernel TCP.
 //! Whatever happens, the hosts, the processes and the files are gone at the end.
+
+mod sockets;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -36,7 +39,7 @@ pub(crate) fn demo() -> Result<(), Failure> {
     as_root("true")?;
     setup()?;
     heading("Building");
-    run(cargo().args(["build", "--release", "-p", "vmmc-tools", "-p", "vmmc-bench"]))?;
+    run(cargo().args(["build", "--release", "-p", "vmmc-tools", "-p", "vmmc-bench"]).args(sockets::BUILD))?;
     if is_root() {
         return run_built();
     }
@@ -66,6 +69,7 @@ pub(crate) fn run_built() -> Result<(), Failure> {
 struct Story {
     put_time: Duration,
     rows: Vec<Value>,
+    sockets: Vec<sockets::Comparison>,
 }
 
 fn story(programs: &Programs, scratch: &Scratch) -> Result<Story, Failure> {
@@ -74,6 +78,7 @@ fn story(programs: &Programs, scratch: &Scratch) -> Result<Story, Failure> {
 
     heading(&format!("h1 writes a file of {FILE_MIB} MiB into memory that h2 exports"));
     let file = scratch.random_file(FILE_MIB << 20)?;
+    let file = file.as_path();
     let export = format!("inbox:{FILE_MIB}MiB");
     let receiver = Receiver::start(programs.on("h2").arg(&programs.vmmc).args([
         "serve",
@@ -98,10 +103,17 @@ fn story(programs: &Programs, scratch: &Scratch) -> Result<Story, Failure> {
     heading("The latency of a 64-byte write, beside the bare wire and kernel TCP");
     let json = scratch.0.join("latency.json");
     run(Command::new(&programs.bench).args(["lat", "--json"]).arg(&json))?;
-    let text = fs::read_to_string(&json).map_err(|error| other("read the measurements", error))?;
-    let rows =
-        serde_json::from_str(&text).map_err(|error| Failure::Other(format!("vmmc-bench wrote no rows: {error}")))?;
-    Ok(Story { put_time, rows })
+    let rows = read_rows(&json)?;
+
+    let sockets = sockets::compare(programs, &scratch.0, file)?;
+    Ok(Story { put_time, rows, sockets })
+}
+
+/// The rows that a program has written.
+fn read_rows(json: &Path) -> Result<Vec<Value>, Failure> {
+    let text = fs::read_to_string(json).map_err(|error| other("read the measurements", error))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::Other(format!("{} is not what was measured: {error}", json.display())))
 }
 
 fn print_summary(story: &Story) {
@@ -129,6 +141,7 @@ fn print_summary(story: &Story) {
     if let (Some(vmmc), Some(tcp)) = (value(&story.rows, "vmmc", "p50"), value(&story.rows, "tcp", "p50")) {
         println!("\nHere and now kernel TCP takes {:.1} times as long as VMMC.", tcp / vmmc);
     }
+    sockets::print(&story.sockets);
     println!("\nTo go on by hand: `vmmc lab up`, with the `vmmc` that was built here, and `vmmc help`.");
 }
 
@@ -141,6 +154,8 @@ fn value(rows: &[Value], peer: &str, metric: &str) -> Option<f64> {
 struct Programs {
     vmmc: PathBuf,
     bench: PathBuf,
+    /// Where the examples are.
+    examples: PathBuf,
 }
 
 impl Programs {
@@ -148,7 +163,8 @@ impl Programs {
         // Ours is target/debug/xtask, wherever the target directory is.
         let xtask = env::current_exe().map_err(|error| other("find this program", error))?;
         let target = xtask.ancestors().nth(2).unwrap_or(Path::new("target"));
-        Ok(Self { vmmc: target.join("release/vmmc"), bench: target.join("release/vmmc-bench") })
+        let release = target.join("release");
+        Ok(Self { vmmc: release.join("vmmc"), bench: release.join("vmmc-bench"), examples: release.join("examples") })
     }
 
     /// A command that runs what is added to it on a host.
