@@ -15,6 +15,11 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs a test case on a thread of its own. One that hangs fails, by its name.
 pub fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
+    watched_for(PATIENCE, name, case);
+}
+
+/// As [`watched`], with a limit of the test's own.
+pub fn watched_for(limit: Duration, name: &str, case: impl FnOnce() + Send + 'static) {
     let (done, end) = channel();
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         case();
@@ -22,8 +27,8 @@ pub fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     });
     let thread = thread.expect("starting a thread");
-    if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-        panic!("{name} hangs: it isn't done after {PATIENCE:?}");
+    if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        panic!("{name} hangs: it isn't done after {limit:?}");
     }
     if let Err(panic) = thread.join() {
         resume_unwind(panic);
@@ -34,7 +39,7 @@ pub fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE / 2, "never: {what}");
+        assert!(start.elapsed() < PATIENCE / 4, "never: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -77,7 +82,9 @@ impl Content {
 
     /// The `len` bytes from position `at` on.
     pub fn bytes(self, at: u64, len: usize) -> Vec<u8> {
-        self.pieces(at, len).flat_map(|(_, piece)| piece.iter().copied()).collect()
+        let mut bytes = Vec::with_capacity(len);
+        self.pieces(at, len).for_each(|(_, piece)| bytes.extend_from_slice(piece));
+        bytes
     }
 
     /// Compares what was read at position `at`.

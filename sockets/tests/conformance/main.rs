@@ -10,6 +10,7 @@ mod closing;
 mod common;
 mod deviations;
 mod many;
+mod model;
 mod options;
 mod readiness;
 mod sockets;
@@ -26,7 +27,7 @@ macro_rules! tests {
                 #[test]
                 fn $case() {
                     crate::common::watched(concat!(stringify!($name), "::", stringify!($case)), || {
-                        crate::$module::$case(&<$world as crate::world::World>::new());
+                        crate::$module::$case(&crate::world::seeded::<$world>());
                     });
                 }
             )*)*

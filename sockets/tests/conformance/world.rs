@@ -33,7 +33,8 @@ pub trait World: Send + Sync + Sized + 'static {
     type Listener: Listener<Stream = Self::Stream>;
     const FAMILY: Family;
 
-    fn new() -> Self;
+    /// The seed decides what becomes of packets, where that can be decided.
+    fn new(seed: u64) -> Self;
     /// The server's address.
     fn server(&self) -> IpAddr;
     /// The client's address.
@@ -76,8 +77,15 @@ pub trait World: Send + Sync + Sized + 'static {
     }
 }
 
+/// A world with a seed of its own, which is shown when the test fails.
+pub fn seeded<W: World>() -> W {
+    let seed = fastrand::u64(..);
+    println!("the network's seed is {seed}");
+    W::new(seed)
+}
+
 /// Two hosts of a lab that lives as long as any test uses it: making one takes a while.
-fn shared_lab() -> Arc<TempLab> {
+pub fn shared_lab() -> Arc<TempLab> {
     static LAB: Mutex<Weak<TempLab>> = Mutex::new(Weak::new());
     let mut shared = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
@@ -107,7 +115,7 @@ impl World for Tcp {
     type Listener = TcpListener;
     const FAMILY: Family = Family::Tcp;
 
-    fn new() -> Tcp {
+    fn new(_: u64) -> Tcp {
         Tcp { lab: shared_lab() }
     }
     fn server(&self) -> IpAddr {
@@ -155,7 +163,7 @@ impl Stacks {
     fn as_default(stack: &Stack) -> MutexGuard<'static, ()> {
         static ONE: Mutex<()> = Mutex::new(());
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        stack.make_default().expect("making a stack the default");
+        stack.make_default();
         one
     }
 }
@@ -175,8 +183,8 @@ macro_rules! vmmc_world {
             type Listener = VmmcListener;
             const FAMILY: Family = Family::Vmmc;
 
-            fn new() -> $world {
-                let (nodes, network) = $new;
+            fn new(seed: u64) -> $world {
+                let (nodes, network) = $new(seed);
                 $world { stacks: Stacks::on(nodes), _network: network }
             }
             fn server(&self) -> IpAddr {
@@ -213,16 +221,13 @@ macro_rules! vmmc_world {
 }
 
 /// Nodes for the hosts 2 and 1 of a simulated network.
-fn simulated(conditions: vmmc::port::sim::Conditions) -> ([Node; 2], Hosts) {
-    let seed = fastrand::u64(..);
-    // Shown when the test fails.
-    println!("the network's seed is {seed}");
+fn simulated(seed: u64, conditions: vmmc::port::sim::Conditions) -> ([Node; 2], Hosts) {
     let hosts = Hosts::new(seed, conditions);
     ([2, 1].map(|n| hosts.node(n, Node::builder())), hosts)
 }
 
 /// Nodes for the hosts 2 and 1 of a lab.
-fn veth() -> ([Node; 2], TempLab) {
+fn veth(_: u64) -> ([Node; 2], TempLab) {
     let lab = new_lab();
     let open = |n| {
         let host = lab.host(n);
@@ -232,6 +237,6 @@ fn veth() -> ([Node; 2], TempLab) {
     ([2, 1].map(open), lab)
 }
 
-vmmc_world!(Simulated, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], simulated(PERFECT));
-vmmc_world!(Lossy, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], simulated(BAD));
-vmmc_world!(Veth, TempLab, [10, 77, 0, 2], [10, 77, 0, 1], [10, 77, 0, 99], veth());
+vmmc_world!(Simulated, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], |seed| simulated(seed, PERFECT));
+vmmc_world!(Lossy, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], |seed| simulated(seed, BAD));
+vmmc_world!(Veth, TempLab, [10, 77, 0, 2], [10, 77, 0, 1], [10, 77, 0, 99], veth);
