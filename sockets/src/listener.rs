@@ -102,6 +102,9 @@ pub struct VmmcListener {
     shared: Arc<Shared>,
 }
 
+impl std::panic::UnwindSafe for VmmcListener {}
+impl std::panic::RefUnwindSafe for VmmcListener {}
+
 impl VmmcListener {
     /// Binds to an address, as [`std::net::TcpListener::bind`]: on the interface that has it, of which this process then has the process-wide stack. With several
     /// addresses the first one that works is taken. The unspecified address (`0.0.0.0`, `[::]`) is fine where there is one interface, or `VMMC_INTERFACE`

@@ -69,6 +69,9 @@ pub(crate) fn first_that_works<T>(
     Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "could not resolve to any addresses")))
 }
 
+impl std::panic::UnwindSafe for VmmcStream {}
+impl std::panic::RefUnwindSafe for VmmcStream {}
+
 impl VmmcStream {
     /// Connects, as [`std::net::TcpStream::connect`], by the process-wide stack of the interface that leads there, or that `VMMC_INTERFACE` names. With several addresses
     /// the first one that works is taken. Blocks, for 10 seconds at the most.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -60,6 +61,10 @@ const DOOR: &str = "streams";
 pub struct Stack {
     keep: Arc<Keep>,
 }
+
+// As std's sockets: whatever a panic interrupts, what is behind the locks stays whole.
+impl UnwindSafe for Stack {}
+impl RefUnwindSafe for Stack {}
 
 /// What every handle keeps alive.
 struct Keep {
