@@ -4,13 +4,16 @@ use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use rustix::net::sockopt;
 use vmmc_sockets::{VmmcListener, VmmcStream};
 
 /// A connected stream: the methods of [`TcpStream`]; those of [`Read`] and [`Write`] by a shared reference.
-pub trait Stream: Read + Write + AsFd + AsRawFd + Debug + Send + Sync + Unpin + Sized + 'static {
+pub trait Stream:
+    Read + Write + AsFd + AsRawFd + Debug + Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Sized + 'static
+{
     /// The shared reference reads and writes, too.
     fn io(&self) -> impl Read + Write + '_;
     fn peer_addr(&self) -> io::Result<SocketAddr>;
@@ -57,7 +60,9 @@ pub trait Stream: Read + Write + AsFd + AsRawFd + Debug + Send + Sync + Unpin + 
 }
 
 /// A listener: the methods of [`TcpListener`].
-pub trait Listener: AsFd + AsRawFd + Debug + Send + Sync + Unpin + Sized + 'static {
+pub trait Listener:
+    AsFd + AsRawFd + Debug + Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + Sized + 'static
+{
     type Stream: Stream;
     fn accept(&self) -> io::Result<(Self::Stream, SocketAddr)>;
     fn local_addr(&self) -> io::Result<SocketAddr>;
