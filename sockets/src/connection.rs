@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -19,6 +19,13 @@ use crate::proto::{Answer, Growth, Kind, Life, Receiver, RingGrant, Sender, Stat
 use crate::stack::{Inner, RequestSlot, Session};
 use crate::wait::{Descriptor, Spin, Watch, lock};
 use crate::{proto, wait};
+
+/// How much a peer may write while the program doesn't read, if there is room: what TCP takes by default.
+const UNREAD: u64 = 128 << 10;
+
+fn prev_power_of_two(value: u64) -> u64 {
+    1 << value.max(1).ilog2()
+}
 
 /// The reading side.
 #[derive(Debug)]
@@ -70,9 +77,12 @@ pub(crate) struct Connection {
     failure: Mutex<Option<SocketError>>,
     /// It is over, and not in order.
     pub failed: AtomicBool,
+    /// A write has been refused because the peer reads no more: that the stream is reset then is no more news.
+    broken: AtomicBool,
     /// `shutdown` for reading was called.
     pub deaf: AtomicBool,
-    pub descriptor: OnceLock<Descriptor>,
+    /// The handles' descriptor, as long as there are handles.
+    pub descriptor: OnceLock<Weak<Descriptor>>,
 }
 
 impl Connection {
@@ -127,6 +137,7 @@ impl Connection {
             write_spin: Spin::new(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             descriptor: OnceLock::new(),
         })
@@ -153,9 +164,13 @@ impl Connection {
             }
         };
         let freed = rx.receiver.free_ring();
+        let grown = rx.receiver.readable() as u64 >= rx.receiver.ring_len() / 2 && self.widen(inner, &mut rx);
         drop(rx);
         if let Some((offset, len)) = freed {
             self.session.free_ring(offset, len);
+        }
+        if grown {
+            self.tell(inner);
         }
         match result {
             Ok(()) => self.readers.wake(&inner.waiting, tasks),
@@ -242,7 +257,8 @@ impl Connection {
 
     /// It is over, unless that was so before.
     pub(crate) fn fail(&self, error: SocketError) {
-        if !self.failed.swap(true, Ordering::SeqCst) {
+        let known = self.broken.load(Ordering::SeqCst);
+        if !self.failed.swap(true, Ordering::SeqCst) && !known {
             *lock(&self.failure) = Some(error);
         }
     }
@@ -324,6 +340,20 @@ impl Connection {
         }
     }
 
+    /// The program doesn't read, and yet the peer may write as much as with TCP.
+    fn widen(&self, inner: &Inner, rx: &mut Rx) -> bool {
+        let len = UNREAD.min(prev_power_of_two(self.session.ring_limit(inner.settings.ring)));
+        if rx.receiver.ring_len() >= len || !rx.receiver.can_grant() {
+            return false;
+        }
+        let Some(offset) = self.session.ring(len) else { return false };
+        let granted = rx.receiver.grant(offset, len);
+        if !granted {
+            self.session.free_ring(offset, len);
+        }
+        granted
+    }
+
     /// Gives the stream a ring of another length, if that would be better.
     fn fit(&self, inner: &Inner, rx: &mut Rx) -> bool {
         let limit = self.session.ring_limit(inner.settings.ring);
@@ -367,7 +397,13 @@ impl Connection {
 
     /// Shows on the descriptor, if there is one, how things are.
     pub(crate) fn show(&self) {
-        let Some(descriptor) = self.descriptor.get() else { return };
+        if let Some(descriptor) = self.descriptor.get().and_then(Weak::upgrade) {
+            descriptor.show(|| self.state());
+        }
+    }
+
+    /// What a descriptor shows.
+    fn state(&self) -> wait::State {
         let failed = self.failed.load(Ordering::SeqCst);
         let (readable, ended) = {
             let rx = lock(&self.rx);
@@ -375,8 +411,7 @@ impl Connection {
             (rx.receiver.readable() > 0 || ended, ended)
         };
         let over = failed || ended && lock(&self.tx).sender.is_over();
-        let writable = self.can_write();
-        descriptor.show(wait::State { readable, writable, ended, over });
+        wait::State { readable, writable: self.can_write(), ended, over }
     }
 
     /// The last handle has gone. Returns whether what was written has been delivered, if that was asked for with `linger`.
@@ -405,8 +440,11 @@ impl Connection {
         lock(&self.tx).sender.finish();
         self.tell_locked(inner, &mut alive);
         drop(alive);
-        self.writers.wake(&inner.waiting, &mut Vec::new());
+        let mut tasks = Vec::new();
+        self.writers.wake(&inner.waiting, &mut tasks);
         self.show();
+        inner.nudge();
+        tasks.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -519,13 +557,15 @@ impl Connection {
     pub(crate) fn write(&self, bytes: &[u8], delay: bool) -> io::Result<Option<usize>> {
         let mut tx = lock(&self.tx);
         if tx.sender.is_over() {
+            let finished = tx.sender.progress().finish.is_some();
             drop(tx);
             return Err(match self.take_failure() {
                 Some(failure) => failure.into(),
-                None => SocketError::Pipe(
-                    "nothing can be written any more: the stream was shut down, or its other end is closed",
-                )
-                .into(),
+                None => {
+                    self.broken.fetch_or(!finished, Ordering::SeqCst);
+                    let why = "nothing can be written any more: the stream was shut down, or its other end is closed";
+                    SocketError::Pipe(why).into()
+                }
             });
         }
         if bytes.is_empty() {
@@ -567,6 +607,7 @@ impl Connection {
         let mut tasks = Vec::new();
         self.readers.wake(&inner.waiting, &mut tasks);
         self.show();
+        inner.nudge();
         tasks.into_iter().for_each(Waker::wake);
     }
 }

@@ -5,13 +5,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::connection::Connection;
 use crate::stack::{Inner, Wanted, stack_for};
 use crate::stream::first_that_works;
-use crate::wait::{Descriptor, Spin, State, Watch, lock};
+use crate::wait::{CloneDescriptor, OwnDescriptor, Spin, State, Watch, lock};
 use crate::{Stack, VmmcStream};
 
 /// What connects wait in until they are accepted.
@@ -21,7 +21,7 @@ pub(crate) struct Accepting {
     pub watch: Watch,
     spin: Spin,
     closed: AtomicBool,
-    descriptor: OnceLock<Descriptor>,
+    descriptor: OwnDescriptor,
 }
 
 impl Accepting {
@@ -31,7 +31,7 @@ impl Accepting {
             watch: Watch::default(),
             spin: Spin::new(),
             closed: AtomicBool::new(false),
-            descriptor: OnceLock::new(),
+            descriptor: OwnDescriptor::default(),
         }
     }
 
@@ -42,7 +42,14 @@ impl Accepting {
 
     /// One more has connected. The caller wakes the tasks that this yields.
     pub(crate) fn push(&self, connection: Arc<Connection>, inner: &Inner, tasks: &mut Vec<Waker>) {
-        lock(&self.queue).push_back(connection);
+        {
+            let mut queue = lock(&self.queue);
+            if self.closed.load(Ordering::SeqCst) {
+                drop(queue);
+                return connection.close(inner, true);
+            }
+            queue.push_back(connection);
+        }
         self.wake(inner, tasks);
         self.show();
     }
@@ -64,9 +71,8 @@ impl Accepting {
 
     fn show(&self) {
         if let Some(descriptor) = self.descriptor.get() {
-            let readable = self.is_ready();
             // Nobody writes to a listener.
-            descriptor.show(State { readable, writable: false, ..State::default() });
+            descriptor.show(|| State { readable: self.is_ready(), ..State::default() });
         }
     }
 }
@@ -100,6 +106,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct VmmcListener {
     shared: Arc<Shared>,
+    /// Of a clone.
+    number: Option<CloneDescriptor>,
 }
 
 impl std::panic::UnwindSafe for VmmcListener {}
@@ -131,7 +139,7 @@ impl VmmcListener {
             nonblocking: AtomicBool::new(false),
             trouble: Mutex::new(None),
         };
-        Ok(VmmcListener { shared: Arc::new(shared) })
+        Ok(VmmcListener { shared: Arc::new(shared), number: None })
     }
 
     /// Waits for a connection, unless the listener is nonblocking, and returns it with the address of its other end.
@@ -205,7 +213,7 @@ impl VmmcListener {
     /// # Errors
     /// Never: as in std.
     pub fn try_clone(&self) -> io::Result<VmmcListener> {
-        Ok(VmmcListener { shared: self.shared.clone() })
+        Ok(VmmcListener { shared: self.shared.clone(), number: Some(CloneDescriptor::default()) })
     }
 
     /// All connections that come, one after the other, for ever.
@@ -246,15 +254,12 @@ impl VmmcListener {
     /// When the process may have no more descriptors.
     pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         let Shared { stack, accepting, .. } = &*self.shared;
-        if accepting.descriptor.get().is_none() {
-            let descriptor = Descriptor::new()?;
-            if accepting.descriptor.set(descriptor).is_ok() {
-                // Somebody has to take events now, though no call waits.
-                stack.inner().waiting.serve(1);
-            }
-            accepting.show();
-        }
-        Ok(accepting.descriptor.get().expect("it has just been set").as_fd())
+        let shared = accepting.descriptor.get_or_make(|_| {
+            // Somebody has to take events now, though no call waits.
+            stack.inner().waiting.serve(1);
+        })?;
+        accepting.show();
+        self.number.as_ref().map_or_else(|| Ok(shared.as_fd()), |number| number.of(shared))
     }
 
     pub(crate) fn accepting(&self) -> &Arc<Accepting> {
@@ -281,12 +286,15 @@ impl AsRawFd for VmmcListener {
 impl Drop for Shared {
     fn drop(&mut self) {
         let inner = self.stack.inner();
-        self.accepting.closed.store(true, Ordering::SeqCst);
         inner.unlisten(self.address.port(), &self.accepting);
         if self.accepting.descriptor.get().is_some() {
             inner.waiting.release(1);
         }
-        let left = std::mem::take(&mut *lock(&self.accepting.queue));
+        let left = {
+            let mut queue = lock(&self.accepting.queue);
+            self.accepting.closed.store(true, Ordering::SeqCst);
+            std::mem::take(&mut *queue)
+        };
         left.iter().for_each(|connection| connection.close(inner, true));
     }
 }

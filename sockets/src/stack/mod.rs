@@ -119,7 +119,7 @@ impl Stack {
         let door = node.export(DOOR).len(64).key(Key::PUBLIC).notify(true).report_to(&events, dispatch::DOOR_TOKEN);
         let door = door.create().map_err(from_node)?;
         let spare = Descriptor::new()?;
-        spare.show(State { readable: true, writable: true, ..State::default() });
+        spare.show(|| State { readable: true, writable: true, ..State::default() });
         let inner = Arc::new(Inner {
             node,
             settings,
@@ -235,6 +235,13 @@ impl Inner {
             return None;
         }
         lock(&self.failure).as_ref().map(error::again)
+    }
+
+    /// Something has changed of which no event tells: whoever leads looks again.
+    pub(crate) fn nudge(&self) {
+        if !self.waiting.is_free() {
+            self.events.interrupt();
+        }
     }
 
     /// A descriptor that always seems ready.

@@ -1,7 +1,7 @@
 //! Leading and following.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::task::Waker;
 use std::thread::Thread;
@@ -95,7 +95,7 @@ impl Waiting {
     }
 
     /// Whether nobody leads.
-    pub(super) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         !matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
     }
 
@@ -138,6 +138,8 @@ impl Waiting {
 
     /// The lead has been given up: somebody else may have to take it.
     fn hand_over(&self) {
+        // Whoever has just found the lead taken is seen here; or has seen it free.
+        fence(Ordering::SeqCst);
         if self.has_dependants() || self.idle.load(Ordering::SeqCst) {
             self.rouse();
         }

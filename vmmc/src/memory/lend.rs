@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn threads_lend_and_write_at_once() {
         let (_arena, region, writer) = region(203);
-        let rounds = if cfg!(miri) { 20 } else { 3000 };
+        let rounds = if cfg!(miri) { 20 } else { 300 };
         let writer = std::sync::Mutex::new(writer);
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -299,12 +299,8 @@ mod tests {
     }
 
     proptest! {
-        // Miri has no directory to remember failures in, and no time.
-        #![proptest_config(match cfg!(miri) {
-            true => ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() },
-            false => ProptestConfig::default(),
-        })]
         #[test]
+        #[cfg_attr(miri, ignore = "numbers alone")]
         fn the_map_of_loans_is_as_if_each_byte_were_counted(steps in prop::collection::vec((any::<bool>(), 0u64..40, 0u64..40), 1..60)) {
             let (mut cuts, mut model) = (Cuts::default(), [0usize; 40]);
             let mut loans = Vec::new();
@@ -319,8 +315,8 @@ mod tests {
                     cuts.end(&range);
                     model[range.start as usize..range.end as usize].iter_mut().for_each(|n| *n -= 1);
                 }
-                for start in (0..40).step_by(if cfg!(miri) { 13 } else { 1 }) {
-                    for end in start..=40 {
+                for start in 0..40 {
+                    for end in (start..=40).step_by(3) {
                         let lent = model[start..end].iter().any(|&n| n > 0);
                         prop_assert_eq!(cuts.has(&(start as u64..end as u64)), lent, "{:?} {}..{}", cuts, start, end);
                     }
