@@ -31,12 +31,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Everything compared with everything: latency and bandwidth by size, message rate, at several MTUs.
+    /// Everything compared with everything: latency and bandwidth by size, message rate, requests, connections, at several MTUs.
     ///
-    /// AF_XDP alone (floor), VMMC's put, kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
+    /// AF_XDP alone (floor), VMMC's put, its stream sockets spinning (sockets) and allowed to sleep (sockets-block), kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
     /// and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its send with tags (ucx), and its
-    /// put (ucx-put). Short rounds for nine minutes, or for 82 seconds with --quick, which leaves out some sizes,
-    /// tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
+    /// put (ucx-put). Short rounds for nine minutes, or for 82 seconds with --quick, which leaves out some sizes, a thousand connections,
+    /// idle connections, tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
     Compare(Compare),
@@ -48,6 +48,22 @@ pub(crate) enum Command {
     Bw(Bw),
     /// Messages per second of a one-way stream.
     Rate(Rate),
+    /// Requests and answers over many connections at once: per second, latency, processor time.
+    ///
+    /// A server and a client, each one thread that waits for all its connections: by epoll over kernel TCP, by its Poller over VMMC's stream
+    /// sockets. On each connection the client asks again as soon as it is answered. The peers tcp and sockets never sleep, tcp-block and
+    /// sockets-block may; the processor time is that of both sides. rr-plain is one connection without epoll or Poller, by calls that wait.
+    Rr(Rr),
+    /// Connections opened, used for one byte to and fro, and closed, per second.
+    ///
+    /// One after another, or by several threads of the client at once; the server accepts one after another.
+    Connect(Connect),
+    /// What an idle connection holds in memory: of either process, and of the kernel.
+    ///
+    /// Each has carried one message to and fro before. `process` is anonymous memory of a process, `arena` what its memory files (memfd) take,
+    /// `slab` what the kernel's own memory has grown by, of the whole machine and so for both sides, `buffers` what TCP accounts for data on its
+    /// way. `memory` is one side's share of all of them but the last. Let nothing else run.
+    Idle(Idle),
     /// Bandwidth of a one-way stream that loses packets, beside the lossless.
     ///
     /// Two hosts are joined by a bridge. On each of its ports an XDP program (generic mode) drops packets at random, so data
@@ -99,21 +115,22 @@ pub(crate) struct Common {
     #[arg(long, value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: Vec<u32>,
-    /// How often each peer is measured [default: 9, or 3 with --quick and of scale; of versus as often as there is time for].
+    /// How often each peer is measured [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
     /// Fewer and shorter rounds: a first impression in seconds.
     #[arg(long)]
     quick: bool,
     /// How long each stream runs in each round, and each latency measurement at most, milliseconds [default: 1000, or 200 with
-    /// --quick; of loss 2000 or 1000, of versus 40 or 25]. How long idleness lasts [default: 10000, or 1000 with --quick].
+    /// --quick; of loss 2000 or 1000, of versus 40 or 12, and 120 or 24 for requests and connections]. How long idleness lasts [default: 10000, or
+    /// 1000 with --quick]; how long the memory of idle connections may take to keep still [default: 20000].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     duration: Option<u64>,
     /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick; of versus as many as there is
     /// time for].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,
-    /// Who is measured, separated by commas: floor, vmmc, vmmc-nocrc, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-put
+    /// Who is measured, separated by commas: floor, vmmc, vmmc-nocrc, sockets, sockets-block, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-put
     /// [default: all but ucx and ucx-put; of versus all but vmmc-nocrc].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
@@ -157,6 +174,40 @@ pub(crate) struct Rate {
     /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
     #[arg(long, default_value = "64", value_delimiter = ',', value_parser = size)]
     size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rr {
+    /// How many connections; several, separated by commas.
+    #[arg(long, default_value = "1,32,1000", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=16_000))]
+    connections: Vec<u64>,
+    /// Payload of a request, and of its answer: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
+    #[arg(long, default_value = "1KiB", value_delimiter = ',', value_parser = size)]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// How many connections are opened and closed at a time, each by a thread of the client; several, separated by commas. More than one
+    /// only where threads may sleep.
+    #[arg(long, default_value = "1,16", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1000))]
+    parallel: Vec<u64>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Idle {
+    /// How many connections; several, separated by commas.
+    #[arg(long, default_value = "2000", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=16_000))]
+    connections: Vec<u64>,
+    /// Payload of the message that each carries to and fro before it is idle: bytes, or with a suffix as in 4KiB or 1MiB.
+    #[arg(long, default_value = "100", value_parser = size)]
+    size: usize,
     #[command(flatten)]
     common: Common,
 }
@@ -278,6 +329,22 @@ impl Command {
                 (common.plan(|_| with_sizes(&[Bench::Bw, Bench::BwCopy], size))?, common)
             }
             Command::Rate(Rate { size, common }) => (common.plan(|_| with_sizes(&[Bench::Rate], size))?, common),
+            Command::Rr(Rr { connections, size, common }) => {
+                let over =
+                    |spec: &Spec| connections.iter().map(|&count| Spec { count, ..spec.clone() }).collect::<Vec<_>>();
+                let many = with_sizes(&[Bench::Rr], size).iter().flat_map(over).collect::<Vec<_>>();
+                let one = with_sizes(&[Bench::RrPlain], size).into_iter().map(|spec| Spec { count: 1, ..spec });
+                let specs: Vec<_> = many.into_iter().chain(one).collect();
+                (common.plan(|_| specs.clone())?, common)
+            }
+            Command::Connect(Connect { parallel, common }) => {
+                let spec = |&count| Spec { bench: Bench::Connect, size: 1, count, ..Spec::default() };
+                (common.plan(|_| parallel.iter().map(spec).collect())?, common)
+            }
+            Command::Idle(Idle { connections, size, common }) => {
+                let spec = |&count| Spec { bench: Bench::IdleStreams, size: *size, count, ..Spec::default() };
+                (common.few(common.plan(|_| connections.iter().map(spec).collect())?), common)
+            }
             Command::Loss(Loss { loss, size, common }) => {
                 let at = |spec: &Spec, percent: &f64| Spec {
                     faults: Faults { drop: percent / 100.0, ..Faults::default() },
@@ -310,22 +377,28 @@ impl Scale {
         let (size, pause) = (self.size as usize, self.pause);
         let links = |&count| Spec { bench: Bench::Links, count, size, pause, ..Spec::default() };
         let idle = Spec { bench: Bench::Idle, ..Spec::default() };
-        let plan = self.common.plan(|_| self.links.iter().map(links).chain([idle.clone()]).collect())?;
-        // Long ones.
-        Ok(Plan { rounds: Rounds::Count(self.common.rounds.unwrap_or(3)), ..plan })
+        Ok(self.common.few(self.common.plan(|_| self.links.iter().map(links).chain([idle.clone()]).collect())?))
     }
 }
 
 impl Common {
     fn versus_plan(&self) -> Result<Plan, BenchError> {
         let shape = if self.quick { &versus::QUICK } else { &versus::FULL };
-        let specs = |mtu| {
-            let (millis, samples) = (self.duration.unwrap_or(shape.slice), self.samples.unwrap_or(u64::MAX));
-            shape.specs().into_iter().map(move |spec| Spec { mtu, millis, samples, ..spec })
-        };
         let mtus = if self.mtu.is_empty() { versus::MTUS.to_vec() } else { self.mtu.clone() };
+        let specs = |mtu| {
+            let once = shape.once().filter(|_| mtus.first() == Some(&mtu));
+            let each =
+                shape.specs().into_iter().map(|spec| Spec { millis: self.duration.unwrap_or(spec.millis), ..spec });
+            let samples = self.samples.unwrap_or(u64::MAX);
+            each.chain(once).map(move |spec| Spec { mtu, samples, ..spec }).collect::<Vec<_>>()
+        };
         let rounds = self.rounds.map_or(Rounds::Time(shape.time), Rounds::Count);
-        self.complete(mtus.into_iter().flat_map(specs).collect(), rounds, shape.peers)
+        self.complete(mtus.iter().flat_map(|&mtu| specs(mtu)).collect(), rounds, shape.peers)
+    }
+
+    /// A plan of long rounds, of which a few are enough.
+    fn few(&self, plan: Plan) -> Plan {
+        Plan { rounds: Rounds::Count(self.rounds.unwrap_or(3)), ..plan }
     }
 
     fn floor_plan(&self) -> Result<Plan, BenchError> {
@@ -346,6 +419,7 @@ impl Common {
             let (full, quick) = match spec.bench {
                 // What is to be seen in idleness happens seldom.
                 Bench::Idle => (10_000, 1000),
+                Bench::IdleStreams => (versus::IDLE_MILLIS, versus::IDLE_MILLIS),
                 // TCP waits for at least 200 ms when it has lost enough.
                 Bench::Loss => (2000, 1000),
                 _ => (1000, 200),
@@ -429,10 +503,14 @@ mod tests {
     fn a_comparison_has_its_own_peers_sizes_and_time() {
         let quick = plan("vmmc-bench versus --quick --mtu 9000").unwrap();
         assert_eq!(quick.rounds, Rounds::Time(versus::QUICK.time));
-        assert!(quick.specs.iter().all(|spec| (spec.mtu, spec.millis) == (9000, versus::QUICK.slice)));
+        let slice = |spec: &Spec| if spec.count == 0 { versus::QUICK.slice } else { versus::QUICK.long_slice };
+        assert!(quick.specs.iter().all(|spec| (spec.mtu, spec.millis) == (9000, slice(spec))));
         assert_eq!(quick.peers.len() + quick.missing.len(), versus::QUICK.peers.len());
         let full = plan("vmmc-bench versus --duration 70 --rounds 4 --peers vmmc-nocrc").unwrap();
         assert_eq!((full.rounds, full.peers.len(), full.specs[0].millis), (Rounds::Count(4), 1, 70));
+        // Once in all, and for as long as it takes.
+        let idle: Vec<_> = full.specs.iter().filter(|spec| spec.bench == Bench::IdleStreams).collect();
+        assert_eq!(idle.iter().map(|spec| (spec.mtu, spec.millis)).collect::<Vec<_>>(), [(1500, versus::IDLE_MILLIS)]);
         let mut mtus: Vec<_> = full.specs.iter().map(|spec| spec.mtu).collect();
         mtus.dedup();
         assert_eq!(mtus, versus::MTUS);
@@ -447,6 +525,25 @@ mod tests {
         let scale = plan("vmmc-bench scale --links 0,9").unwrap();
         let seen: Vec<_> = scale.specs.iter().map(|s| (s.bench.name(), s.count, s.millis)).collect();
         assert_eq!(seen, [("links", 0, 1000), ("links", 9, 1000), ("idle", 0, 10_000)]);
+    }
+
+    #[test]
+    fn connections_are_measured_by_their_number() {
+        let seen = |line| -> Vec<_> {
+            plan(line).unwrap().specs.iter().map(|s| (s.bench.name(), s.size, s.count, s.millis)).collect()
+        };
+        let rr = seen("vmmc-bench rr --connections 1,32 --size 64,1k --duration 50");
+        assert_eq!(rr[..2], [("rr", 64, 1, 50), ("rr", 64, 32, 50)]);
+        assert_eq!(rr[4..], [("rr-plain", 64, 1, 50), ("rr-plain", 1024, 1, 50)]);
+        assert_eq!(seen("vmmc-bench connect --parallel 1,4 --quick"), [("connect", 1, 1, 200), ("connect", 1, 4, 200)]);
+        assert_eq!(seen("vmmc-bench idle"), [("idle-streams", 100, 2000, versus::IDLE_MILLIS)]);
+        let names = |line| plan(line).unwrap().peers.iter().map(|p| p.name()).collect::<Vec<_>>();
+        assert_eq!(names("vmmc-bench rr"), ["sockets", "sockets-block", "tcp", "tcp-block"]);
+        assert_eq!(names("vmmc-bench idle"), ["sockets-block", "tcp-block"]);
+        // Threads that spin would fight for a core.
+        let left_out = plan("vmmc-bench connect --parallel 16").unwrap().left_out();
+        assert_eq!(left_out.len(), 2, "{left_out:?}");
+        assert!(left_out[0].starts_with("sockets, connect, 1 bytes at MTU 1500 is left out: 16 threads that spin"));
     }
 
     #[test]
@@ -478,6 +575,9 @@ mod tests {
             "vmmc-bench loss --loss 101",
             "vmmc-bench loss --loss NaN",
             "vmmc-bench incast --senders 0",
+            "vmmc-bench rr --connections 0",
+            "vmmc-bench connect --parallel 0",
+            "vmmc-bench idle --connections 20000",
             "vmmc-bench scale --links -1",
             "vmmc-bench soak --bytes 0",
             "vmmc-bench soak --bytes 1MB --duration 1000",

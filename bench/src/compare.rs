@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::BenchError;
 use crate::matrix::size_text;
-use crate::report::median;
+use crate::report::{median, rival};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -72,6 +72,7 @@ fn lines(files: &[Vec<Row>], metrics: &[String]) -> Vec<Line> {
     let mut lines = Vec::new();
     for row in files.first().into_iter().flatten() {
         for (base, ratio) in bases {
+            let base = if base == "tcp" { rival(&row.peer) } else { base };
             if row.peer == base || !(metrics.is_empty() || metrics.contains(&row.metric)) {
                 continue;
             }

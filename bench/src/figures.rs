@@ -60,7 +60,43 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
     if spec.bench == Bench::Incast {
         return incast(outcomes);
     }
-    outcomes.iter().zip(1..).flat_map(|(outcome, host)| of_one(spec, outcome, host)).collect()
+    let of_each = outcomes.iter().zip(1..).flat_map(|(outcome, host)| of_one(spec, outcome.found(), host));
+    of_each.chain(processor_time(spec, outcomes)).chain(memory(spec, outcomes)).collect()
+}
+
+/// What both sides together used for each round trip, byte or request, where they say so.
+fn processor_time(spec: &Spec, outcomes: &[Outcome]) -> Option<Figure> {
+    let (mut used, mut done) = (0, 0);
+    for outcome in outcomes {
+        if let &Outcome::Used { cpu, work, .. } = outcome {
+            (used, done) = (used + cpu, done.max(work));
+        }
+    }
+    let each = used as f64 / done as f64;
+    match spec.bench {
+        _ if done == 0 => None,
+        Bench::Bw => Some(figure("cpu", "", "ns/KiB", each * 1024.0)),
+        Bench::Lat | Bench::Rr | Bench::RrPlain | Bench::Connect => Some(figure("cpu", number(spec), "us", each / 1e3)),
+        _ => None,
+    }
+}
+
+/// What an idle connection holds, where both sides say so.
+fn memory(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let (mut own, mut of_kernel) = (0.0, None);
+    for (outcome, side) in outcomes.iter().zip(["client", "server"]) {
+        let &Outcome::Held { process, arena, slab, buffers } = outcome else { return Vec::new() };
+        own += process + arena;
+        figures.push(figure("process", side, "bytes", process));
+        figures.push(figure("arena", side, "bytes", arena));
+        of_kernel = of_kernel.or(slab.zip(buffers));
+    }
+    let Some((slab, buffers)) = of_kernel else { return Vec::new() };
+    figures.push(figure("slab", "both", "bytes", slab));
+    figures.push(figure("buffers", "both", "bytes", buffers));
+    figures.insert(0, figure("memory", number(spec), "bytes", (own + slab) / 2.0));
+    figures
 }
 
 /// Of several cases, each with its name.
@@ -110,6 +146,16 @@ fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
             figures.extend(heap.map(|heap| figure("heap", links(spec.count), "bytes", heap)));
             figures
         }
+        (Outcome::Requests { latency, nanos }, Bench::Rr | Bench::RrPlain | Bench::Connect) if *nanos > 0 => {
+            let times = Durations::from_counts(latency);
+            let unit = if spec.bench == Bench::Connect { "connections/s" } else { "requests/s" };
+            let rate = times.count() as f64 * 1e9 / *nanos as f64;
+            let mut figures = vec![figure("rate", number(spec), unit, rate)];
+            if !latency.is_empty() {
+                figures.extend(quantiles(&times, number(spec)));
+            }
+            figures
+        }
         (&Outcome::Idle { cpu, nanos }, Bench::Idle) if nanos > 0 => {
             vec![figure("cpu", format!("host {host}"), "%", 100.0 * cpu as f64 / nanos as f64)]
         }
@@ -134,6 +180,16 @@ pub(crate) fn lost(spec: &Spec, wire: &[DamageCounters]) -> Vec<Figure> {
 pub(crate) fn loss(spec: &Spec) -> String {
     // To a tenth of a thousandth: what was given as text comes out as that text.
     format!("{}%", (spec.faults.drop * 1e8).round() / 1e6)
+}
+
+/// How a line about this many connections is called. Nothing where there is always one.
+fn number(spec: &Spec) -> String {
+    match (spec.bench, spec.count) {
+        (Bench::Rr | Bench::IdleStreams, 1) => "1 connection".into(),
+        (Bench::Rr | Bench::IdleStreams, n) => format!("{n} connections"),
+        (Bench::Connect, n) => format!("{} at a time", n.max(1)),
+        _ => String::new(),
+    }
 }
 
 /// How a line about this many idle links is called.
@@ -233,6 +289,54 @@ mod tests {
         assert_eq!(value("goodput", "all"), Some(4.0));
         assert_eq!(value("jain", "all"), Some(0.8));
         assert!(value("p99", "sender 2").is_some() && value("p99", "all").is_some());
+    }
+
+    #[test]
+    fn processor_time_is_of_both_sides_for_each_piece_of_work() {
+        let used = |outcome: Outcome, cpu, work| outcome.used(std::time::Duration::from_nanos(cpu), work);
+        let latency = Outcome::Latency(vec![(1000, 2)]);
+        let sides = [used(latency, 8_000, 4), used(Outcome::Nothing, 4_000, 0)];
+        let figures = |bench, sides: &[Outcome]| super::figures(&Spec { count: 32, ..spec(bench) }, sides);
+        assert!(figures(Bench::Lat, &sides).contains(&figure("cpu", "", "us", 3.0)));
+        let stream = Outcome::Stream { messages: 1.0, bytes: 1, nanos: 8 };
+        let sides = [used(Outcome::Nothing, 500, 0), used(stream, 500, 2000)];
+        assert_eq!(
+            figures(Bench::Bw, &sides),
+            [figure("bandwidth", "", "Gbit/s", 1.0), figure("cpu", "", "ns/KiB", 512.0)]
+        );
+        let requests = Outcome::Requests { latency: vec![(1000, 500)], nanos: 1_000_000 };
+        let sides = [used(requests, 500_000, 1000), used(Outcome::Nothing, 500_000, 0)];
+        for (bench, of, unit) in [
+            (Bench::Rr, "32 connections", "requests/s"),
+            (Bench::RrPlain, "", "requests/s"),
+            (Bench::Connect, "32 at a time", "connections/s"),
+        ] {
+            let figures = figures(bench, &sides);
+            assert!(figures.contains(&figure("rate", of, unit, 500_000.0)), "{figures:?}");
+            assert!(figures.contains(&figure("cpu", of, "us", 1.0)), "{figures:?}");
+            assert!(figures.iter().any(|f| (f.metric, &f.of[..]) == ("p99", of)), "{figures:?}");
+        }
+        // A round that can't tell says nothing of its processor time either.
+        assert_eq!(used(Outcome::TooShort, 1, 1), Outcome::TooShort);
+    }
+
+    #[test]
+    fn memory_is_told_in_its_parts_and_of_one_side_together() {
+        let held = |process, arena, kernel: Option<f64>| Outcome::Held {
+            process,
+            arena,
+            slab: kernel,
+            buffers: kernel.map(|_| 0.0),
+        };
+        let spec = Spec { count: 7, ..spec(Bench::IdleStreams) };
+        let sides = [held(100.0, 4096.0, Some(3000.0)), held(304.0, 4096.0, None)];
+        let found = figures(&spec, &sides);
+        assert_eq!(found[0], figure("memory", "7 connections", "bytes", 5798.0));
+        for expected in [figure("arena", "client", "bytes", 4096.0), figure("process", "server", "bytes", 304.0)] {
+            assert!(found.contains(&expected), "{found:?}");
+        }
+        assert!(found.contains(&figure("slab", "both", "bytes", 3000.0)));
+        assert!(figures(&spec, &[sides[1].clone(), Outcome::Nothing]).is_empty());
     }
 
     #[test]

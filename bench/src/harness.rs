@@ -341,6 +341,8 @@ impl Run<'_> {
             // A round trip that takes a millisecond has something wrong with it.
             Bench::Links => (Duration::from_millis(1) + Duration::from_micros(spec.pause))
                 .saturating_mul(spec.samples.try_into().unwrap_or(u32::MAX)),
+            // Before the connections are there, and again when they are.
+            Bench::IdleStreams => spec.duration() * 2,
             _ => spec.duration(),
         };
         self.specs[self.place..].iter().map(of).sum()

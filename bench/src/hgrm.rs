@@ -30,10 +30,11 @@ impl Histograms {
         self.merged.iter().map(|(peer, spec, durations)| (*peer, spec, durations))
     }
 
-    /// Writes a file for each peer, MTU and size into `directory`.
+    /// Writes a file for each peer, MTU, size and number of connections into `directory`.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), BenchError> {
         for (peer, spec, durations) in &self.merged {
-            let name = format!("{peer}-{}-{}b-mtu{}.hgrm", spec.bench, spec.size, spec.mtu);
+            let of = if spec.count > 0 { format!("-{}", spec.count) } else { String::new() };
+            let name = format!("{peer}-{}{of}-{}b-mtu{}.hgrm", spec.bench, spec.size, spec.mtu);
             let path = directory.join(name);
             fs::write(&path, durations.hgrm()).map_err(|source| BenchError::Write { path, source })?;
         }

@@ -89,6 +89,7 @@ impl World {
             name: BUFFER.into(),
             key: Key::PUBLIC,
             peers: Vec::new(),
+            only: None,
             notify: true,
             readable: false,
             writable: true,

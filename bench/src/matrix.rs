@@ -1,9 +1,9 @@
-//! The report of many sizes as tables for a terminal: one for each bench and MTU, a line for each size, a column for each
-//! peer, and what VMMC is in relation to the floor and to kernel TCP.
+//! The report of many sizes as tables for a terminal: one for each bench and MTU, a line for each size or number of connections, a column for each
+//! peer, and what VMMC is in relation to the floor and to kernel TCP. Stream sockets have tables of their own, beside those they compete with.
 
 use std::fmt::Write;
 
-use crate::report::{Report, Row};
+use crate::report::{Report, Row, rival};
 
 /// What is shown, in this order: of which bench, which metric, under which title.
 const SHOWN: [(&str, &str, &str); 5] = [
@@ -14,11 +14,31 @@ const SHOWN: [(&str, &str, &str); 5] = [
     ("rate", "rate", "messages per second"),
 ];
 
+/// The same of stream sockets. All processor time is that of both sides.
+const STREAMS: [(&str, &str, &str); 15] = [
+    ("lat", "p50", "one-way latency, median (us)"),
+    ("lat", "p99", "one-way latency, 99% (us)"),
+    ("lat", "cpu", "processor time for a round trip (us)"),
+    ("bw", "bandwidth", "bandwidth (Gbit/s of payload)"),
+    ("bw", "cpu", "processor time (ns/KiB)"),
+    ("rate", "rate", "messages per second"),
+    ("rr", "rate", "requests per second"),
+    ("rr", "p50", "time of a request, median (us)"),
+    ("rr", "p99", "time of a request, 99% (us)"),
+    ("rr", "cpu", "processor time for a request (us)"),
+    ("rr-plain", "rate", "requests per second, by calls that wait for one connection"),
+    ("rr-plain", "cpu", "processor time for such a request (us)"),
+    ("connect", "rate", "connections opened and closed per second"),
+    ("connect", "cpu", "processor time for a connection (us)"),
+    ("idle-streams", "memory", "memory of an idle connection (bytes)"),
+];
+
 /// Whose ratios are shown, unless nobody of that name was measured.
 const SUBJECT: &str = "vmmc";
 
-/// One of a row's ratios.
-type Ratio = fn(&Row) -> Option<f64>;
+/// Who competes with whom where stream sockets do.
+const RIVALS: [(&str, &str); 4] =
+    [("sockets", "floor"), ("sockets", "tcp"), ("sockets", "tcp-nooff"), ("sockets-block", "tcp-block")];
 
 /// The tables, and how far the rounds differ.
 pub(crate) fn tables(report: &Report) -> String {
@@ -29,16 +49,36 @@ pub(crate) fn tables(report: &Report) -> String {
         remember(&mut peers, row.peer);
         remember(&mut mtus, row.mtu);
     }
-    let others = peers.iter().copied().filter(|peer| !["floor", "tcp"].contains(peer));
+    let streams = |peer: &str| peer.starts_with("sockets");
+    let others = peers.iter().copied().filter(|peer| !["floor", "tcp"].contains(peer) && !streams(peer));
     let subject = [SUBJECT].into_iter().chain(others).find(|name| peers.contains(name));
+    let subjects: Vec<(&str, &str)> =
+        subject.map(|name| [(name, "floor"), (name, "tcp")]).into_iter().flatten().collect();
     let mut text = String::new();
     for mtu in mtus {
+        let of = |bench: &str, metric: &str| -> Vec<&Row> {
+            rows.iter().filter(|row| (row.bench, kind(row).0, row.mtu) == (bench, metric, mtu)).collect()
+        };
         for (bench, metric, title) in SHOWN {
-            let shown: Vec<&Row> =
-                rows.iter().filter(|r| (r.bench, &r.metric[..], r.mtu) == (bench, metric, mtu)).collect();
+            let mut shown = of(bench, metric);
+            shown.retain(|row| !streams(row.peer));
             if !shown.is_empty() {
                 let _ = writeln!(text, "\n{title}, MTU {mtu}");
-                write_table(&mut text, &shown, &peers, subject);
+                write_table(&mut text, &shown, &subjects, &[]);
+            }
+        }
+        for (bench, metric, title) in STREAMS {
+            let mut shown = of(bench, metric);
+            // Those that are in the other tables, too, only if there is something to hold against them.
+            if SHOWN.iter().any(|(other, ..)| *other == bench) && !shown.iter().any(|row| streams(row.peer)) {
+                continue;
+            }
+            shown.retain(|row| streams(row.peer) || RIVALS.iter().any(|(_, rival)| *rival == row.peer));
+            let theirs: Vec<String> = shown.iter().filter(|row| streams(row.peer)).map(|row| label(row)).collect();
+            shown.retain(|row| theirs.is_empty() || theirs.contains(&label(row)));
+            if !shown.is_empty() {
+                let _ = writeln!(text, "\nstreams: {title}, MTU {mtu}");
+                write_table(&mut text, &shown, &RIVALS, &of(bench, "vs nooff"));
             }
         }
     }
@@ -60,40 +100,69 @@ fn remember<T: PartialEq>(seen: &mut Vec<T>, new: T) {
     }
 }
 
-fn write_table(text: &mut String, rows: &[&Row], peers: &[&str], subject: Option<&str>) {
-    let peers: Vec<&str> = peers.iter().copied().filter(|peer| rows.iter().any(|row| row.peer == *peer)).collect();
-    let mut sizes: Vec<usize> = Vec::new();
-    rows.iter().for_each(|row| remember(&mut sizes, row.size));
-    let find = |peer: &str, size: usize| rows.iter().find(|row| row.peer == peer && row.size == size);
-    let ratios: Vec<(String, Ratio)> = match subject {
-        Some(name) => {
-            let all: [(&str, Ratio); 2] = [("floor", |row| row.vs_floor), ("tcp", |row| row.vs_tcp)];
-            let there = |of: Ratio| rows.iter().any(|row| row.peer == name && of(row).is_some());
-            all.into_iter().filter(|(_, of)| there(*of)).map(|(base, of)| (format!("{name}/{base}"), of)).collect()
-        }
-        None => Vec::new(),
-    };
+/// A metric, and of what: `p99` and `32 connections`.
+fn kind(row: &Row) -> (&str, &str) {
+    // The one metric whose own name has a space.
+    match row.metric.split_once(' ') {
+        Some(("vs", _)) | None => (&row.metric, ""),
+        Some(parts) => parts,
+    }
+}
+
+/// How the line of a row is called.
+fn label(row: &Row) -> String {
+    match kind(row).1 {
+        "" => size_text(row.size),
+        // There the size is what was asked for.
+        of if row.bench == "rr" => format!("{of}, {}", size_text(row.size)),
+        of => of.into(),
+    }
+}
+
+/// What a row is of the same figure of another peer. Of kernel TCP without offloads it has a row of its own, which is among `nooff`.
+fn ratio(row: &Row, base: &str, nooff: &[&Row]) -> Option<f64> {
+    match base {
+        "floor" => row.vs_floor,
+        "tcp-nooff" => nooff.iter().find(|other| (other.peer, other.size) == (row.peer, row.size)).map(|row| row.value),
+        base => row.vs_tcp.filter(|_| rival(row.peer) == base),
+    }
+}
+
+fn write_table(text: &mut String, rows: &[&Row], wanted: &[(&str, &str)], nooff: &[&Row]) {
+    let mut peers: Vec<&str> = Vec::new();
+    let mut labels: Vec<String> = Vec::new();
+    for row in rows {
+        remember(&mut peers, row.peer);
+        remember(&mut labels, label(row));
+    }
+    let find = |peer: &str, line: &str| rows.iter().find(|row| row.peer == peer && label(row) == line);
+    let there =
+        |&(name, base): &(&str, &str)| rows.iter().any(|row| row.peer == name && ratio(row, base, nooff).is_some());
+    let ratios: Vec<(String, &str, &str)> =
+        wanted.iter().copied().filter(there).map(|(name, base)| (format!("{name}/{base}"), name, base)).collect();
     let width = |name: &str| (name.len() + 2).max(10);
+    let first = labels.iter().map(String::len).max().unwrap_or(0).max(9);
+    let sized = rows.iter().all(|row| kind(row).1.is_empty());
 
     // Writing to a String cannot fail.
-    let _ = write!(text, "{:>9}", "size");
+    let _ = write!(text, "{:>first$}", if sized { "size" } else { "" });
     for peer in &peers {
         let _ = write!(text, "{peer:>0$}", width(peer));
     }
-    for (name, _) in &ratios {
-        let _ = write!(text, "{name:>0$}", width(name) + 1);
+    for (title, ..) in &ratios {
+        let _ = write!(text, "{title:>0$}", width(title) + 1);
     }
     text.push('\n');
-    for size in sizes {
-        let _ = write!(text, "{:>9}", size_text(size));
+    for line in labels {
+        let _ = write!(text, "{line:>first$}");
         for peer in &peers {
-            let value = find(peer, size).map_or("-".into(), |row| number(row.value));
+            let value = find(peer, &line).map_or("-".into(), |row| number(row.value));
             let _ = write!(text, "{value:>0$}", width(peer));
         }
-        for (name, of) in &ratios {
-            let ratio = subject.and_then(|subject| find(subject, size)).and_then(|row| of(row));
+        for (title, name, base) in &ratios {
+            let ratio = find(name, &line).and_then(|row| ratio(row, base, nooff));
             let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"));
-            let _ = write!(text, "{ratio:>0$}", width(name) + 1);
+            let _ = write!(text, "{ratio:>0$}", width(title) + 1);
         }
         text.push('\n');
     }
@@ -150,6 +219,41 @@ mod tests {
         assert_eq!(text.matches("one-way latency, median").count(), 2, "{text}");
         assert_eq!(text.matches("one-way latency, 99%").count(), 2, "{text}");
         assert!(!text.contains("bandwidth"), "{text}");
+    }
+
+    #[test]
+    fn stream_sockets_have_tables_of_their_own_beside_their_rivals() {
+        let mut report = report();
+        for (peer, factor) in [("sockets", 3), ("sockets-block", 10), ("tcp-block", 20), ("tcp-nooff", 5)] {
+            let spec = Spec { bench: Bench::Lat, mtu: 1500, size: 8, ..Spec::default() };
+            for round in [1, 2, 3] {
+                report.add(peer, &spec, &[Outcome::Latency(vec![(1000 * factor * round, 100)])]);
+                let stream = Outcome::Stream { messages: 1.0, bytes: 125 * factor, nanos: 1000 };
+                report.add(peer, &Spec { bench: Bench::Bw, ..spec.clone() }, &[stream]);
+                for count in [1, 32] {
+                    let spec = Spec { bench: Bench::Rr, size: 1024, count, ..spec.clone() };
+                    let requests = Outcome::Requests { latency: vec![(1000, 100 * factor)], nanos: 1_000_000_000 };
+                    report.add(peer, &spec, &[requests.used(std::time::Duration::from_micros(100), 50)]);
+                }
+            }
+        }
+        report.compare_peers("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff");
+        let text = tables(&report);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let has = |line: &str| lines.contains(&line.split_whitespace().collect());
+        for line in [
+            "size floor vmmc tcp ucx tcp-block tcp-nooff vmmc/floor vmmc/tcp",
+            "size floor tcp sockets sockets-block tcp-block tcp-nooff sockets/floor sockets/tcp sockets-block/tcp-block",
+            "8 B 2.00 8.00 6.00 20.02 40.03 10.01 3.00x 0.75x 0.50x",
+            "size sockets sockets-block tcp-block tcp-nooff sockets/tcp-nooff sockets-block/tcp-block",
+            "8 B 3.00 10.00 20.00 5.00 0.60x 0.50x",
+            "sockets sockets-block tcp-block tcp-nooff sockets-block/tcp-block",
+            "32 connections, 1 KiB 300.0 1000 2000 500.0 0.50x",
+            "streams: time of a request, 99% (us), MTU 1500",
+        ] {
+            assert!(has(line), "{line}: {text}");
+        }
+        assert!(!text.contains("NaN"), "{text}");
     }
 
     #[test]

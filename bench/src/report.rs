@@ -31,7 +31,7 @@ pub(crate) struct Row {
     /// Value divided by the floor's in the same round, mean of the middle half of all rounds. Null where the floor was not measured, or for a percentile that too few
     /// samples lie beyond.
     pub(crate) vs_floor: Option<f64>,
-    /// The same with kernel TCP's. Null as `vs_floor` is.
+    /// The same with kernel TCP's: that of `tcp`, or, of `sockets-block`, that of `tcp-block`, which may sleep as it may. Null as `vs_floor` is.
     pub(crate) vs_tcp: Option<f64>,
 }
 
@@ -110,6 +110,17 @@ impl Report {
         }
     }
 
+    /// Adds a figure called `name`: how everybody's `metric` compares, within each round, to the peer `base`'s, in the benches of
+    /// this name.
+    pub(crate) fn compare_peers(&mut self, name: &'static str, bench: Bench, metric: &str, base: &str) {
+        let compared = |s: &&Series| (s.bench, s.metric) == (bench, metric) && s.peer != base;
+        for series in self.series.iter().filter(compared).cloned().collect::<Vec<_>>() {
+            if let Some(rounds) = self.ratios(&series, base) {
+                self.push(Series { metric: name, unit: "ratio", firm: rounds.len(), rounds, ..series });
+            }
+        }
+    }
+
     /// The rows, in the order in which their measurements were first made.
     pub(crate) fn rows(&self) -> Vec<Row> {
         self.known().map(|s| self.row(s)).collect()
@@ -140,7 +151,7 @@ impl Report {
             value: median(&s.rounds),
             unit: s.unit,
             vs_floor: self.ratio(s, "floor"),
-            vs_tcp: self.ratio(s, "tcp"),
+            vs_tcp: self.ratio(s, rival(s.peer)),
         }
     }
 
@@ -158,7 +169,7 @@ impl Report {
     pub(crate) fn spread(&self) -> Option<Spread> {
         let mut all: Vec<(f64, String)> = Vec::new();
         for series in &self.series {
-            for base in ["floor", "tcp"].iter().filter(|base| **base != series.peer) {
+            for base in ["floor", rival(series.peer)].iter().filter(|base| **base != series.peer) {
                 let mut ratios = self.ratios(series, base).unwrap_or_default();
                 ratios.retain(|ratio| ratio.is_finite());
                 if ratios.len() > 1 {
@@ -193,6 +204,11 @@ impl Report {
         }
         text
     }
+}
+
+/// The kernel TCP that a peer is compared with. One that may sleep isn't held against one that never does.
+pub(crate) fn rival(peer: &str) -> &'static str {
+    if peer == "sockets-block" { "tcp-block" } else { "tcp" }
 }
 
 /// How far apart the first and the third quartile of each ratio are, in relation to the ratio.
@@ -348,6 +364,24 @@ mod tests {
             rows.iter().filter(|r| r.peer == "vmmc").map(|r| (&r.metric[..], r.vs_floor.is_some())).collect();
         assert_eq!(of_vmmc, [("p50", true), ("p99", false)]);
         assert!(!report.json().contains("p999") && !report.table().contains("p999"));
+    }
+
+    #[test]
+    fn who_may_sleep_is_compared_with_a_tcp_that_may() {
+        let mut report = Report::default();
+        for (peer, value) in [("sockets", 10), ("sockets-block", 6), ("tcp", 5), ("tcp-block", 2), ("tcp-nooff", 4)] {
+            report.add(peer, &spec(Bench::Bw, 100), &[gbit(value)]);
+        }
+        report.compare_peers("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff");
+        let rows = report.rows();
+        let of = |peer, metric| rows.iter().find(|row| (row.peer, &row.metric[..]) == (peer, metric));
+        let vs_tcp = |peer| of(peer, "bandwidth").and_then(|row| row.vs_tcp);
+        assert_eq!(
+            (vs_tcp("sockets"), vs_tcp("sockets-block"), vs_tcp("tcp-block")),
+            (Some(2.0), Some(3.0), Some(0.4))
+        );
+        assert_eq!(of("sockets", "vs nooff").map(|row| (row.value, row.unit)), Some((2.5, "ratio")));
+        assert_eq!(of("tcp-nooff", "vs nooff"), None);
     }
 
     #[test]

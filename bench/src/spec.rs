@@ -27,6 +27,14 @@ pub(crate) enum Bench {
     Rate,
     /// Bandwidth of a one-way stream of which [`Spec::faults`] drops packets.
     Loss,
+    /// Requests and answers over [`Spec::count`] connections at once, each side one thread that waits for all of them.
+    Rr,
+    /// The same over one connection, by calls that wait for it alone.
+    RrPlain,
+    /// Connections that are opened, used for a byte, and closed, [`Spec::count`] at a time.
+    Connect,
+    /// Memory of [`Spec::count`] connections that are open and idle.
+    IdleStreams,
     /// Several senders, [`Spec::count`] of them, into one receiver, everybody sleeping when there is nothing to do.
     Incast,
     /// Round trips on one link of an engine that has [`Spec::count`] idle links too, and what those cost in memory.
@@ -64,6 +72,10 @@ impl Bench {
             Bench::BwCopy => "bw-copy",
             Bench::Rate => "rate",
             Bench::Loss => "loss",
+            Bench::Rr => "rr",
+            Bench::RrPlain => "rr-plain",
+            Bench::Connect => "connect",
+            Bench::IdleStreams => "idle-streams",
             Bench::Incast => "incast",
             Bench::Links => "links",
             Bench::Idle => "idle",
@@ -83,6 +95,12 @@ impl Bench {
             Bench::BwCopy => "bandwidth, payload copied in and out (Gbit/s of payload)",
             Bench::Rate => "message rate (packets/s)",
             Bench::Loss => "goodput of a stream that loses packets (Gbit/s), and how much that is of the lossless",
+            Bench::Rr => "requests and answers: per second, latency (us), processor time of both sides for each (us)",
+            Bench::RrPlain => "the same on one connection, by calls that wait",
+            Bench::Connect => {
+                "connections opened and closed: per second, time (us), processor time of both sides for each (us)"
+            }
+            Bench::IdleStreams => "memory of an idle connection (bytes)",
             Bench::Incast => "incast: goodput (Gbit/s), Jain's index of fairness, put latency (us)",
             Bench::Links => "round trip (us) beside idle links, and memory of an idle link (bytes)",
             Bench::Idle => "processor time of idle nodes (% of a core)",
@@ -99,14 +117,32 @@ impl Bench {
         matches!(self, Bench::Source | Bench::Deliver | Bench::Access | Bench::Utlb)
     }
 
+    /// Whether it is about byte streams, and of nobody who has none.
+    pub(crate) fn is_about_streams(self) -> bool {
+        matches!(self, Bench::Rr | Bench::RrPlain | Bench::Connect | Bench::IdleStreams)
+    }
+
     /// Whether it is measured over a connection that serves other measurements too.
     pub(crate) fn shares_connection(self) -> bool {
-        matches!(self, Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate)
+        matches!(
+            self,
+            Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Rr | Bench::RrPlain | Bench::Connect
+        )
+    }
+
+    /// Whether it counts what a process holds, so that processes have to be new: what they had before and gave up may still be theirs.
+    pub(crate) fn wants_new_processes(self) -> bool {
+        self == Bench::IdleStreams
+    }
+
+    /// Whether it takes seconds, however short a time it is given, and its figures hardly differ from round to round.
+    pub(crate) fn is_slow(self) -> bool {
+        self == Bench::IdleStreams
     }
 
     /// Whether each process keeps to a core of its own. Those that sleep are the scheduler's business.
     pub(crate) fn pins(self) -> bool {
-        !matches!(self, Bench::Incast | Bench::Idle | Bench::Soak)
+        !matches!(self, Bench::Incast | Bench::Idle | Bench::IdleStreams | Bench::Soak)
     }
 }
 
@@ -130,7 +166,7 @@ pub(crate) struct Spec {
     /// How long the sender of a stream sends, and how long round trips are made at most, milliseconds. The first tenth does
     /// not count.
     pub(crate) millis: u64,
-    /// How many: senders of an incast, idle links, receivers of a soak that are killed.
+    /// How many: connections, senders of an incast, idle links, receivers of a soak that are killed.
     pub(crate) count: u64,
     /// Idle links: how long the busy one rests before each round trip, microseconds.
     pub(crate) pause: u64,
@@ -147,6 +183,7 @@ impl Spec {
         match self.bench {
             Bench::Links | Bench::Utlb => Topology::Alone,
             Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Idle => Topology::Pair,
+            Bench::Rr | Bench::RrPlain | Bench::Connect | Bench::IdleStreams => Topology::Pair,
             Bench::Source | Bench::Deliver | Bench::Access => Topology::Pair,
             Bench::Loss | Bench::Soak => Topology::Bridge(2),
             Bench::Incast => Topology::Bridge(self.count as usize + 1),
@@ -229,6 +266,13 @@ pub(crate) enum Outcome {
     Stream { messages: f64, bytes: u64, nanos: u64 },
     /// What one sender of several got through after the warm-up, in how long, and the latency of each put.
     Sender { bytes: u64, nanos: u64, latency: Counts },
+    /// How long each request or connection took that counts, and in how long they were made.
+    Requests { latency: Counts, nanos: u64 },
+    /// Memory that each of many connections holds, bytes: of this process anonymous and in files, of the kernel and in buffers for both sides.
+    Held { process: f64, arena: f64, slab: Option<f64>, buffers: Option<f64> },
+    /// Another outcome, the processor time that this process used for it, in nanoseconds, and for how many round trips, bytes or
+    /// requests both sides used theirs; 0 where the other side knows.
+    Used { outcome: Box<Outcome>, cpu: u64, work: u64 },
     /// Processor time that was used, and in how long.
     Idle { cpu: u64, nanos: u64 },
     /// Round trips of the busy link, and bytes of heap that each idle link holds.
@@ -241,6 +285,24 @@ pub(crate) enum Outcome {
     Several(Vec<(String, Outcome)>),
     /// One side's account of a soak.
     Soak(Box<SoakSide>),
+}
+
+impl Outcome {
+    /// This, and that it took so much processor time. What was too short remains nothing but that.
+    pub(crate) fn used(self, cpu: Duration, work: u64) -> Outcome {
+        match self {
+            Outcome::TooShort => self,
+            outcome => Outcome::Used { outcome: Box::new(outcome), cpu: cpu.as_nanos() as u64, work },
+        }
+    }
+
+    /// What was found, whatever it took.
+    pub(crate) fn found(&self) -> &Outcome {
+        match self {
+            Outcome::Used { outcome, .. } => outcome,
+            outcome => outcome,
+        }
+    }
 }
 
 /// Durations as (nanoseconds, how many samples), from `Durations::counts`.

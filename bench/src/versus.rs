@@ -24,8 +24,16 @@ pub(crate) struct Shape {
     copied: &'static [usize],
     /// Size of the messages that are counted.
     rate: &'static [usize],
-    /// How long each of these takes in each round, milliseconds.
+    /// Over how many connections requests and answers go at once, and over one by calls that wait.
+    requests: &'static [u64],
+    /// How many connections are opened and closed at a time.
+    connects: &'static [u64],
+    /// How many connections are idle, at the first MTU.
+    idle: Option<u64>,
+    /// How long each of these takes in each round, milliseconds: those of one connection.
     pub(crate) slice: u64,
+    /// The same of those that have to get into their stride: requests, and connections that come and go.
+    pub(crate) long_slice: u64,
     /// How long the rounds go on, in all labs together, the making of labs included.
     pub(crate) time: Duration,
     /// Who is measured, if it is there.
@@ -41,21 +49,48 @@ pub(crate) static QUICK: Shape = Shape {
     bandwidth: &[4 * KIB, MIB],
     copied: &[MIB],
     rate: &[64],
+    requests: &[1, 32],
+    connects: &[1],
+    idle: None,
     slice: 12,
+    long_slice: 24,
     time: Duration::from_secs(82),
-    peers: &["floor", "vmmc", "tcp", "tcp-nooff", "tcp-block", "ucx"],
+    peers: &["floor", "vmmc", "sockets", "sockets-block", "tcp", "tcp-nooff", "tcp-block", "ucx"],
 };
 
-/// Under ten minutes.
+/// Under ten minutes, of which what is measured once takes half a minute.
 pub(crate) static FULL: Shape = Shape {
     latency: &[8, 64, 512, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB],
     bandwidth: &[64, 512, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB],
     copied: &[64 * KIB, MIB],
     rate: &[64],
+    requests: &[1, 32, 1000],
+    connects: &[1, 16],
+    idle: Some(IDLE),
     slice: 40,
+    long_slice: 120,
     time: Duration::from_secs(540),
-    peers: &["floor", "vmmc", "tcp", "tcp-nooff", "tcp-block", "tcp-block-nooff", "ucx", "ucx-put"],
+    peers: &[
+        "floor",
+        "vmmc",
+        "sockets",
+        "sockets-block",
+        "tcp",
+        "tcp-nooff",
+        "tcp-block",
+        "tcp-block-nooff",
+        "ucx",
+        "ucx-put",
+    ],
 };
+
+/// Size of a request and of its answer, bytes.
+pub(crate) const REQUEST: usize = KIB;
+
+/// Idle connections, the size of the message that each has carried, and how long their memory may take to keep still, milliseconds.
+pub(crate) const IDLE: u64 = 2000;
+pub(crate) const IDLE_MESSAGE: usize = 100;
+pub(crate) const IDLE_MILLIS: u64 = 20_000;
 
 impl Shape {
     /// What is measured at each MTU; how long, and at which, is for the caller to say.
@@ -66,7 +101,31 @@ impl Shape {
             .chain(of(Bench::Bw, self.bandwidth))
             .chain(of(Bench::BwCopy, self.copied))
             .chain(of(Bench::Rate, self.rate))
+            .map(|spec| Spec { millis: self.slice, ..spec })
+            .chain(self.of_connections())
             .collect()
+    }
+
+    /// What is measured of requests, and of connections that come and go.
+    fn of_connections(&self) -> impl Iterator<Item = Spec> {
+        let requests =
+            self.requests.iter().map(|&count| Spec { bench: Bench::Rr, count, size: REQUEST, ..Spec::default() });
+        let plain = [Spec { bench: Bench::RrPlain, count: 1, size: REQUEST, ..Spec::default() }];
+        let connects =
+            self.connects.iter().map(|&count| Spec { bench: Bench::Connect, count, size: 1, ..Spec::default() });
+        requests.chain(plain).chain(connects).map(|spec| Spec { millis: self.long_slice, ..spec })
+    }
+
+    /// What is measured at the first MTU only.
+    pub(crate) fn once(&self) -> Option<Spec> {
+        let spec = |count| Spec {
+            bench: Bench::IdleStreams,
+            count,
+            size: IDLE_MESSAGE,
+            millis: IDLE_MILLIS,
+            ..Spec::default()
+        };
+        self.idle.map(spec)
     }
 }
 
@@ -81,16 +140,24 @@ mod tests {
     /// What a lab takes to make and remove, milliseconds: ten times what was seen.
     const LAB: u64 = 2000;
 
+    /// What a connection takes to open, milliseconds: several times what was seen.
+    const CONNECTION: f64 = 0.3;
+
     /// How long the fewest rounds take, and the one that is still under way when the time is over.
     fn at_most(shape: &Shape) -> (Duration, Duration) {
         let specs = shape.specs();
         let slices = |name: &&str| {
             let peer = peers::find(name).expect(name);
-            OPENING + shape.slice * specs.iter().filter(|spec| peer.measures(spec.bench)).count() as u64
+            let mine = specs.iter().filter(|spec| peer.measures(spec.bench));
+            OPENING + mine.map(|spec| spec.millis + (CONNECTION * spec.count as f64) as u64).sum::<u64>()
         };
         let round: u64 = shape.peers.iter().map(slices).sum();
         let labs = MTUS.len() as u64;
-        (Duration::from_millis(labs * (LAB + LEAST as u64 * round)), Duration::from_millis(round + LAB))
+        let once = shape.once().map_or(0, |spec| {
+            let able = shape.peers.iter().filter(|name| peers::find(name).expect(name).measures(spec.bench));
+            able.count() as u64 * 3 * spec.millis
+        });
+        (Duration::from_millis(labs * (LAB + LEAST as u64 * round) + once), Duration::from_millis(round + LAB))
     }
 
     #[test]
@@ -108,7 +175,9 @@ mod tests {
             assert_eq!((shape.latency[0], shape.latency.last()), (8, Some(&MIB)));
             assert!([shape.latency, shape.bandwidth].iter().all(|sizes| sizes.is_sorted()));
             // All that can be compared at all fits everybody.
-            for (spec, mtu) in shape.specs().iter().flat_map(|spec| MTUS.map(|mtu| (spec, mtu))) {
+            let specs = shape.specs();
+            let alike = specs.iter().filter(|spec| spec.count == 0);
+            for (spec, mtu) in alike.flat_map(|spec| MTUS.map(|mtu| (spec, mtu))) {
                 let spec = Spec { mtu, ..spec.clone() };
                 let refused = shape.peers.iter().find_map(|name| peers::find(name).expect(name).refuses(&spec));
                 assert_eq!(refused, None);

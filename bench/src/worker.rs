@@ -75,6 +75,12 @@ impl Session {
         SocketAddr::new(self.remote.address.into(), DEFAULT_PORT)
     }
 
+    /// Where the server listens for connections, if what it said is a port.
+    pub(crate) fn served_at(&self) -> Result<SocketAddr, PeerError> {
+        let port = self.hello.parse().map_err(|e| format!("the server's port number {:?}: {e}", self.hello))?;
+        Ok(SocketAddr::new(self.remote.address.into(), port))
+    }
+
     /// Sleeps until this measurement may begin, so that the parent has a core to itself.
     fn await_go(&self) {
         while self.signals.started.load(Ordering::Relaxed) < self.number {
@@ -171,6 +177,8 @@ fn perform(job: Job, number: &mut u64, signals: &Arc<Signals>) -> Result<Outcome
     let spec = specs.first().ok_or("a job without anything to measure")?;
     match spec.bench {
         Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Loss => {}
+        Bench::Rr | Bench::RrPlain | Bench::Connect => {}
+        Bench::IdleStreams => return peer.idle_streams(side, spec, &session),
         Bench::Incast => return peer.incast(side, spec, &session),
         Bench::Links => return peer.links(spec),
         Bench::Idle => return peer.idle(side, spec, &session),
@@ -190,6 +198,8 @@ fn perform(job: Job, number: &mut u64, signals: &Arc<Signals>) -> Result<Outcome
         }
         outcome = Some(match spec.bench {
             Bench::Lat => end.latency(spec, &session)?,
+            Bench::Rr | Bench::RrPlain => end.requests(spec, &session)?,
+            Bench::Connect => end.connects(spec, &session)?,
             _ => end.stream(spec, &session)?,
         });
     }

@@ -6,14 +6,20 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod connection;
+mod error;
 mod listener;
 mod poller;
+#[doc(hidden)] // for the tests and the fuzz target
+pub mod proto;
 mod stack;
 mod stream;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub mod tokio;
+mod wait;
 
+pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};
 pub use stack::{Stack, StackBuilder};

@@ -1,8 +1,14 @@
 //! Waiting for many streams and listeners at once, in user space: what epoll is to descriptors, without a system call while there is work.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use crate::connection::Connection;
+use crate::listener::Accepting;
+use crate::wait::{Spin, Watch, Watcher, lock};
 use crate::{Stack, VmmcListener, VmmcStream};
 
 /// What a source is ready for.
@@ -10,31 +16,235 @@ use crate::{Stack, VmmcListener, VmmcStream};
 pub struct Ready {
     /// The token it was registered with.
     pub token: u64,
-    /// Reading (or accepting) wouldn't block: data, the end, or an error is there.
+    /// Reading, or accepting, wouldn't block: data, the end, or an error is there.
     pub readable: bool,
     /// Writing wouldn't block.
     pub writable: bool,
 }
 
-/// Waits for many streams and listeners of one stack, level-triggered: what is ready is reported by every wait until it isn't any more.
-#[derive(Debug)]
-pub struct Poller {}
+#[derive(Clone, Debug)]
+enum Source {
+    Stream(Arc<Connection>, bool),
+    Listener(Arc<Accepting>),
+}
 
-#[allow(missing_docs)]
+#[derive(Debug, Default)]
+struct State {
+    sources: HashMap<u64, (Source, u64)>,
+    /// By what they are of.
+    numbers: HashMap<usize, u64>,
+    /// Sources that may be ready, each once.
+    candidates: VecDeque<u64>,
+    listed: HashSet<u64>,
+}
+
+/// What the sources know of the poller.
+#[derive(Debug)]
+struct Shared {
+    stack: Stack,
+    state: Mutex<State>,
+    /// Who waits here.
+    watch: Watch,
+    spin: Spin,
+    next: AtomicU64,
+}
+
+impl Watcher for Shared {
+    fn ready(&self, source: u64) {
+        {
+            let mut state = lock(&self.state);
+            if !state.listed.insert(source) {
+                return;
+            }
+            state.candidates.push_back(source);
+        }
+        // Only threads wait here.
+        self.watch.wake(&self.stack.inner().waiting, &mut Vec::new());
+    }
+}
+
+/// Waits for many streams and listeners of one stack, level-triggered: what is ready is reported by every wait until it isn't any more.
+///
+/// One thread with a poller serves thousands of connections: while there is work it makes no system call but those that send.
+///
+/// ```no_run
+/// use vmmc_sockets::{Poller, Stack};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let stack = Stack::builder().interface("vh2").open()?;
+/// let listener = stack.bind("10.77.0.2:7".parse().unwrap())?;
+/// let poller = Poller::new(&stack);
+/// poller.add_listener(&listener, 0)?;
+/// let (mut streams, mut ready, mut bytes) = (Vec::new(), Vec::new(), [0; 4096]);
+/// loop {
+///     poller.wait(&mut ready, None)?;
+///     for source in ready.drain(..) {
+///         if source.token == 0 {
+///             let (stream, _) = listener.accept()?;
+///             streams.push(stream);
+///             poller.add(&streams[streams.len() - 1], streams.len() as u64, false)?;
+///         } else if let Ok(len) = streams[source.token as usize - 1].try_read(&mut bytes) {
+///             println!("{len} bytes"); // 0: the end
+///         }
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Poller {
+    shared: Arc<Shared>,
+}
+
 impl Poller {
-    pub fn new(_stack: &Stack) -> Poller {
-        Poller {}
+    /// A poller that watches nothing yet.
+    pub fn new(stack: &Stack) -> Poller {
+        let shared = Shared {
+            stack: stack.clone(),
+            state: Mutex::default(),
+            watch: Watch::default(),
+            spin: Spin::new(),
+            next: AtomicU64::new(0),
+        };
+        Poller { shared: Arc::new(shared) }
     }
-    /// Watches a stream for reading, and for writing if `writable`. Registering it again changes that.
-    pub fn add(&self, _stream: &VmmcStream, _token: u64, _writable: bool) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+
+    /// Watches a stream for reading, and for writing, too, if `writable` is set. Adding it again changes token and interest. The stream must be one of the poller's
+    /// stack.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when it is of another stack.
+    pub fn add(&self, stream: &VmmcStream, token: u64, writable: bool) -> io::Result<()> {
+        self.check(stream.stack())?;
+        let connection = stream.connection().clone();
+        let key = Arc::as_ptr(&connection) as usize;
+        self.insert(key, Source::Stream(connection.clone(), writable), token, |watcher, number| {
+            connection.readers.watch(watcher.clone(), number);
+            connection.writers.watch(watcher, number);
+        });
+        Ok(())
     }
-    pub fn add_listener(&self, _listener: &VmmcListener, _token: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+
+    /// Watches a listener.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when it is of another stack.
+    pub fn add_listener(&self, listener: &VmmcListener, token: u64) -> io::Result<()> {
+        self.check(listener.stack())?;
+        let accepting = listener.accepting().clone();
+        let key = Arc::as_ptr(&accepting) as usize;
+        self.insert(key, Source::Listener(accepting.clone()), token, |watcher, number| {
+            accepting.watch.watch(watcher, number);
+        });
+        Ok(())
     }
-    pub fn remove(&self, _stream: &VmmcStream) {}
-    /// Waits until something is ready or the timeout has passed: spins, then sleeps.
-    pub fn wait(&self, _ready: &mut Vec<Ready>, _timeout: Option<Duration>) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+
+    fn check(&self, stack: &Stack) -> io::Result<()> {
+        if Arc::ptr_eq(stack.inner(), self.shared.stack.inner()) {
+            return Ok(());
+        }
+        let text = format!(
+            "a poller of the stack {} can't watch what is of the stack {}",
+            self.shared.stack.local(),
+            stack.local()
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    }
+
+    fn insert(&self, key: usize, source: Source, token: u64, watch: impl FnOnce(Arc<dyn Watcher>, u64)) {
+        let mut state = lock(&self.shared.state);
+        let known = state.numbers.get(&key).copied();
+        let number = known.unwrap_or_else(|| self.shared.next.fetch_add(1, Ordering::Relaxed));
+        state.numbers.insert(key, number);
+        state.sources.insert(number, (source, token));
+        drop(state);
+        if known.is_none() {
+            watch(self.shared.clone(), number);
+        }
+        // It may be ready already.
+        self.shared.ready(number);
+    }
+
+    /// Watches a stream no longer. One that is dropped must be removed, too: until then its end of the connection is kept.
+    pub fn remove(&self, stream: &VmmcStream) {
+        let connection = stream.connection();
+        if self.take(Arc::as_ptr(connection) as usize) {
+            let watcher = Arc::as_ptr(&self.shared).cast::<()>();
+            connection.readers.unwatch(watcher);
+            connection.writers.unwatch(watcher);
+        }
+    }
+
+    /// Watches a listener no longer.
+    pub fn remove_listener(&self, listener: &VmmcListener) {
+        let accepting = listener.accepting();
+        if self.take(Arc::as_ptr(accepting) as usize) {
+            accepting.watch.unwatch(Arc::as_ptr(&self.shared).cast::<()>());
+        }
+    }
+
+    fn take(&self, key: usize) -> bool {
+        let mut state = lock(&self.shared.state);
+        let Some(number) = state.numbers.remove(&key) else { return false };
+        state.sources.remove(&number).is_some()
+    }
+
+    /// Waits until something is ready, or `timeout` has passed, and puts what is ready to the end of `ready`. Spins for a while, then sleeps. `None` waits for
+    /// ever, zero only looks.
+    ///
+    /// # Errors
+    /// When the node has failed.
+    pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+        let Shared { stack, watch, spin, .. } = &*self.shared;
+        let inner = stack.inner();
+        if timeout == Some(Duration::ZERO) {
+            inner.glance();
+            self.collect(ready);
+            return Ok(());
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        inner.waiting.wait(&**inner, watch, spin, deadline, || self.collect(ready).then_some(()))?;
+        Ok(())
+    }
+
+    /// What of the candidates is ready. Those that are stay candidates.
+    fn collect(&self, ready: &mut Vec<Ready>) -> bool {
+        let before = ready.len();
+        let mut state = lock(&self.shared.state);
+        for _ in 0..state.candidates.len() {
+            let Some(number) = state.candidates.pop_front() else { break };
+            let found = state.sources.get(&number).and_then(|(source, token)| look(source, *token));
+            if let Some(found) = found {
+                ready.push(found);
+                state.candidates.push_back(number);
+            } else {
+                state.listed.remove(&number);
+            }
+        }
+        ready.len() > before
+    }
+}
+
+/// Whether a source is ready for what it is watched for.
+fn look(source: &Source, token: u64) -> Option<Ready> {
+    let (readable, writable) = match source {
+        Source::Listener(accepting) => (accepting.is_ready(), false),
+        Source::Stream(connection, writable) => (connection.is_readable(), *writable && connection.can_write()),
+    };
+    (readable || writable).then_some(Ready { token, readable, writable })
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        let sources = std::mem::take(&mut lock(&self.shared.state).sources);
+        let watcher = Arc::as_ptr(&self.shared).cast::<()>();
+        for (source, _) in sources.into_values() {
+            match source {
+                Source::Listener(accepting) => accepting.watch.unwatch(watcher),
+                Source::Stream(connection, _) => {
+                    connection.readers.unwatch(watcher);
+                    connection.writers.unwatch(watcher);
+                }
+            }
+        }
     }
 }

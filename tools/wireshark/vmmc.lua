@@ -17,7 +17,7 @@ local PUT, IMPORT, IMPORTED, RELEASE, REVOKED, REFUSED, FETCH, FETCHED, FETCH_RE
 local kinds = { "HELLO", "WELCOME", "DATA", "ACK", "CLOSE", "RESET" }
 local record_kinds = { "PUT", "IMPORT", "IMPORTED", "RELEASE", "REVOKED", "REFUSED", "FETCH", "FETCHED", "FETCH_REFUSED", "FETCH_CANCEL" }
 local import_status = { [0] = "granted", "unknown name", "denied", "too many grants" }
-local refusals = { "no such grant", "out of range", "not writable" }
+local refusals = { "no such grant", "out of range", "not writable", "lent" }
 local fetch_refusals = { "no such grant", "out of range", "not readable", "too many", "cancelled" }
 local checksum_status = { [0] = "wrong", "right", "not verified", "none" }
 local CHECKSUM_BAD, CHECKSUM_GOOD, CHECKSUM_UNVERIFIED, CHECKSUM_NONE = 0, 1, 2, 3

@@ -35,11 +35,11 @@ pub mod route;
 pub mod time;
 pub mod wire;
 
-pub use engine::{EngineError, Key, Landed, Notification, Piece, Place, Received, RedirectId};
+pub use engine::{EngineError, Event, Key, Landed, Notification, Piece, Place, Received, RedirectId, Ticket};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use memory::{Buffer, HugePages, PagedBuffer, PagedMut, Paging, Target};
+pub use memory::{Buffer, HugePages, Loan, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
-    Builder, DEFAULT_PORT, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch, Progress,
-    Redirect, RedirectFailed, SendBuilder, SendFailed, Source, Stats,
+    Builder, DEFAULT_PORT, Events, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch,
+    Progress, Redirect, RedirectFailed, ScopedRedirect, SendBuilder, SendFailed, Sent, Source, Stats, TrySend,
 };

@@ -34,6 +34,12 @@ pub(super) fn figures(bench: &str, rows: &[&Row], peers: &Series) -> Vec<Plotted
             charts.bars("goodput all", "Goodput of all senders together"),
             charts.bars("p99 all", "99th percentile of latency, all senders"),
         ],
+        "rr" => [
+            charts.by_number("rate", "Requests per second", "connections", " connections"),
+            charts.by_number("p99", "99th percentile of a request’s time", "connections", " connections"),
+        ],
+        "rr-plain" => [charts.bars("rate", "Requests per second on one connection"), Vec::new()],
+        "connect" => [charts.bars("rate 1 at a time", "Connections opened and closed, one after another"), Vec::new()],
         "links" => [charts.by_number("p50", "Median round trip beside idle links", "idle links", " links"), Vec::new()],
         _ => [Vec::new(), Vec::new()],
     };
@@ -75,9 +81,14 @@ impl Charts<'_> {
             return Vec::new();
         }
         let values = numbers.into_iter().map(f64::from_bits);
-        let x = Axis::linear(values, unit.trim_start_matches(" links")).called(title);
+        // From one connection to thousands.
+        let x = match unit {
+            " connections" => Axis::doubling(values, "count").called(title),
+            unit => Axis::linear(values, unit.trim_start_matches(" links")).called(title),
+        };
         let points = |row: &Row| number(row, metric).map(|n| (n, format!("{n}{unit}")));
         let y = Axis::fitting(rows.iter().map(|row| row.value), rows[0].unit);
+        let y = if metric == "p99" { y.called("time of a request") } else { y };
         let y = if metric == "p50" { y.called("round trip") } else { y };
         let caption = |(mtu, size)| format!("{what}, messages of {}, MTU {mtu}", units::bytes(size as f64));
         self.lines(&rows, (&x, &y), points, |row| (row.mtu, row.size), caption)

@@ -134,6 +134,12 @@ fn whom(name: &str) -> Option<&'static str> {
         "tcp-nooff" => "kernel TCP with tso, gso and gro off: packets of the MTU’s size, as on a wire.",
         "tcp-block" => "kernel TCP whose calls block: both sides sleep until there is data.",
         "tcp-block-nooff" => "kernel TCP whose calls block, with tso, gso and gro off.",
+        "sockets" => {
+            "VMMC’s stream sockets, both sides spinning: byte streams with the interface of the standard library’s TCP streams."
+        }
+        "sockets-block" => {
+            "VMMC’s stream sockets whose calls may sleep when there is nothing to do. They are compared with tcp-block, which sleeps too."
+        }
         "ucx" => {
             "UCX over kernel TCP, its send with matching by tags, by its own ucx_perftest, which tells one percentile of a latency only."
         }
@@ -158,6 +164,20 @@ fn title(bench: &str) -> (&str, &'static str) {
         "loss" => {
             ("Loss", "A stream over a network that loses packets at random, in both directions. Higher is better.")
         }
+        "rr" => (
+            "Requests",
+            "Requests and answers over many connections at once, each side one thread. On each connection the client asks again when it has been answered. \
+             Processor time is that of both sides.",
+        ),
+        "rr-plain" => ("Requests on one connection", "The same over one connection, by calls that wait for it alone."),
+        "connect" => (
+            "Connections",
+            "Connections opened, used for a byte to and fro, and closed, one after another or several at a time.",
+        ),
+        "idle-streams" => (
+            "Idle connections",
+            "What each of many open connections that have nothing to do holds in memory: one side’s share of all, and its parts.",
+        ),
         "incast" => (
             "Incast",
             "Several senders at once into one receiver, over a bridge. Jain’s index of fairness is 1 when all get the same.",

@@ -7,6 +7,7 @@ use vmmc_page::theme::{Series, distinct};
 use vmmc_page::units;
 
 use crate::hgrm::Histograms;
+use crate::spec::{Bench, Spec};
 
 /// How many points a curve has from 0% to 90%, from 90% to 99%, and so on.
 const POINTS: f64 = 30.0;
@@ -14,7 +15,8 @@ const POINTS: f64 = 30.0;
 /// A plot for each MTU and size. The first of each pair says whether it is one of those to be seen at once: of an MTU's sizes the
 /// one next to 64 bytes, and the largest.
 pub(super) fn figures(histograms: &Histograms, peers: &Series) -> Vec<(bool, Figure)> {
-    let plots = distinct(histograms.iter().map(|(_, spec, _)| (spec.mtu, spec.size)));
+    let latencies = histograms.iter().filter(|(_, spec, _)| spec.bench == Bench::Lat);
+    let plots = distinct(latencies.map(|(_, spec, _)| (spec.mtu, spec.size)));
     let ends = |mtu| {
         let sizes = || plots.iter().filter(move |plot| plot.0 == mtu).map(|plot| plot.1);
         [sizes().min_by_key(|size| size.abs_diff(64)), sizes().max()]
@@ -24,7 +26,8 @@ pub(super) fn figures(histograms: &Histograms, peers: &Series) -> Vec<(bool, Fig
 
 fn figure(histograms: &Histograms, peers: &Series, mtu: u32, size: usize) -> Figure {
     let here = |peer: &str| {
-        let found = histograms.iter().find(|(p, spec, _)| *p == peer && (spec.mtu, spec.size) == (mtu, size));
+        let same = |spec: &Spec| (spec.bench, spec.mtu, spec.size) == (Bench::Lat, mtu, size);
+        let found = histograms.iter().find(|(p, spec, _)| *p == peer && same(spec));
         found.map(|(_, _, durations)| durations).filter(|durations| durations.count() > 0)
     };
     let present: Vec<(&'static str, _)> = peers.names().iter().filter_map(|p| Some((*p, here(p)?))).collect();

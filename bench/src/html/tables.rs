@@ -99,7 +99,7 @@ fn best(rows: &[&Row]) -> Option<f64> {
     let values = rivals.iter().map(|row| row.value);
     match unit {
         "us" => values.reduce(f64::min),
-        "Gbit/s" | "packets/s" | "ratio" => values.reduce(f64::max),
+        "Gbit/s" | "packets/s" | "requests/s" | "connections/s" | "ratio" => values.reduce(f64::max),
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
-//! What peers count and time with, so that all of them mean the same: round trips, streams, senders of an incast.
+//! What peers count and time with, so that all of them mean the same: round trips, streams, senders of an incast, processor time.
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use vmmc_histogram::Durations;
 
 use super::PeerError;
@@ -165,6 +166,21 @@ impl SendMeter {
         let nanos = (self.duration - self.warmup).as_nanos() as u64;
         Outcome::Sender { bytes: self.bytes, nanos, latency: self.times.counts() }
     }
+}
+
+/// What this process has used so far, user and system.
+pub(crate) fn processor_time() -> Duration {
+    used(ClockId::ProcessCPUTime)
+}
+
+/// What this thread has used so far, user and system.
+pub(crate) fn thread_time() -> Duration {
+    used(ClockId::ThreadCPUTime)
+}
+
+fn used(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[cfg(test)]

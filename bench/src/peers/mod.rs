@@ -5,6 +5,8 @@
 mod floor;
 mod meters;
 mod offloads;
+mod sockets;
+mod streams;
 mod tcp;
 mod ucx;
 mod vmmc;
@@ -13,7 +15,7 @@ mod watcher;
 use std::env;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::meters::{Meter, RoundTrips, SendMeter};
+pub(crate) use self::meters::{Meter, RoundTrips, SendMeter, processor_time, thread_time};
 use crate::spec::{Bench, Outcome, Side, Spec};
 use crate::worker::Session;
 
@@ -23,6 +25,8 @@ pub(crate) static PEERS: &[&dyn Peer] = &[
     &vmmc::Vmmc { checksum: true, watched: false },
     &vmmc::Vmmc { checksum: true, watched: true },
     &vmmc::Vmmc { checksum: false, watched: false },
+    &sockets::Sockets { blocks: false },
+    &sockets::Sockets { blocks: true },
     &tcp::Tcp { blocks: false, offloads: true },
     &tcp::Tcp { blocks: false, offloads: false },
     &tcp::Tcp { blocks: true, offloads: true },
@@ -90,6 +94,11 @@ pub(crate) trait Peer: Sync {
         self.cannot(spec)
     }
 
+    /// One side of `spec.count` connections that are idle: returns what they hold in memory.
+    fn idle_streams(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        self.cannot(spec)
+    }
+
     /// One side of a bench about [memory](crate::spec::Bench::is_about_memory).
     fn memory(&self, _: Side, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
         self.cannot(spec)
@@ -115,6 +124,18 @@ pub(crate) trait End {
     /// One side of a stream of messages of `spec.size` bytes for `spec.duration()`; usually the server
     /// counts what arrives (see [`Meter`]). With [`Bench::BwCopy`] the payload is copied at both ends.
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
+
+    /// One side of requests and answers of `spec.size` bytes over `spec.count` connections for `spec.duration()`; the client says how many
+    /// there were and how long each took. With [`Bench::RrPlain`] over one connection, by calls that wait.
+    fn requests(&mut self, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        Err(format!("this peer has no {}", spec.bench).into())
+    }
+
+    /// One side of connections that are opened and closed for `spec.duration()`, `spec.count` at a time; the client says how
+    /// many there were and how long each took.
+    fn connects(&mut self, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
+        Err(format!("this peer has no {}", spec.bench).into())
+    }
 }
 
 /// The peer called `name`.

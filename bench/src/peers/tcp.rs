@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Instant;
 
 use super::offloads::Without;
-use super::{End, Meter, Patience, Peer, PeerError, RoundTrips, SendMeter};
-use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
+use super::streams::kernel::Kernel;
+use super::streams::{self, StreamEnd, Transport, idle};
+use super::{End, Peer, PeerError, SendMeter};
+use crate::spec::{Bench, Outcome, Side, Spec};
 use crate::worker::Session;
 
 /// The peer: spinning or asleep, with the offloads that its interface has, or with packets as a wire carries them.
@@ -37,207 +39,73 @@ impl Peer for Tcp {
         }
     }
 
-    /// TCP copies always, so [`Bench::Bw`] says all there is to say.
+    /// TCP copies always, so [`Bench::Bw`] says all there is to say. A request is too small for offloads to matter.
     fn measures(&self, bench: Bench) -> bool {
         match bench {
             Bench::Lat | Bench::Bw | Bench::Rate => true,
+            Bench::Rr | Bench::RrPlain | Bench::Connect => self.offloads,
+            Bench::IdleStreams => self.blocks && self.offloads,
             Bench::Loss => !self.blocks,
             Bench::Incast => !self.blocks && self.offloads,
             _ => false,
         }
     }
 
+    fn refuses(&self, spec: &Spec) -> Option<String> {
+        streams::refuses(spec, self.blocks)
+    }
+
     fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
         let offloads = self.prepare(session)?;
-        let listener = match side {
-            Side::Server => Some(listen(session)?),
-            Side::Client => None,
-        };
-        let largest = specs.iter().map(|spec| spec.size).max().unwrap_or(0);
-        let memory = vec![7; WORKING_SET.max(largest)];
-        Ok(Box::new(TcpEnd { listener, blocks: self.blocks, memory, _offloads: offloads }))
+        let end = StreamEnd::open(Kernel { blocks: self.blocks }, side, specs, session)?;
+        Ok(Box::new(TcpEnd { end, _offloads: offloads }))
     }
 
     fn incast(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let _offloads = self.prepare(session)?;
+        let kernel = Kernel { blocks: true };
         match side {
-            Side::Server => receive_from_all(spec, session),
+            Side::Server => receive_from_all(kernel, spec, session),
             Side::Client => {
-                let Connection { stream, .. } = Connection::to(session, true)?;
+                let stream = kernel.connect(session)?;
                 session.start_together()?;
-                send_ahead(&stream, spec)
+                send_ahead(&stream.into_inner(), spec)
             }
         }
     }
-}
 
-/// One end: of the server what connections come in by.
-struct TcpEnd {
-    listener: Option<TcpListener>,
-    blocks: bool,
-    memory: Vec<u8>,
-    _offloads: Option<Without>,
-}
-
-impl TcpEnd {
-    fn connection(&self, session: &Session) -> Result<Connection, PeerError> {
-        match &self.listener {
-            Some(listener) => Connection::from(listener, self.blocks),
-            None => Connection::to(session, self.blocks),
-        }
+    fn idle_streams(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        idle::measure(&Kernel { blocks: self.blocks }, side, spec, session)
     }
+}
+
+/// One end, and the interface's offloads as they have to be meanwhile.
+struct TcpEnd {
+    end: StreamEnd<Kernel>,
+    _offloads: Option<Without>,
 }
 
 impl End for TcpEnd {
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let mut connection = self.connection(session)?;
-        let message = &mut self.memory[..spec.size];
-        if self.listener.is_some() {
-            // Until the client closes.
-            while connection.receive_message(message)? {
-                connection.send_message(message)?;
-            }
-            return Ok(Outcome::Nothing);
-        }
-        RoundTrips::new(spec).measure(|| {
-            connection.send_message(message)?;
-            if connection.receive_message(message)? {
-                return Ok(());
-            }
-            Err("the server closed the connection".into())
-        })
+        self.end.latency(spec, session)
     }
 
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let connection = self.connection(session)?;
-        if self.listener.is_some() {
-            receive_stream(connection, spec, &mut self.memory)
-        } else {
-            send_stream(connection, spec, &self.memory)
-        }
-    }
-}
-
-/// Listens, with an answer to whoever connects even before [`Connection::from`] does: the kernel gives it.
-fn listen(session: &Session) -> Result<TcpListener, PeerError> {
-    let listener = TcpListener::bind((session.local.address, 0))
-        .map_err(|e| format!("listening on {}: {e}", session.local.address))?;
-    session.ready(listener.local_addr()?.port())?;
-    Ok(listener)
-}
-
-/// One connection, on which either every wait spins, or the kernel has it sleep.
-struct Connection {
-    stream: TcpStream,
-    blocks: bool,
-}
-
-impl Connection {
-    fn new(stream: TcpStream, blocks: bool) -> io::Result<Connection> {
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(!blocks)?;
-        stream.set_read_timeout(Some(Patience::LIMIT))?;
-        stream.set_write_timeout(Some(Patience::LIMIT))?;
-        Ok(Connection { stream, blocks })
+        self.end.stream(spec, session)
     }
 
-    /// The next connection of a client.
-    fn from(listener: &TcpListener, blocks: bool) -> Result<Connection, PeerError> {
-        listener.set_nonblocking(true)?;
-        let mut patience = Patience::new("the client's connection");
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => return Ok(Connection::new(stream, blocks)?),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => patience.spin()?,
-                Err(e) => return Err(format!("accepting a connection: {e}").into()),
-            }
-        }
+    fn requests(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        self.end.requests(spec, session)
     }
 
-    /// A connection to the server.
-    fn to(session: &Session, blocks: bool) -> Result<Connection, PeerError> {
-        let port = session.hello.parse().map_err(|e| format!("the server's port number {:?}: {e}", session.hello))?;
-        let address = SocketAddr::from((session.remote.address, port));
-        let stream = TcpStream::connect_timeout(&address, Patience::LIMIT)
-            .map_err(|e| format!("connecting to {address}: {e}"))?;
-        Ok(Connection::new(stream, blocks)?)
-    }
-
-    /// After the kernel has said that there is nothing to do, or nothing was to do for as long as may be.
-    #[inline]
-    fn wait(&self, patience: &mut Patience) -> Result<(), PeerError> {
-        if self.blocks { Err(patience.over()) } else { patience.spin() }
-    }
-
-    fn send_message(&mut self, message: &[u8]) -> Result<(), PeerError> {
-        let mut sent = 0;
-        let mut patience = Patience::new("room to send into a TCP connection");
-        while sent < message.len() {
-            match self.stream.write(&message[sent..]) {
-                Ok(n) => sent += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(&mut patience)?,
-                Err(e) => return Err(format!("sending over TCP: {e}").into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// False when the connection ended before the message began.
-    fn receive_message(&mut self, message: &mut [u8]) -> Result<bool, PeerError> {
-        let mut got = 0;
-        let mut patience = Patience::new("a TCP message");
-        while got < message.len() {
-            match self.stream.read(&mut message[got..]) {
-                Ok(0) => return Ok(false),
-                Ok(n) => got += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(&mut patience)?,
-                Err(e) => return Err(format!("receiving over TCP: {e}").into()),
-            }
-        }
-        Ok(true)
-    }
-}
-
-fn send_stream(mut connection: Connection, spec: &Spec, memory: &[u8]) -> Result<Outcome, PeerError> {
-    let start = Instant::now();
-    let mut messages = memory.chunks_exact(spec.size).cycle();
-    while start.elapsed() < spec.duration() {
-        // Never empty: the memory holds at least one message.
-        if let Some(message) = messages.next() {
-            connection.send_message(message)?;
-        }
-    }
-    connection.stream.shutdown(Shutdown::Write)?;
-    // The server closes when it has everything.
-    connection.receive_message(&mut [0])?;
-    Ok(Outcome::Nothing)
-}
-
-fn receive_stream(mut connection: Connection, spec: &Spec, memory: &mut [u8]) -> Result<Outcome, PeerError> {
-    /// One `read` takes at most this much: as much as the kernel usually has, and no more than
-    /// keeps the meter fine-grained.
-    const READ: usize = 1 << 20;
-    let mut meter = Meter::new(spec);
-    let mut at = 0;
-    let mut patience = Patience::new("a TCP stream to begin or go on");
-    loop {
-        let end = (at + READ).min(memory.len());
-        match connection.stream.read(&mut memory[at..end]) {
-            Ok(0) => return meter.outcome(),
-            Ok(n) => {
-                meter.add(n);
-                at = if at + n == memory.len() { 0 } else { at + n };
-                patience = Patience::new("a TCP stream to go on");
-            }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => connection.wait(&mut patience)?,
-            Err(e) => return Err(format!("receiving over TCP: {e}").into()),
-        }
+    fn connects(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        self.end.connects(spec, session)
     }
 }
 
 /// A thread for each sender, which answers every message with a byte.
-fn receive_from_all(spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-    let listener = listen(session)?;
+fn receive_from_all(kernel: Kernel, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+    let listener = kernel.listen(session)?;
     let answer = |mut stream: TcpStream| -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut memory = vec![0; spec.size * SendMeter::AHEAD];

@@ -29,7 +29,10 @@ impl Net {
     /// Opens the interface that was named, for every socket of this program. Without one, the first socket opens what it needs.
     pub fn open(&self) -> io::Result<()> {
         match &self.interface {
-            Some(name) => Stack::builder().interface(name).open()?.make_default(),
+            Some(name) => {
+                Stack::builder().interface(name).open()?.make_default();
+                Ok(())
+            }
             None => Ok(()),
         }
     }

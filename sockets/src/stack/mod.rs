@@ -1,63 +1,277 @@
-//! A process's sockets on one node.
+//! A process's sockets on one node: sessions with other stacks, listeners, ports.
 
+mod builder;
+mod dispatch;
+mod open;
+mod ports;
+mod registry;
+mod session;
+
+use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+pub(crate) use builder::Settings;
+pub use builder::StackBuilder;
+pub(crate) use registry::{Wanted, stack_for};
+pub(crate) use session::{RequestSlot, Session};
+use vmmc::{Events, Export, Key, Node};
+
+use self::ports::Ports;
+use crate::error::{self, from_node};
+use crate::listener::Accepting;
+use crate::proto::layout;
+use crate::wait::{Descriptor, Drive, State, Waiting, lock, stand_by};
 use crate::{VmmcListener, VmmcStream};
 
-fn missing<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
+/// The length of what a stack exports to a peer, bytes.
+pub(crate) const SESSION_LEN: usize = layout::SESSION_LEN as usize;
+
+/// The name of the door.
+const DOOR: &str = "streams";
+
+/// A process's sockets on one node. Cloning it makes another handle; streams and listeners keep it alive, too. With the last of them it closes: what was sent is
+/// still delivered, for a second at the most.
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+/// use vmmc_sockets::Stack;
+///
+/// # fn main() -> std::io::Result<()> {
+/// // On one host:
+/// let stack = Stack::builder().interface("vh2").open()?;
+/// let listener = stack.bind("10.77.0.2:80".parse().unwrap())?;
+/// let (mut stream, _) = listener.accept()?;
+/// stream.write_all(b"hello")?;
+///
+/// // On the other:
+/// let stack = Stack::builder().interface("vh1").open()?;
+/// let mut stream = stack.connect("10.77.0.2:80".parse().unwrap())?;
+/// let mut text = String::new();
+/// stream.read_to_string(&mut text)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Stack {
+    keep: Arc<Keep>,
 }
 
-/// A process's sockets on one node. Cloning it makes another handle.
-#[derive(Clone, Debug)]
-pub struct Stack {}
+// As std's sockets: whatever a panic interrupts, what is behind the locks stays whole.
+impl UnwindSafe for Stack {}
+impl RefUnwindSafe for Stack {}
 
-/// Describes a stack.
-#[derive(Clone, Debug)]
-pub struct StackBuilder {}
+/// What every handle keeps alive.
+struct Keep {
+    inner: Arc<Inner>,
+    standby: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
 
-#[allow(missing_docs)]
+/// What the handles and the thread that stands by share.
+pub(crate) struct Inner {
+    pub node: Node,
+    pub(crate) settings: Settings,
+    events: Events,
+    /// Who wants streams knocks here.
+    #[allow(dead_code)] // it is there to be imported
+    door: Export,
+    pub(crate) waiting: Waiting,
+    table: Mutex<Table>,
+    failed: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
+    next_session: AtomicU64,
+    /// For those that can't have a descriptor of their own.
+    spare: Descriptor,
+    start: Instant,
+}
+
+/// Who is where.
+#[derive(Default)]
+struct Table {
+    by_peer: HashMap<SocketAddr, Arc<Session>>,
+    by_id: HashMap<u64, Arc<Session>>,
+    listeners: HashMap<u16, Arc<Accepting>>,
+    ports: Ports,
+}
+
 impl Stack {
+    /// Starts to describe a stack.
     pub fn builder() -> StackBuilder {
-        StackBuilder {}
+        StackBuilder::new()
     }
-    /// On a node that is open already: with `Progress::Caller`.
-    pub fn on(_node: vmmc::Node) -> io::Result<Stack> {
-        missing()
+
+    /// A stack on a node that is open already, with [`vmmc::Progress::Caller`]. It takes 64 MiB of the node's arena, not all of it memory, for each peer.
+    ///
+    /// # Errors
+    /// When the node has a stack already.
+    pub fn on(node: Node) -> io::Result<Stack> {
+        Stack::start(node, Settings::default())
     }
-    /// The process-wide stack: `VmmcListener::bind` and `VmmcStream::connect` use this one from now on.
-    pub fn make_default(&self) -> io::Result<()> {
-        missing()
+
+    fn start(node: Node, settings: Settings) -> io::Result<Stack> {
+        settings.check()?;
+        let events = node.events();
+        let door = node.export(DOOR).len(64).key(Key::PUBLIC).notify(true).report_to(&events, dispatch::DOOR_TOKEN);
+        let door = door.create().map_err(from_node)?;
+        let spare = Descriptor::new()?;
+        spare.show(State { readable: true, writable: true, ..State::default() });
+        let inner = Arc::new(Inner {
+            node,
+            settings,
+            events,
+            door,
+            waiting: Waiting::new(settings.spin),
+            table: Mutex::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            next_session: AtomicU64::new(0),
+            spare,
+            start: Instant::now(),
+        });
+        let drive = inner.clone();
+        let standby = std::thread::Builder::new().name("vmmc-streams".to_owned()).spawn(move || stand_by(drive))?;
+        inner.waiting.set_standby(standby.thread().clone());
+        Ok(Stack { keep: Arc::new(Keep { inner, standby: Mutex::new(Some(standby)) }) })
     }
-    pub fn bind(&self, _address: SocketAddr) -> io::Result<VmmcListener> {
-        missing()
+
+    /// Makes this the stack that [`VmmcListener::bind`] and [`VmmcStream::connect`] use, in the whole process and for all addresses.
+    pub fn make_default(&self) {
+        registry::choose(self);
     }
-    pub fn connect(&self, _address: SocketAddr) -> io::Result<VmmcStream> {
-        missing()
+
+    /// Binds a listener to a port of this stack, as [`std::net::TcpListener::bind`]: port 0 lets the stack choose one. The address is the stack's, or the
+    /// unspecified one.
+    ///
+    /// # Errors
+    /// [`AddrInUse`](io::ErrorKind::AddrInUse), [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable).
+    pub fn bind(&self, address: SocketAddr) -> io::Result<VmmcListener> {
+        VmmcListener::on(self, address)
     }
-    pub fn connect_timeout(&self, _address: SocketAddr, _timeout: Duration) -> io::Result<VmmcStream> {
-        missing()
+
+    /// Connects to a listener, as [`std::net::TcpStream::connect`]. Blocks, for 10 seconds at the most unless the
+    /// [builder](StackBuilder::connect_timeout) has said otherwise.
+    ///
+    /// # Errors
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when nobody listens there, [`TimedOut`](io::ErrorKind::TimedOut) when nobody answers,
+    /// [`HostUnreachable`](io::ErrorKind::HostUnreachable) when there is no way.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<VmmcStream> {
+        self.connect_timeout(address, self.inner().settings.connect_timeout)
+    }
+
+    /// As [`Stack::connect`], for `timeout` at the most.
+    ///
+    /// # Errors
+    /// As [`Stack::connect`]; [`InvalidInput`](io::ErrorKind::InvalidInput) when the timeout is zero.
+    pub fn connect_timeout(&self, address: SocketAddr, timeout: Duration) -> io::Result<VmmcStream> {
+        if timeout.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
+        }
+        let connection = self.inner().connect(address, timeout)?;
+        Ok(VmmcStream::new(self.clone(), connection))
+    }
+
+    /// The node below: for its counters, and for [`vmmc::Node::alloc`], whose buffers [`VmmcStream::write_owned`] takes.
+    pub fn node(&self) -> &Node {
+        &self.inner().node
+    }
+
+    /// The stack's IP address, and the UDP port that carries everything.
+    pub fn local(&self) -> SocketAddr {
+        self.inner().node.local()
+    }
+
+    /// Waits until everything that was written has arrived, for `timeout` at the most.
+    pub(crate) fn settle(&self, timeout: Duration) {
+        // If the node has failed nothing arrives any more.
+        let _ = self.inner().node.settle(timeout);
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.keep.inner
     }
 }
 
-#[allow(missing_docs)]
-impl StackBuilder {
-    pub fn interface(self, _name: &str) -> StackBuilder {
-        self
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("local", &self.local()).finish_non_exhaustive()
     }
-    pub fn address(self, _address: IpAddr) -> StackBuilder {
-        self
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        self.inner.waiting.stop();
+        self.inner.events.interrupt();
+        let thread = lock(&self.standby).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            // If it has panicked its message is already on stderr.
+            let _ = thread.join();
+        }
+        let sessions: Vec<Arc<Session>> = {
+            let mut table = lock(&self.inner.table);
+            table.by_peer.clear();
+            table.by_id.drain().map(|(_, session)| session).collect()
+        };
+        for session in sessions {
+            // Streams hold their session, and the session its streams.
+            session.clear();
+        }
     }
-    pub fn port(self, _udp_port: u16) -> StackBuilder {
-        self
+}
+
+impl Inner {
+    /// Microseconds since it began.
+    pub(crate) fn now(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
     }
-    /// How long calls may spin before they sleep, at the most: Duration::MAX never sleeps, ZERO never spins. Default: adaptive.
-    pub fn spin(self, _most: Duration) -> StackBuilder {
-        self
+
+    /// An error that says that the node has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<io::Error> {
+        if !self.failed.load(Ordering::SeqCst) {
+            return None;
+        }
+        lock(&self.failure).as_ref().map(error::again)
     }
-    pub fn open(self) -> io::Result<Stack> {
-        missing()
+
+    /// A descriptor that always seems ready.
+    pub(crate) fn spare(&self) -> BorrowedFd<'_> {
+        self.spare.as_fd()
+    }
+
+    /// Does what has come, without blocking.
+    pub(crate) fn glance(&self) {
+        self.waiting.glance(self);
+    }
+}
+
+impl Drive for Inner {
+    fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
+    }
+
+    fn dispatch(&self, lead: &mut crate::wait::Lead) {
+        self.deal_with(lead);
+    }
+
+    fn fail(&self, error: vmmc::Error, lead: &mut crate::wait::Lead) {
+        *lock(&self.failure) = Some(from_node(error));
+        self.failed.store(true, Ordering::SeqCst);
+        self.end_all(lead);
+    }
+
+    fn failure(&self) -> Option<io::Error> {
+        self.failure()
+    }
+
+    fn keep_house(&self) -> Option<Duration> {
+        self.tidy()
     }
 }

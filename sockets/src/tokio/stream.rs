@@ -246,7 +246,7 @@ impl VmmcStream {
     }
 
     /// The stack that it is on.
-    pub fn stack(&self) -> Stack {
+    pub fn stack(&self) -> &Stack {
         self.inner.stack()
     }
 

@@ -11,7 +11,7 @@ pub fn value(value: f64, unit: &str) -> String {
         "us" if value < 0.1 && value > 0.0 => format!("{} ns", digits(value * 1e3)),
         "us" => format!("{} µs", digits(value)),
         "Gbit/s" if value < 0.1 && value > 0.0 => format!("{} Mbit/s", digits(value * 1e3)),
-        "packets/s" => match thousands(value) {
+        "packets/s" | "requests/s" | "connections/s" => match thousands(value) {
             (number, "") => format!("{number}/s"),
             (number, prefix) => format!("{number} {prefix}/s"),
         },
@@ -51,7 +51,7 @@ pub fn tick(value: f64, unit: &str) -> String {
         "us" if value >= 1e6 => format!("{} s", plain(value / 1e6)),
         "us" if value >= 1e3 => format!("{} ms", plain(value / 1e3)),
         "us" => format!("{} µs", plain(value)),
-        "packets/s" => {
+        "packets/s" | "requests/s" | "connections/s" => {
             let (number, prefix) = thousands(value);
             let number = number.parse().map_or(number, plain);
             format!("{number}{prefix}")
@@ -75,6 +75,7 @@ pub fn name(unit: &str) -> &str {
         "ratio" => "",
         "Gbit/s" => "Gbit/s of payload",
         "packets/s" => "messages per second",
+        "requests/s" => "requests per second",
         unit => unit,
     }
 }
@@ -134,6 +135,7 @@ mod tests {
             (12_106_889.0, "packets/s", "12.1 M/s"),
             (337_427.0, "packets/s", "337 k/s"),
             (12.0, "packets/s", "12.0/s"),
+            (51_234.0, "requests/s", "51.2 k/s"),
             (1740.8, "bytes", "1741 B"),
             (1048576.0, "bytes", "1 MiB"),
             (0.014, "%", "0.014%"),

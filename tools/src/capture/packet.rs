@@ -196,6 +196,7 @@ impl fmt::Display for Line<'_> {
                     Refusal::NoGrant => "no such grant",
                     Refusal::OutOfRange => "out of range",
                     Refusal::NotWritable => "not writable",
+                    Refusal::Lent => "lent",
                 };
                 write!(f, "REFUSED grant={grant} seq={sequence} {reason}")
             }

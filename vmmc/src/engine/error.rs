@@ -86,6 +86,12 @@ pub enum EngineError {
         /// The export's name.
         name: String,
     },
+    /// Notifications are asked for where they don't go.
+    #[error("the notifications of {name:?} go to the Events it was exported with (report_to): take them there")]
+    Reported {
+        /// The export's name.
+        name: String,
+    },
     /// A send into an export that is read-only.
     #[error("{name:?} can't be written into: export it with writable(true)")]
     NotWritable {
@@ -107,6 +113,47 @@ pub enum EngineError {
         name: String,
         /// What it said.
         why: &'static str,
+    },
+    /// Bytes can't be lent that the export hasn't got.
+    #[error("bytes {start}..{end} of {name:?} can't be lent: it has {export} bytes, and a range begins before it ends")]
+    LentOutside {
+        /// The export's name.
+        name: String,
+        /// Where the range begins.
+        start: u64,
+        /// Where it ends.
+        end: u64,
+        /// How long the export is, bytes.
+        export: u64,
+    },
+    /// A send of this node to itself, into bytes that are lent.
+    #[error(
+        "bytes {offset}..{offset}+{length} of {name:?} can't be written: some of them are lent; drop the Loan first"
+    )]
+    Lent {
+        /// The export's name.
+        name: String,
+        /// Where the send begins.
+        offset: u64,
+        /// How long it is, bytes.
+        length: u64,
+    },
+    /// A peer has refused a send into bytes that are lent.
+    #[error(
+        "{peer} has refused a send into {name:?}, and all that followed: some of its bytes were lent to the program there. \
+         Send where it has said that it is done with the data; and import it again"
+    )]
+    RefusedLent {
+        /// The peer.
+        peer: SocketAddr,
+        /// The name.
+        name: String,
+    },
+    /// The memory has been exported before, and still is.
+    #[error("this memory can't be exported as {name:?}: it is exported already, and has one engine to write it")]
+    Exported {
+        /// The name.
+        name: String,
     },
     /// The link to the peer has ended.
     #[error("{} {peer}{}: {end}", link_was(end).0, link_was(end).1)]

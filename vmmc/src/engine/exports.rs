@@ -5,10 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use super::events::{EventQueues, Report};
 use super::landing::{Ended, Landed, Landing, Piece, Place, RedirectId};
 use super::slab::Slab;
 use super::{EngineCounters, EngineError};
-use crate::memory::Region;
+use crate::memory::{Region, Writer};
 use crate::wire::record::{Access, MAX_NAME};
 
 /// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
@@ -89,6 +90,20 @@ impl Notification {
     pub fn is_in(&self, id: RedirectId) -> bool {
         self.pieces().any(|piece| matches!(piece.place, Place::Redirect { redirect, .. } if redirect == id))
     }
+
+    /// Becomes one with the next, if that goes on where this one ends. Returns whether it has.
+    pub(super) fn absorb(&mut self, next: &Notification) -> bool {
+        // One without bytes is an announcement of its own.
+        let goes_on = (self.peer, self.tag) == (next.peer, next.tag)
+            && self.offset + self.length == next.offset
+            && self.length.min(next.length) > 0
+            && self.landed == Landed::Default
+            && next.landed == Landed::Default;
+        if goes_on {
+            self.length += next.length;
+        }
+        goes_on
+    }
 }
 
 /// What to export.
@@ -100,6 +115,8 @@ pub struct ExportOptions {
     pub key: Key,
     /// And so may a node at one of these addresses.
     pub peers: Vec<IpAddr>,
+    /// Only the node at this address may import it; `None` for any.
+    pub only: Option<SocketAddr>,
     /// Whether sends may notify.
     pub notify: bool,
     /// Whether it may be fetched from.
@@ -115,7 +132,7 @@ pub struct ExportOptions {
 #[derive(Debug)]
 pub(crate) struct Export {
     pub options: ExportOptions,
-    pub region: Region,
+    pub region: Writer,
     /// Which part of what comes goes elsewhere.
     pub landing: Landing,
     /// Bytes that have come.
@@ -127,23 +144,51 @@ pub(crate) struct Export {
     /// Grants that peers hold.
     pub importers: u64,
     pub queue: VecDeque<Notification>,
+    /// Its notifications go there, and not into the queue,
+    pub report: Option<Report>,
+    /// where so many wait.
+    pub reported: usize,
+    /// Notifications that wait become one with those that go on where they end.
+    pub merge: bool,
     /// Somebody was held up because the queue was full.
     pub starved: bool,
+    /// Its own number.
+    pub id: u32,
 }
 
 impl Export {
     /// Whether another notification has room.
     pub(crate) fn has_room(&mut self) -> bool {
-        let room = self.queue.len() < self.options.queue;
+        let room = self.waiting() < self.options.queue;
         self.starved |= !room;
         room
     }
 
-    /// A send has come in whole, whose owner is to be told.
-    pub(crate) fn notify(&mut self, offset: u64, length: u64, tag: u32, peer: SocketAddr) {
+    /// How many notifications haven't been taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len() + self.reported
+    }
+
+    /// A send of `peer` has come in whole, whose owner is to be told.
+    pub(crate) fn notify(
+        &mut self,
+        (offset, length): (u64, u64),
+        tag: u32,
+        peer: SocketAddr,
+        events: &mut EventQueues,
+    ) {
         self.notifications += 1;
         let landed = self.landing.landed(offset..offset + length);
-        self.queue.push_back(Notification { offset, length, tag, peer, landed });
+        let news = Notification { offset, length, tag, peer, landed };
+        match self.report {
+            Some(report) => match events.notify(report, self.id, self.merge, news) {
+                Ok(more) => self.reported += usize::from(more),
+                // Nobody wants to know.
+                Err(news) => self.landing.told(&news),
+            },
+            None if self.merge && self.queue.back_mut().is_some_and(|newest| newest.absorb(&news)) => {}
+            None => self.queue.push_back(news),
+        }
     }
 
     /// What its importers may do with it.
@@ -152,8 +197,10 @@ impl Export {
         Access { notifies, readable, writable }
     }
 
-    pub(crate) fn admits(&self, peer: IpAddr, key: Key) -> bool {
-        self.options.key.opens(key) || self.options.peers.contains(&peer)
+    pub(crate) fn admits(&self, peer: SocketAddr, key: Key) -> bool {
+        let place = |address: SocketAddr| (address.ip(), address.port());
+        self.options.only.is_none_or(|only| place(only) == place(peer))
+            && (self.options.key.opens(key) || self.options.peers.contains(&peer.ip()))
     }
 }
 
@@ -166,11 +213,19 @@ pub(crate) struct Exports {
     pub orphans: HashMap<RedirectId, Ended>,
     /// The number of the last redirect.
     pub last_redirect: u64,
+    /// Redirects that were taken back before they had ended: nobody waits to hear of that.
+    pub taken_back: u64,
 }
 
 impl Exports {
     pub(crate) fn new(most: usize) -> Exports {
-        Exports { slab: Slab::new(most), names: HashMap::new(), orphans: HashMap::new(), last_redirect: 0 }
+        Exports {
+            slab: Slab::new(most),
+            names: HashMap::new(),
+            orphans: HashMap::new(),
+            last_redirect: 0,
+            taken_back: 0,
+        }
     }
 
     pub(crate) fn insert(&mut self, options: ExportOptions, region: Region) -> Result<u32, EngineError> {
@@ -181,6 +236,7 @@ impl Exports {
         if self.names.contains_key(&name) {
             return Err(EngineError::NameTaken { name });
         }
+        let Some(region) = region.writer() else { return Err(EngineError::Exported { name }) };
         let export = Export {
             landing: Landing::new(region.len(), options.notify),
             options,
@@ -190,16 +246,30 @@ impl Exports {
             notifications: 0,
             importers: 0,
             queue: VecDeque::new(),
+            report: None,
+            reported: 0,
+            merge: false,
             starved: false,
+            id: 0,
         };
         let id = self.slab.insert(export).map_err(|_| EngineError::TooManyExports)?;
+        if let Some(export) = self.slab.get_mut(id) {
+            export.id = id;
+        }
         self.names.insert(name, id);
         Ok(id)
     }
 
     /// Returns the options of the export that is gone.
-    pub(crate) fn remove(&mut self, id: u32, counters: &mut EngineCounters) -> Option<ExportOptions> {
-        let Export { options, landing, .. } = self.slab.remove(id)?;
+    pub(crate) fn remove(
+        &mut self,
+        id: u32,
+        events: &mut EventQueues,
+        counters: &mut EngineCounters,
+    ) -> Option<ExportOptions> {
+        let export = self.slab.remove(id)?;
+        events.forget_export(&export);
+        let Export { options, landing, .. } = export;
         self.names.remove(&options.name);
         self.orphans.extend(landing.dissolve(counters).into_iter().map(|ended| (ended.id(), ended)));
         Some(options)

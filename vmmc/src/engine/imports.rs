@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::events::{EventQueues, Report};
 use super::fetch::Fetches;
 use super::slab::Slab;
 use super::{EngineError, Key};
 use crate::link::LinkEnd;
 use crate::log::provoked;
-use crate::wire::record::{Access, ImportStatus};
+use crate::wire::record::{Access, ImportStatus, Refusal};
 
 /// What an import is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +54,20 @@ pub(crate) struct Import {
     /// Fetches begun, and their bytes.
     pub fetches: u64,
     pub fetched: u64,
+    /// Its changes are events there.
+    pub report: Option<Report>,
+    /// One of these waits to be taken.
+    pub announced: bool,
+    /// Room for sends is to be another.
+    pub wants_room: bool,
 }
 
 impl Import {
     /// Ends it for `error`, unless it has ended already.
-    pub(crate) fn fail(&mut self, error: EngineError) {
+    pub(crate) fn fail(&mut self, id: u32, error: EngineError, events: &mut EventQueues) {
         if !matches!(self.state, ImportState::Failed(_)) {
             self.state = ImportState::Failed(error);
+            self.announce(id, events);
         }
     }
 }
@@ -67,15 +75,25 @@ impl Import {
 /// All imports of a node.
 #[derive(Debug)]
 pub(crate) struct Imports {
-    slab: Slab<Import>,
+    pub(super) slab: Slab<Import>,
     pub fetches: Fetches,
+    /// Theirs and those of exports.
+    pub events: EventQueues,
+    /// Those of exports of this node that wait for room in a full queue of notifications.
+    pub wanting: Vec<u32>,
     /// How often the state of an import has changed.
     pub changes: u64,
 }
 
 impl Imports {
     pub(crate) fn new(most: usize) -> Imports {
-        Imports { slab: Slab::new(most), fetches: Fetches::new(), changes: 0 }
+        Imports {
+            slab: Slab::new(most),
+            fetches: Fetches::new(),
+            events: EventQueues::default(),
+            wanting: Vec::new(),
+            changes: 0,
+        }
     }
 
     pub(crate) fn insert(&mut self, import: Import) -> Result<u32, EngineError> {
@@ -95,7 +113,12 @@ impl Imports {
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<Import> {
-        self.slab.remove(id)
+        let import = self.slab.remove(id)?;
+        self.events.forget_import(id, &import);
+        if import.wants_room {
+            self.wanting.retain(|&wanting| wanting != id);
+        }
+        Some(import)
     }
 
     /// Takes the answer to a request. Returns whether anybody still wants it.
@@ -127,20 +150,27 @@ impl Imports {
             ImportStatus::Denied => ImportState::Failed(EngineError::Denied { peer, name }),
             ImportStatus::TooMany => ImportState::Failed(EngineError::TooManyGrants { peer, name }),
         };
+        import.announce(request, &mut self.events);
         true
     }
 
-    /// The peer no longer honours an import's grant; with `from`, the packet of that number was the first it refused.
-    pub(crate) fn revoked(&mut self, id: u32, link: u64, grant: u32, from: Option<u64>) {
+    /// The peer no longer honours an import's grant; with `refused`, the packet of that number was the first it refused, and that was why.
+    pub(crate) fn revoked(&mut self, id: u32, link: u64, grant: u32, refused: Option<(u64, Refusal)>) {
         self.changes += 1;
         if let Some(import) = self.slab.get_mut(id).filter(|i| i.link == link && i.grant == Some(grant)) {
+            let from = refused.map(|(at, _)| at);
             import.refused_from = match (import.refused_from, from) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
             provoked!(INFO, target: "vmmc::engine", peer = %import.peer, export = import.name, refused = from.is_some(),
                 "import revoked by the peer");
-            import.fail(EngineError::Revoked { peer: import.peer, name: import.name.clone() });
+            let (peer, name) = (import.peer, import.name.clone());
+            let error = match refused {
+                Some((_, Refusal::Lent)) => EngineError::RefusedLent { peer, name },
+                _ => EngineError::Revoked { peer, name },
+            };
+            import.fail(id, error, &mut self.events);
         }
     }
 
@@ -158,18 +188,32 @@ impl Imports {
     /// A link has ended, and its imports with it.
     pub(crate) fn link_ended(&mut self, link: u64, peer: SocketAddr, end: LinkEnd) {
         self.changes += 1;
-        for (_, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
-            import.fail(EngineError::LinkEnded { peer: import.peer, end });
+        for (id, import) in self.slab.iter_mut().filter(|(_, i)| i.link == link) {
+            import.fail(id, EngineError::LinkEnded { peer: import.peer, end }, &mut self.events);
         }
         self.fetches.link_ended(link, &EngineError::LinkEnded { peer, end });
     }
 
     /// A local export has gone.
     pub(crate) fn local_revoked(&mut self, gone: u32) {
-        for (_, import) in self.slab.iter_mut() {
+        for (id, import) in self.slab.iter_mut() {
             if matches!(import.state, ImportState::Local { export, .. } if export == gone) {
-                import.fail(EngineError::Revoked { peer: import.peer, name: import.name.clone() });
+                let error = EngineError::Revoked { peer: import.peer, name: import.name.clone() };
+                import.fail(id, error, &mut self.events);
             }
         }
+    }
+
+    /// A local export's queue of notifications has room again.
+    pub(crate) fn offer_local(&mut self, has_room: u32) {
+        let Imports { slab, events, wanting, .. } = self;
+        wanting.retain(|&id| {
+            let Some(import) = slab.get_mut(id) else { return false };
+            let waits = matches!(import.state, ImportState::Local { export, .. } if export != has_room);
+            if !waits {
+                import.offer(id, events);
+            }
+            waits
+        });
     }
 }

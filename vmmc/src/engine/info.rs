@@ -177,7 +177,7 @@ impl Engine {
             moved_bytes: export.landing.moved_bytes,
             read_bytes: export.read_bytes,
             notifications: export.notifications,
-            waiting: export.queue.len(),
+            waiting: export.waiting(),
             queue: export.options.queue,
         })
     }

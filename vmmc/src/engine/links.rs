@@ -116,6 +116,11 @@ impl Engine {
         }
     }
 
+    /// Whether everything that was sent has been acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.peers.iter().flatten().all(|p| p.open.is_none() && p.is_told() && p.link.in_flight() == 0)
+    }
+
     /// Whether no link is open or waits for the other side to close.
     pub fn is_closed(&self) -> bool {
         self.peers.iter().flatten().all(|p| p.link.is_half_open() || !p.link.has_met())

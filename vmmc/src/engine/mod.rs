@@ -9,6 +9,7 @@
 //! Every table has a limit, and a peer that fills one is refused or held up.
 
 mod error;
+mod events;
 mod exports;
 mod fetch;
 mod imports;
@@ -25,8 +26,10 @@ mod timers;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 pub use error::EngineError;
+pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
 pub use fetch::Unfetched;
 pub use info::{ExportInfo, ImportInfo, LinkInfo};
@@ -41,7 +44,7 @@ use self::imports::Imports;
 use self::peer::Peer;
 use self::timers::Timers;
 use crate::link;
-use crate::memory::Region;
+use crate::memory::{Loan, Region};
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::Sack;
@@ -199,7 +202,7 @@ impl Engine {
     /// Exports a region.
     ///
     /// # Errors
-    /// When the name can't be, is taken, or there are too many exports.
+    /// When the name can't be, is taken, there are too many exports, or the region is exported already.
     pub fn export(&mut self, options: ExportOptions, region: Region) -> Result<u32, EngineError> {
         let (export, length, notify) = (options.name.clone(), region.len(), options.notify);
         let id = self.exports.insert(options, region)?;
@@ -207,9 +210,22 @@ impl Engine {
         Ok(id)
     }
 
+    /// Lends a part of an export: nobody writes it as long as the loan lives. Peers that do are refused, and so are sends of this node's own.
+    ///
+    /// # Errors
+    /// When the export has gone, or has no such range.
+    pub fn lend(&mut self, id: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        let export = self.exports.get_mut(id).ok_or(EngineError::Dropped)?;
+        let (start, end, length) = (range.start, range.end, export.region.len() as u64);
+        export.region.lend(range).map_err(|_| {
+            let name = export.options.name.clone();
+            EngineError::LentOutside { name, start, end, export: length }
+        })
+    }
+
     /// Takes an export back. From now on nothing is written into it, and its importers are told.
     pub fn unexport(&mut self, id: u32) {
-        let Some(gone) = self.exports.remove(id, &mut self.counters) else { return };
+        let Some(gone) = self.exports.remove(id, &mut self.imports.events, &mut self.counters) else { return };
         info!(target: "vmmc::engine", export = gone.name, "export revoked");
         self.imports.local_revoked(id);
         for place in 0..self.peers.len() {
@@ -236,13 +252,15 @@ impl Engine {
             (0..self.peers.len()).for_each(|place| self.list(place));
             // Whoever sends from here to here may go on, too.
             self.acknowledged += 1;
+            self.imports.offer_local(id);
         }
     }
 
     /// Changes whenever something has happened that a caller may be waiting for: a notification, room for one, an acknowledgement, the
-    /// answer to an import, the end of a fetch, a redirect or a link. Data alone is nothing to be woken for.
+    /// answer to an import, the end of a fetch, a redirect or a link, an event. Data alone is nothing to be woken for.
     pub fn news(&self) -> u64 {
-        self.acknowledged + self.counters.notifications + self.counters.redirects_ended + self.imports.changes
+        let redirects = self.counters.redirects_ended - self.exports.taken_back;
+        self.acknowledged + self.counters.notifications + redirects + self.imports.changes + self.imports.events.posted
     }
 
     /// How many bytes are exported.
@@ -296,6 +314,7 @@ impl Engine {
             if self.serve(now, port, place) {
                 again.push(place);
             }
+            self.offer_room(now, port, place);
             let Some(peer) = &mut self.peers[place] else { continue };
             peer.link.acknowledge(now, port);
             // What couldn't be sent now is tried again when the peer or the port has moved.

@@ -85,6 +85,8 @@ pub(super) struct Peer {
     pub jobs: Jobs,
     /// How many fetches from it haven't been answered to their end.
     pub fetching: usize,
+    /// Imports that are to be told when there is room for sends.
+    pub wanting: Vec<u32>,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
     /// A packet of it waits until answers have been sent.
@@ -105,6 +107,7 @@ impl Peer {
             answers: 0,
             jobs: Jobs::default(),
             fetching: 0,
+            wanting: Vec::new(),
             listed: false,
             blocked: false,
             throttled_by: None,
@@ -230,13 +233,19 @@ impl Peer {
                 Record::Put { grant, offset, length, notify } => {
                     let id = self.granted(grant);
                     let mut target = id.and_then(|id| exports.get_mut(id));
-                    let result = self.put(target.as_deref_mut(), offset, length, notify, reader, counters);
+                    let result = self.put(target.as_deref_mut(), offset, length, reader, counters);
                     if let Err(reason) = result {
                         counters.refused_puts += 1;
                         self.refuse(reason, grant, sequence);
-                    } else if let (Some(export), Some(_)) = (target, notify)
-                        && !export.has_room()
+                    } else if let (Some(export), Some(Notify { tag, total })) = (target, notify)
+                        && export.options.notify
                     {
+                        counters.notifications += 1;
+                        let start = offset + u64::from(length) - total;
+                        export.notify((start, total), tag, self.link.peer(), &mut imports.events);
+                        if export.has_room() {
+                            continue;
+                        }
                         // It is delivered all the same, as are the others the peer has credit for: held back, they would
                         // hold back everything behind them, answers to our own requests too.
                         if self.throttled_by.is_none() {
@@ -267,10 +276,10 @@ impl Peer {
                         imports.revoked(import, self.link.token(), grant, None);
                     }
                 }
-                Record::Refused { grant, sequence, .. } => {
+                Record::Refused { reason, grant, sequence } => {
                     let at = self.link.sent_sequence(sequence);
                     if let Some(&import) = self.held.get(&grant) {
-                        imports.revoked(import, self.link.token(), grant, Some(at));
+                        imports.revoked(import, self.link.token(), grant, Some((at, reason)));
                     }
                 }
                 Record::Fetch { request, grant, offset, length } => {
@@ -350,7 +359,6 @@ impl Peer {
         target: Option<&mut Export>,
         offset: u64,
         length: u16,
-        notify: Option<Notify>,
         reader: &mut Reader<'_, '_>,
         counters: &mut EngineCounters,
     ) -> Result<(), Refusal> {
@@ -368,23 +376,22 @@ impl Peer {
             reader.skip(length.into());
             return Err(Refusal::OutOfRange);
         }
-        if export.landing.store(&export.region, offset, reader, length.into(), counters).is_err() {
+        if export.region.has_lent(offset..end) {
+            reader.skip(length.into());
+            return Err(Refusal::Lent);
+        }
+        if export.landing.store(&mut export.region, offset, reader, length.into(), counters).is_err() {
             return Err(Refusal::OutOfRange);
         }
         export.bytes += u64::from(length);
         counters.rx_copied_bytes += u64::from(length);
         counters.delivered_bytes += u64::from(length);
-        if let Some(Notify { tag, total }) = notify.filter(|_| export.options.notify) {
-            counters.notifications += 1;
-            export.notify(end - total, total, tag, self.link.peer());
-        }
         Ok(())
     }
 
     #[cold]
     fn import(&mut self, request: u32, name: &[u8], key: Key, exports: &mut Exports) -> Record {
         let address = self.link.peer();
-        let peer = address.ip();
         let refuse = |status| {
             let name = String::from_utf8_lossy(name);
             provoked!(DEBUG, target: "vmmc::engine", peer = %address, export = ?name, reason = ?status, "import refused");
@@ -393,7 +400,7 @@ impl Peer {
         let Some((id, export)) = exports.find(name) else {
             return refuse(ImportStatus::UnknownName);
         };
-        if !export.admits(peer, key) {
+        if !export.admits(address, key) {
             return refuse(ImportStatus::Denied);
         }
         match self.grants.insert(Grant { export: id, refused: false, told: false }) {

@@ -38,6 +38,7 @@ impl Engine {
         let refuse = |error, target| Err((error, Returned { target, received: Received::nothing(), end: None }));
         let room = target.len();
         let id = RedirectId(self.exports.last_redirect + 1);
+        let number = export;
         let Some(export) = self.exports.get_mut(export) else { return refuse(EngineError::Dropped, target) };
         let len = export.region.len() as u64;
         if let &Wanted::Range(Range { start, end }) = &wanted
@@ -54,7 +55,8 @@ impl Engine {
             return refuse(EngineError::RedirectScattered { name, most: MOST_RUNS }, target);
         }
         debug!(target: "vmmc::engine", export = export.options.name, redirect = %id, ?wanted, "redirect posted");
-        let posted = export.landing.post(&export.region, (id, wanted, target), &mut export.queue, &mut self.counters);
+        let waiting = export.queue.iter_mut().chain(self.imports.events.waiting(export.report, number));
+        let posted = export.landing.post(&export.region, (id, wanted, target), waiting, &mut self.counters);
         self.exports.last_redirect = id.0;
         posted.map(|()| id).map_err(|returned| (EngineError::TargetPanicked, returned))
     }
@@ -75,7 +77,9 @@ impl Engine {
 
     /// Takes a redirect back, full or not. `None` when that has been done.
     pub fn take_redirect(&mut self, export: u32, id: RedirectId) -> Option<Returned> {
+        let ended = self.counters.redirects_ended;
         let posted = self.landing(export).and_then(|(landing, counters)| landing.take(id, counters));
+        self.exports.taken_back += self.counters.redirects_ended - ended;
         posted.or_else(|| self.exports.orphans.remove(&id).map(Ended::give_back))
     }
 
@@ -96,8 +100,18 @@ impl Engine {
     /// When the export has gone, and its notifications with it.
     pub fn take_notification_in(&mut self, export: u32, id: RedirectId) -> Result<Option<Notification>, EngineError> {
         let owner = self.exports.get_mut(export).ok_or(EngineError::RedirectRevoked)?;
-        let number = owner.queue.iter().position(|news| news.is_in(id));
-        let Some(news) = number.and_then(|number| owner.queue.remove(number)) else { return Ok(None) };
+        let found = match owner.report {
+            Some(report) => {
+                let found = self.imports.events.take(report, export, |news| news.is_in(id));
+                owner.reported -= usize::from(found.is_some());
+                found
+            }
+            None => {
+                let number = owner.queue.iter().position(|news| news.is_in(id));
+                number.and_then(|number| owner.queue.remove(number))
+            }
+        };
+        let Some(news) = found else { return Ok(None) };
         owner.landing.told(&news);
         self.relieve(export);
         Ok(Some(news))

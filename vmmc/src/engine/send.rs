@@ -31,6 +31,8 @@ pub struct Send<'a> {
     pub urgent: bool,
     /// Leave room in the last packet for more, and the packet for the next send or the engine's next turn to send.
     pub queued: bool,
+    /// Each packet notifies of its own bytes, so that a part of the send is a send in whole: see [`Engine::try_send`].
+    pub piecewise: bool,
     done: usize,
     counted: bool,
     finished: bool,
@@ -46,6 +48,7 @@ impl<'a> Send<'a> {
             notify: None,
             urgent: false,
             queued: false,
+            piecewise: false,
             done: 0,
             counted: false,
             finished: false,
@@ -56,6 +59,11 @@ impl<'a> Send<'a> {
     /// Bytes put into packets so far.
     pub fn done(&self) -> usize {
         self.done
+    }
+
+    /// Whether all of it has been, and its notification, too.
+    pub fn is_complete(&self) -> bool {
+        self.finished
     }
 }
 
@@ -100,13 +108,16 @@ impl Engine {
             bytes: 0,
             fetches: 0,
             fetched: 0,
+            report: None,
+            announced: false,
+            wants_room: false,
         };
         if peer == self.config.local {
             let state = match self.exports.find(name.as_bytes()) {
                 None => {
                     return Err(EngineError::UnknownName { peer, name: name.to_owned() });
                 }
-                Some((_, export)) if !export.admits(peer.ip(), key) => {
+                Some((_, export)) if !export.admits(peer, key) => {
                     return Err(EngineError::Denied { peer, name: name.to_owned() });
                 }
                 Some((id, export)) => {
@@ -149,6 +160,7 @@ impl Engine {
             && let Some(peer) = self.peer_mut(import.link)
         {
             peer.release(grant);
+            peer.wanting.retain(|&wanting| wanting != id);
             self.list(place_of(import.link));
         }
     }
@@ -173,6 +185,49 @@ impl Engine {
                 Ok(send.finished.then_some(Ticket { import: id, link, last: send.last }))
             }
         }
+    }
+
+    /// As [`Engine::send`], for whoever doesn't wait. What has been put into packets is a send of its own, and announced if the send is to be:
+    /// each packet has a notification of its own bytes. Returns a ticket for what has been sent so far. [`Send::done`] and [`Send::is_complete`] say
+    /// how much that is; without progress there was no room. Then, if the import reports to a queue, an event says when there may be some.
+    ///
+    /// # Errors
+    /// As [`Engine::send`].
+    pub fn try_send(
+        &mut self,
+        now: Time,
+        port: &mut dyn Port,
+        id: u32,
+        send: &mut Send<'_>,
+    ) -> Result<Option<Ticket>, EngineError> {
+        send.piecewise = true;
+        let before = send.done;
+        let (ticket, has_room) = match self.target(id, send)? {
+            Target::Unknown => (None, true),
+            Target::Local { export } => {
+                let ticket = self.send_local(id, export, send)?;
+                (ticket, ticket.is_some())
+            }
+            Target::Remote { link, grant } => {
+                let has_room = self.send_remote(now, port, link, grant, send)?;
+                let begun = send.finished || send.done > 0;
+                (begun.then_some(Ticket { import: id, link, last: send.last }), has_room)
+            }
+        };
+        self.count(id, (send.done - before) as u64, ticket.is_some() && !std::mem::replace(&mut send.counted, true));
+        if !has_room {
+            self.await_room(id);
+        }
+        Ok(ticket)
+    }
+
+    /// Counts bytes of a send, and the send with the first of them.
+    fn count(&mut self, id: u32, bytes: u64, first: bool) {
+        if let Some(import) = self.imports.get_mut(id) {
+            import.sends += u64::from(first);
+            import.bytes += bytes;
+        }
+        self.counters.sends += u64::from(first);
     }
 
     /// Appends a send that is to be queued to the packet that is open already, if all of it fits. That takes no look at the
@@ -206,9 +261,15 @@ impl Engine {
         port.append(&mut open.packet, record.emit().as_ref());
         port.append(&mut open.packet, send.data);
         open.room -= whole;
+        let ticket = Ticket { import: id, link, last: peer.link.next_sequence() };
         self.counters.tx_copied_bytes += total;
-        self.counters.sends += 1;
-        Ok(Some(Ticket { import: id, link, last: peer.link.next_sequence() }))
+        (send.done, send.finished) = (send.data.len(), true);
+        if send.piecewise {
+            self.count(id, total, true);
+        } else {
+            self.counters.sends += 1;
+        }
+        Ok(Some(ticket))
     }
 
     /// Where a send goes, when it may.
@@ -237,13 +298,14 @@ impl Engine {
             let (name, offset) = (import.name.clone(), send.offset);
             return Err(EngineError::OutOfRange { name, offset, length: wanted, export: length });
         }
-        if !std::mem::replace(&mut send.counted, true) {
+        if !send.piecewise && !std::mem::replace(&mut send.counted, true) {
             import.sends += 1;
             import.bytes += wanted;
         }
         Ok(target)
     }
 
+    /// Returns whether there may be room for more.
     fn send_remote(
         &mut self,
         now: Time,
@@ -251,7 +313,7 @@ impl Engine {
         token: u64,
         grant: u32,
         send: &mut Send<'_>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let place = place_of(token);
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut).filter(|p| p.link.token() == token)
         else {
@@ -259,6 +321,7 @@ impl Engine {
         };
         peer.pump(now, port);
         let notify_len = if send.notify.is_some() { NOTIFY_LEN } else { 0 };
+        let mut packets = 0;
         for _ in 0..BATCH {
             let rest = &send.data[send.done..];
             let whole = PUT_LEN + notify_len + rest.len();
@@ -285,14 +348,15 @@ impl Engine {
             };
             // When only the notification doesn't fit, the last bytes wait for the next packet together with it.
             let last = whole <= room;
-            let most = if rest.len() <= room - PUT_LEN { room - PUT_LEN - notify_len } else { room - PUT_LEN };
+            let notifies = send.piecewise || rest.len() <= room - PUT_LEN;
+            let most = if notifies { room - PUT_LEN - notify_len } else { room - PUT_LEN };
             let piece = &rest[..rest.len().min(most)];
-            let total = send.data.len() as u64;
+            let total = if send.piecewise { piece.len() } else { send.data.len() } as u64;
             let record = Record::Put {
                 grant,
                 offset: send.offset + send.done as u64,
                 length: piece.len() as u16,
-                notify: send.notify.filter(|_| last).map(|tag| Notify { tag, total }),
+                notify: send.notify.filter(|_| last || send.piecewise).map(|tag| Notify { tag, total }),
             };
             let fixed = record.emit();
             let fixed = fixed.as_ref();
@@ -301,6 +365,7 @@ impl Engine {
                 port.free(packet);
                 break;
             }
+            packets += 1;
             send.done += piece.len();
             send.last = peer.link.next_sequence();
             self.counters.tx_copied_bytes += piece.len() as u64;
@@ -313,7 +378,7 @@ impl Engine {
             }
             if last {
                 send.finished = true;
-                self.counters.sends += 1;
+                self.counters.sends += u64::from(!send.piecewise);
                 break;
             }
         }
@@ -322,7 +387,7 @@ impl Engine {
             // It goes out with the engine's next turn, unless something else sends it before.
             self.list(place);
         }
-        Ok(())
+        Ok(send.finished || packets == BATCH)
     }
 
     fn send_local(&mut self, id: u32, export: u32, send: &mut Send<'_>) -> Result<Option<Ticket>, EngineError> {
@@ -332,18 +397,22 @@ impl Engine {
             return Ok(None);
         }
         let length = send.data.len() as u64;
+        if target.region.has_lent(send.offset..send.offset + length) {
+            let (name, offset) = (target.options.name.clone(), send.offset);
+            return Err(EngineError::Lent { name, offset, length });
+        }
         let data = [send.data];
         let mut reader = Reader::new(&data, 0, send.data.len());
-        let stored = target.landing.store(&target.region, send.offset, &mut reader, length, &mut self.counters);
+        let stored = target.landing.store(&mut target.region, send.offset, &mut reader, length, &mut self.counters);
         stored.map_err(|_| EngineError::Dropped)?;
         if let Some(tag) = send.notify {
             self.counters.notifications += 1;
             self.awake = true;
-            target.notify(send.offset, length, tag, peer);
+            target.notify((send.offset, length), tag, peer, &mut self.imports.events);
         }
         target.bytes += length;
-        send.done = send.data.len();
-        self.counters.sends += 1;
+        (send.done, send.finished) = (send.data.len(), true);
+        self.counters.sends += u64::from(!send.piecewise);
         self.counters.delivered_bytes += length;
         self.counters.rx_copied_bytes += length;
         Ok(Some(Ticket { import: id, link: 0, last: 0 }))

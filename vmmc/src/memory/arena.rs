@@ -23,14 +23,7 @@ pub struct Arena {
 #[derive(Debug)]
 struct Inner {
     backing: Backing,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    allocator: Allocator,
-    /// Memory from here on has never been handed out, so the system hasn't given any for it yet.
-    fresh: usize,
+    allocator: Mutex<Allocator>,
 }
 
 /// A buffer that takes less from the system is taken without asking it how much there is.
@@ -52,8 +45,7 @@ impl Arena {
     pub fn with(len: usize, huge: HugePages) -> Result<Arena, MemoryError> {
         let backing = Backing::new(len, huge)?;
         let allocator = Allocator::new(backing.len(), backing.page_size());
-        let state = State { allocator, fresh: backing.not_given() };
-        Ok(Arena { inner: Arc::new(Inner { backing, state: Mutex::new(state) }) })
+        Ok(Arena { inner: Arc::new(Inner { backing, allocator: Mutex::new(allocator) }) })
     }
 
     /// How much of an arena a region or buffer of `len` bytes takes at the most unless it is aligned to more than 64, its guard included, bytes: one as long as the sum for all that
@@ -91,6 +83,20 @@ impl Arena {
         Ok(Region::new(self.take(len, align)?))
     }
 
+    /// Takes a zeroed region of `len` bytes, and no memory for it: that is taken from the system as it is written, or read, and goes back with the region, or
+    /// before, with [`Region::discard`]. It begins at a page, if it is as long as one. For regions of which little is used at a time; but if the
+    /// machine has no memory left when it is written, the system ends a process, this one or another.
+    ///
+    /// An arena in huge pages has taken all its memory already, and keeps it: there this is [`Arena::alloc`].
+    ///
+    /// # Errors
+    /// When `len` is zero, or no free piece is long enough.
+    pub fn sparse(&self, len: usize) -> Result<Region, MemoryError> {
+        let page = self.page_size();
+        let align = if self.is_giving() && len >= page { page } else { ALIGN };
+        Ok(Region::new(Piece::sparse(self.clone(), self.block(len, align)?, len)))
+    }
+
     /// Takes a zeroed buffer of `len` bytes, as [`Arena::alloc`] does a region. It comes back when it is dropped.
     ///
     /// # Errors
@@ -108,6 +114,21 @@ impl Arena {
     }
 
     fn take(&self, len: usize, align: usize) -> Result<Piece, MemoryError> {
+        let block = self.block(len, align)?;
+        if len >= LARGE {
+            let wanted = self.inner.backing.missing(block.start..block.end);
+            if wanted >= LARGE
+                && let Some(available) = available().filter(|available| wanted > *available)
+            {
+                self.free(block);
+                return Err(MemoryError::NoMemory { wanted, available });
+            }
+        }
+        Ok(Piece::new(self.clone(), block, len))
+    }
+
+    /// Takes addresses.
+    fn block(&self, len: usize, align: usize) -> Result<Block, MemoryError> {
         if len == 0 {
             return Err(MemoryError::BadLength { len });
         }
@@ -116,26 +137,28 @@ impl Arena {
             return Err(MemoryError::BadAlignment { align, page });
         }
         let align = align.max(ALIGN);
-        let mut state = self.lock();
-        let Some(block) = state.allocator.alloc(len, align) else {
-            let largest = state.allocator.largest(align);
-            return Err(MemoryError::Exhausted { wanted: len, largest, arena: self.len() });
-        };
-        let wanted = block.end.saturating_sub(state.fresh.max(block.start));
-        if wanted >= LARGE
-            && let Some(available) = available().filter(|available| wanted > *available)
-        {
-            state.allocator.free(block);
-            return Err(MemoryError::NoMemory { wanted, available });
-        }
-        state.fresh = state.fresh.max(block.end);
-        drop(state);
-        Ok(Piece::new(self.clone(), block, len))
+        let mut allocator = self.lock();
+        allocator.alloc(len, align).ok_or_else(|| {
+            let largest = allocator.largest(align);
+            MemoryError::Exhausted { wanted: len, largest, arena: self.len() }
+        })
+    }
+
+    /// Whether it can give memory back to the system, and take it again as it is touched.
+    pub(super) fn is_giving(&self) -> bool {
+        self.inner.backing.is_giving()
+    }
+
+    /// Gives whole pages back to the system: they are zero from then on. Returns whether it did; otherwise nothing has happened.
+    ///
+    /// Nobody has them as a slice; who accesses them meanwhile does so by atomic accesses.
+    pub(super) fn give_back(&self, pages: Range<usize>) -> bool {
+        self.inner.backing.give_back(pages)
     }
 
     /// Takes a block back.
     pub(super) fn free(&self, block: Block) {
-        self.lock().allocator.free(block);
+        self.lock().free(block);
     }
 
     /// The address of byte `at`, which the caller has checked to be inside.
@@ -146,12 +169,12 @@ impl Arena {
 
     /// Bytes not handed out.
     pub fn available(&self) -> usize {
-        self.lock().allocator.available()
+        self.lock().available()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Allocator> {
         // Nothing in the allocator panics but on a mistake of its own, and then its memory is at worst not handed out again.
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.allocator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,15 +183,12 @@ impl Arena {
     /// Takes `want` pages in a row (1 or more), or the longest row there is; `None` when no page is free. They hold what they held last.
     /// Nobody else has them until they come back by [`Arena::give_pages`]: they don't by themselves.
     pub(super) fn take_pages(&self, want: usize) -> Option<Range<usize>> {
-        let mut state = self.lock();
-        let pages = state.allocator.take_pages(want.max(1))?;
-        state.fresh = state.fresh.max(pages.end * self.page_size());
-        Some(pages)
+        self.lock().take_pages(want.max(1))
     }
 
     /// Takes pages back that were taken, in any portions and order. Whoever had them accesses them no more.
     pub(super) fn give_pages(&self, pages: Range<usize>) {
-        self.lock().allocator.give_pages(pages);
+        self.lock().give_pages(pages);
     }
 
     /// Where a page lies in the arena's own mapping.
@@ -290,7 +310,7 @@ mod tests {
             for (i, (take, size)) in steps.into_iter().enumerate() {
                 if take || held.is_empty() {
                     if let Ok(region) = arena.alloc(size) {
-                        region.fill(i as u8);
+                        region.fill(i as u8).unwrap();
                         held.push((region, i as u8));
                     }
                 } else {

@@ -1,6 +1,7 @@
 //! The memory behind an arena: a memfd, mapped, in huge pages or ordinary ones, and out of reach of children.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 #[cfg(not(miri))]
 use std::os::fd::{AsFd, OwnedFd};
@@ -117,9 +118,41 @@ impl Backing {
         self.page
     }
 
-    /// From which byte on the system hasn't given the memory yet: it does as that is touched, if it has any.
-    pub(super) fn not_given(&self) -> usize {
-        if self.huge { self.len() } else { 0 }
+    /// Whether memory can go back to the system. Huge pages are kept: who gives one back has no claim on another.
+    pub(super) fn is_giving(&self) -> bool {
+        cfg!(not(miri)) && !self.huge
+    }
+
+    /// Gives whole pages back to the system. Returns whether it did.
+    #[cfg(not(miri))]
+    pub(super) fn give_back(&self, pages: Range<usize>) -> bool {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.is_giving() && fallocate(&self.file, hole, pages.start as u64, pages.len() as u64).is_ok()
+    }
+
+    #[cfg(miri)]
+    pub(super) fn give_back(&self, _: Range<usize>) -> bool {
+        false
+    }
+
+    /// For how many of these bytes the system hasn't given memory yet: it does as they are touched, if it has any.
+    #[cfg(not(miri))]
+    pub(super) fn missing(&self, range: Range<usize>) -> usize {
+        use rustix::fs::{SeekFrom, seek};
+        let (mut at, end, mut missing) = (range.start as u64, range.end as u64, 0);
+        while !self.huge && at < end {
+            // Beyond the last data there is an error.
+            let data = seek(&self.file, SeekFrom::Data(at)).map_or(end, |data| data.min(end));
+            missing += data - at;
+            at = seek(&self.file, SeekFrom::Hole(data)).map_or(end, |hole| hole.max(data));
+        }
+        missing as usize
+    }
+
+    #[cfg(miri)]
+    pub(super) fn missing(&self, _: Range<usize>) -> usize {
+        0
     }
 
     /// Where it begins.

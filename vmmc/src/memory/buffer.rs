@@ -153,7 +153,7 @@ mod tests {
                     })
                 })
                 .collect();
-            (0..rounds).for_each(|_| region.fill(9));
+            (0..rounds).for_each(|_| region.fill(9).unwrap());
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         for (buffer, value) in done.iter().zip(1..) {

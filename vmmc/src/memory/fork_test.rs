@@ -60,7 +60,7 @@ fn a_child_has_no_arena_and_its_parents_is_unharmed() {
     let mut buffer = arena.buffer(10_000).unwrap();
     buffer.fill(7);
     let region = arena.alloc(100).unwrap();
-    region.fill(8);
+    region.fill(8).unwrap();
     let pages = arena.take_pages(1).unwrap();
     let page = arena.page_pointer(pages.start);
     touch(page, true);

@@ -37,9 +37,11 @@ mod buffer;
 mod copy;
 #[cfg(all(test, not(miri)))]
 mod fork_test;
+mod lend;
 mod paged;
 mod piece;
 mod region;
+mod scoped;
 mod system;
 mod target;
 pub mod utlb;
@@ -48,8 +50,11 @@ pub use alloc::GUARD;
 pub use arena::Arena;
 pub use backing::HugePages;
 pub use buffer::Buffer;
+pub use lend::Loan;
 pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;
+pub(crate) use region::Writer;
+pub(crate) use scoped::{Posting, with_scoped};
 pub use system::available;
 pub(crate) use target::Panicked;
 pub use target::Target;
@@ -106,6 +111,24 @@ pub enum MemoryError {
         len: usize,
         /// Length of the region.
         region: usize,
+    },
+    /// A range that a region hasn't got.
+    #[error("a buffer of {region} bytes has no range {start}..{end}: one begins before it ends, and ends inside")]
+    NoRange {
+        /// Where the range begins.
+        start: u64,
+        /// Where it ends.
+        end: u64,
+        /// Length of the region.
+        region: usize,
+    },
+    /// A write to bytes that are lent.
+    #[error("bytes {start}..{end} can't be written: some of them are lent; drop the Loan first")]
+    Lent {
+        /// Where the write begins.
+        start: u64,
+        /// Where it ends.
+        end: u64,
     },
     /// There aren't enough huge pages, and the arena must be in huge pages.
     #[error(

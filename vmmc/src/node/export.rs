@@ -1,12 +1,13 @@
 //! Exports: buffers that others write into.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::progress::Step;
-use super::{Handle, Node};
-use crate::engine::{ExportOptions, Key, Notification};
+use super::{Events, Handle, Node};
+use crate::engine::{EngineError, ExportOptions, Key, Notification};
 use crate::error::Error;
 use crate::memory::Region;
 
@@ -16,7 +17,10 @@ pub struct ExportBuilder<'a> {
     node: &'a Node,
     len: usize,
     key: Option<Key>,
+    sparse: bool,
     options: ExportOptions,
+    report: Option<(&'a Events, u64)>,
+    merge: bool,
 }
 
 impl<'a> ExportBuilder<'a> {
@@ -25,12 +29,13 @@ impl<'a> ExportBuilder<'a> {
             name: name.to_owned(),
             key: Key::PUBLIC,
             peers: Vec::new(),
+            only: None,
             notify: false,
             readable: false,
             writable: true,
             queue: 1024,
         };
-        ExportBuilder { node, len: 4096, key: None, options }
+        ExportBuilder { node, len: 4096, key: None, sparse: false, options, report: None, merge: false }
     }
 
     /// Its length, bytes: 1 up to what the arena has left. Default: 4096.
@@ -49,6 +54,24 @@ impl<'a> ExportBuilder<'a> {
     /// matters, use the key.
     pub fn peers(mut self, peers: &[IpAddr]) -> Self {
         self.options.peers = peers.to_vec();
+        self
+    }
+
+    /// Only the node at exactly this address, IP and UDP port, may import it; others are denied. That node needs the key, too, unless this is
+    /// [`Key::PUBLIC`] or its address is among the [`peers`](Self::peers). Default: any node.
+    pub fn only(mut self, peer: SocketAddr) -> Self {
+        self.options.only = Some(peer);
+        self
+    }
+
+    /// Whether its memory is taken from the system as it is written, or read, and not when it is created, and may go back by [`Export::discard`]. So an export
+    /// of which little is used at a time costs little, however long it is; and it begins at a page of the arena, so that its pages are
+    /// at multiples of 4096. The price: who writes to a page first waits until the system has found and cleared it, and if the machine has no
+    /// memory left then, no call fails, but the system ends a process, this one or another.
+    ///
+    /// An arena in huge pages has taken all its memory already: there this changes nothing. Default: false.
+    pub fn sparse(mut self, sparse: bool) -> Self {
+        self.sparse = sparse;
         self
     }
 
@@ -76,20 +99,52 @@ impl<'a> ExportBuilder<'a> {
         self
     }
 
+    /// Its notifications go to `events`, with this token, and not into a queue of its own: there is nothing for [`Export::try_notification`] and
+    /// [`Export::wait_notification`] to take. All else is the same: [`ExportBuilder::queue`] says how many of this export's may wait there, and redirects take data.
+    pub fn report_to(mut self, events: &'a Events, token: u64) -> Self {
+        self.report = Some((events, token));
+        self
+    }
+
+    /// Whether a notification that waits becomes one with the next, when that is of the same sender and has the same tag, and its bytes begin where those of the first
+    /// end: one with the sum of both lengths. For byte streams, whose reader cares for how far they have come and not for how they were cut. Only the newest that waits grows,
+    /// in [`Events`] the newest event of all, and neither one without bytes nor one whose data a redirect has taken is merged. What is merged takes no room in the queue. Default: false.
+    pub fn merge(mut self, merge: bool) -> Self {
+        self.merge = merge;
+        self
+    }
+
     /// Exports it. Its bytes are zero.
     ///
     /// # Errors
-    /// When the arena has no room, or the name is taken or can't be.
+    /// When the arena has no room, the name is taken or can't be, or it is to report to the events of another node.
     pub fn create(mut self) -> Result<Export, Error> {
         let handle = &self.node.handle;
-        let region = handle.arena.alloc(self.len)?;
+        if let Some((events, _)) = self.report {
+            events.check(handle)?;
+        }
+        let region = if self.sparse { handle.arena.sparse(self.len) } else { handle.arena.alloc(self.len) }?;
         self.options.key = match self.key {
             Some(key) => key,
             None => Key::random()?,
         };
         let (name, key) = (self.options.name.clone(), self.options.key);
-        let id = handle.shared.enter().engine.export(self.options, region.clone())?;
-        Ok(Export { handle: handle.clone(), id, name, key, region })
+        let mut core = handle.shared.enter();
+        let id = core.engine.export(self.options, region.clone())?;
+        core.engine.merge_notifications(id, self.merge)?;
+        if let Some((events, token)) = self.report {
+            core.engine.report_export(id, events.id, token)?;
+        }
+        drop(core);
+        Ok(Export {
+            handle: handle.clone(),
+            id,
+            name,
+            key,
+            region,
+            reports: self.report.is_some(),
+            revoked: AtomicBool::new(false),
+        })
     }
 }
 
@@ -111,7 +166,11 @@ pub struct Export {
     pub(super) id: u32,
     name: String,
     key: Key,
-    region: Region,
+    pub(super) region: Region,
+    /// Its notifications go to events.
+    reports: bool,
+    /// Its number may be another's by now.
+    revoked: AtomicBool,
 }
 
 impl Export {
@@ -143,7 +202,7 @@ impl Export {
     /// Copies bytes in.
     ///
     /// # Errors
-    /// When that reaches past the end.
+    /// When that reaches past the end, or some of these bytes are [lent](Export::lend).
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.region.write(offset, bytes)?)
     }
@@ -151,7 +210,7 @@ impl Export {
     /// The next notification, if one has come. With [`Progress::Caller`](super::Progress) it looks for packets first.
     ///
     /// # Errors
-    /// When the wire has failed.
+    /// When the wire has failed, or the notifications go [elsewhere](ExportBuilder::report_to).
     pub fn try_notification(&self) -> Result<Option<Notification>, Error> {
         self.take(Some(Duration::ZERO))
     }
@@ -159,7 +218,7 @@ impl Export {
     /// Waits for the next notification: spins for a while, then sleeps. `timeout` is a duration, or `None` to wait for ever.
     ///
     /// # Errors
-    /// [`Error::Timeout`] when none comes in time; or when the wire has failed.
+    /// [`Error::Timeout`] when none comes in time; or when the wire has failed, or the notifications go [elsewhere](ExportBuilder::report_to).
     pub fn wait_notification(&self, timeout: impl Into<Option<Duration>>) -> Result<Notification, Error> {
         let timeout = timeout.into();
         let after = timeout.unwrap_or(Duration::MAX);
@@ -167,6 +226,9 @@ impl Export {
     }
 
     fn take(&self, timeout: Option<Duration>) -> Result<Option<Notification>, Error> {
+        if self.reports {
+            return Err(EngineError::Reported { name: self.name.clone() }.into());
+        }
         self.handle.shared.wait(timeout, |core| Ok(Step::from(core.engine.take_notification(self.id))))
     }
 }
@@ -179,6 +241,17 @@ impl std::fmt::Debug for Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
+        self.revoke();
+    }
+}
+
+impl Export {
+    /// Revokes it, as dropping it does: nothing is written into it from now on, its importers are told, and its name is free. What has come can still be
+    /// read. Does nothing the second time. Doesn't block.
+    pub fn revoke(&self) {
+        if self.revoked.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let shared = &self.handle.shared;
         let mut core = shared.enter();
         let now = core.now();

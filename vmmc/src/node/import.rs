@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::progress::Step;
 use super::source::{Held, Source};
-use super::{Handle, Node};
+use super::{Events, Handle, Node};
 use crate::engine::{EngineError, Key, Send, Ticket};
 use crate::error::Error;
 use crate::memory::MemoryError;
@@ -15,19 +15,24 @@ use crate::memory::MemoryError;
 /// How long the kernel may take to find a peer's Ethernet address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// An address as packets carry it: without scope and flow label.
+fn bare(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip(), peer.port())
+}
+
 /// A handle on a buffer that another node exports (the paper's proxy buffer). Sends go into it.
 pub struct Import {
     pub(super) handle: Arc<Handle>,
     pub(super) id: u32,
     peer: SocketAddr,
     name: String,
-    length: u64,
+    /// The export's, once that is known.
+    length: OnceLock<u64>,
 }
 
 impl Import {
     pub(super) fn open(node: &Node, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
-        // Packets carry no scope and no flow label.
-        let peer = SocketAddr::new(peer.ip(), peer.port());
+        let peer = bare(peer);
         let linked = node.handle.shared.enter().engine.has_link(peer);
         match Self::try_open(node, peer, name, key) {
             // The link was an old one, of a peer that has gone since: this is how we learn it, and a new one may well open.
@@ -36,7 +41,9 @@ impl Import {
         }
     }
 
-    fn try_open(node: &Node, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
+    /// Asks for an import, and doesn't wait for the answer.
+    pub(super) fn start(node: &Node, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
+        let peer = bare(peer);
         let handle = &node.handle;
         let shared = &handle.shared;
         let (local, linked) = {
@@ -51,11 +58,23 @@ impl Import {
                 core.engine.connect(now, peer, mac)?;
             }
             let id = core.engine.import(peer, name, key)?;
+            let (engine, mut wire) = core.parts();
+            let port = wire.port();
+            engine.tick(now, port);
+            let sent = port.flush().map_err(Error::Wire);
+            if sent.is_err() {
+                engine.unimport(id);
+            }
             shared.leave(&mut core);
-            id
+            sent.map(|()| id)?
         };
+        Ok(Import { handle: handle.clone(), id, peer, name: name.to_owned(), length: OnceLock::new() })
+    }
+
+    fn try_open(node: &Node, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
         // From here on the import is given back in any case.
-        let mut import = Import { handle: handle.clone(), id, peer, name: name.to_owned(), length: 0 };
+        let import = Self::start(node, peer, name, key)?;
+        let (shared, id) = (&import.handle.shared, import.id);
         // The link gives up by itself when the peer isn't there. But one may be there and not answer this.
         let patience = shared.enter().engine.patience();
         let length = shared.wait(Some(patience), |core| {
@@ -68,7 +87,8 @@ impl Import {
             port.flush().map_err(Error::Wire)?;
             Ok(Step::from(engine.imported(id)?))
         })?;
-        import.length = length.ok_or(Error::Timeout { what: "answer to an import", after: patience })?;
+        let length = length.ok_or(Error::Timeout { what: "answer to an import", after: patience })?;
+        import.length.get_or_init(|| length);
         Ok(import)
     }
 
@@ -82,10 +102,35 @@ impl Import {
         &self.name
     }
 
-    /// The export's length, bytes.
+    /// The export's length, bytes; 0 while the exporter hasn't answered.
     #[allow(clippy::len_without_is_empty)] // it is never empty
     pub fn len(&self) -> u64 {
-        self.length
+        self.length.get().copied().or_else(|| self.check().ok().flatten()).unwrap_or(0)
+    }
+
+    /// Whether it can be used, as far as is known now: the export's length, bytes, or `None` while the exporter hasn't answered. Doesn't look for packets.
+    ///
+    /// # Errors
+    /// When the exporter has refused it, or revoked the export, or the link has ended: then it is of no use any more.
+    pub fn check(&self) -> Result<Option<u64>, Error> {
+        let length = self.handle.shared.enter().engine.imported(self.id)?;
+        Ok(length.map(|length| *self.length.get_or_init(|| length)))
+    }
+
+    /// Whenever something about this import changes, an event with this token is queued in `events`: it has been answered or refused, revoked, its link has ended, or there
+    /// may be room again after a [`Import::try_send`] that took less than it was given. [`Import::check`] tells which. No more than one such event waits at a time.
+    ///
+    /// An import that has been answered already has its first event at once. A second call takes the place of the first.
+    ///
+    /// # Errors
+    /// When the events are of another node.
+    pub fn report_to(&self, events: &Events, token: u64) -> Result<(), Error> {
+        events.check(&self.handle)?;
+        let shared = &self.handle.shared;
+        let mut core = shared.enter();
+        core.engine.report_import(self.id, events.id, token)?;
+        shared.leave(&mut core);
+        Ok(())
     }
 
     /// Prepares a send of `source` to byte `offset` of the export. Nothing happens until [`SendBuilder::start`] or

@@ -24,28 +24,35 @@
 //! delivered, for a second at the most, and the peers are told.
 
 mod builder;
+mod events;
 mod export;
 mod fetch;
 mod import;
 mod lane;
+mod lend;
 mod paged;
 mod progress;
 mod redirect;
 mod scheduler;
+mod scoped;
 mod source;
 mod stats;
+mod try_send;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::{Builder, Progress};
+pub use events::Events;
 pub use export::{Export, ExportBuilder};
 pub use fetch::{FetchBuilder, FetchFailed, PendingFetch};
 pub use import::{Import, Pending, SendBuilder};
 pub use lane::{Lane, Resolve};
 pub use redirect::{Redirect, RedirectFailed};
+pub use scoped::ScopedRedirect;
 pub use source::{Held, SendFailed, Source};
+pub use try_send::{Sent, TrySend};
 
 pub use stats::Stats;
 
@@ -159,6 +166,18 @@ impl Node {
         Import::open(self, peer, name, key)
     }
 
+    /// As [`Node::import`], but doesn't wait for the answer: [`Import::check`] tells of it, and an event, if the import
+    /// [reports](Import::report_to) to [`Events`]. Until then nothing can be sent.
+    ///
+    /// When there is no link to the peer yet, the kernel is asked for the way to it, which may take up to a second if it has to ask the network. Otherwise it doesn't block.
+    ///
+    /// # Errors
+    /// When the way to the peer isn't found, or the name can't be that of an export. That the peer refuses, or doesn't answer, is told later; but if `peer` is this
+    /// node itself, at once. When the link turns out to be that of an earlier life of the peer, the import fails with it: the next one opens another.
+    pub fn start_import(&self, peer: SocketAddr, name: &str, key: Key) -> Result<Import, Error> {
+        Import::start(self, peer, name, key)
+    }
+
     /// Lets the engine work on what has arrived, without blocking. Only needed with [`Progress::Caller`], by a program that
     /// for a long time calls nothing that waits.
     ///
@@ -166,6 +185,21 @@ impl Node {
     /// When the wire has failed.
     pub fn progress(&self) -> Result<(), Error> {
         self.handle.shared.progress()
+    }
+
+    /// Waits until everything that was sent has been acknowledged, or can't be any more, and returns true; false when `timeout` has passed. For programs that are about to end
+    /// without dropping the node, which would see to it.
+    ///
+    /// # Errors
+    /// When the wire has failed.
+    pub fn settle(&self, timeout: Duration) -> Result<bool, Error> {
+        let settled = self.handle.shared.wait(Some(timeout), |core| {
+            let now = core.now();
+            let (engine, mut wire) = core.parts();
+            engine.tick(now, wire.port());
+            Ok(progress::Step::from(engine.is_settled().then_some(())))
+        })?;
+        Ok(settled.is_some())
     }
 
     /// Counters and states, all taken at one moment.

@@ -13,17 +13,19 @@
 //! The leader is woken through an eventfd when somebody has given it work: an earlier deadline, or something that no packet
 //! announces. In the end there is always either nobody who waits, or a leader.
 
+mod thread;
+
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use tracing::{error, info};
+use tracing::error;
 use xdp_prog::Steering;
 
+pub(super) use self::thread::spawn;
 use super::lane::Resolve;
 use super::{Identity, scheduler};
 use crate::engine::Engine;
@@ -161,6 +163,14 @@ impl Core {
     fn has_news(&mut self) -> bool {
         let news = self.engine.news();
         std::mem::replace(&mut self.told, news) != news
+    }
+
+    /// Whether anybody drives.
+    ///
+    /// # Errors
+    /// When the wire has failed.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), |code| Err(Error::Wire(std::io::Error::from_raw_os_error(code))))
     }
 
     /// Remembers that nobody drives any more.
@@ -307,7 +317,17 @@ impl Shared {
         timeout: Option<Duration>,
         ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Option<T>, Error> {
-        let (mut core, outcome) = self.wait_inside(self.enter(), timeout, ready);
+        self.wait_spinning(self.spin, timeout, ready)
+    }
+
+    /// The same, spinning for so long before it sleeps.
+    pub(super) fn wait_spinning<T>(
+        &self,
+        spin: Duration,
+        timeout: Option<Duration>,
+        ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let (mut core, outcome) = self.wait_inside(self.enter(), spin, timeout, ready);
         self.leave(&mut core);
         if core.followers > 0 {
             // One of them may have to lead now.
@@ -319,6 +339,7 @@ impl Shared {
     fn wait_inside<'a, T>(
         &'a self,
         mut core: MutexGuard<'a, Core>,
+        spin: Duration,
         timeout: Option<Duration>,
         mut ready: impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> (MutexGuard<'a, Core>, Result<Option<T>, Error>) {
@@ -340,7 +361,7 @@ impl Shared {
             if give_up.is_some_and(|at| now >= at) {
                 return (core, Ok(None));
             }
-            if now < *spin_until.get_or_insert(now + self.spin) {
+            if now < *spin_until.get_or_insert(now + spin) {
                 core = if self.drives { self.yield_lock(core) } else { self.spin_outside(core, now, give_up) };
                 continue;
             }
@@ -359,10 +380,11 @@ impl Shared {
         ready: &mut impl FnMut(&mut Core) -> Result<Step<T>, Error>,
     ) -> Result<Step<T>, Error> {
         let before = ready(core)?;
-        if let (Some(code), false) = (core.failed, matches!(before, Step::Done(_))) {
-            return Err(Error::Wire(std::io::Error::from_raw_os_error(code)));
+        if matches!(before, Step::Done(_)) {
+            return Ok(before);
         }
-        if !self.drives || matches!(before, Step::Done(_)) || !core.drive()? {
+        core.check()?;
+        if !self.drives || !core.drive()? {
             return Ok(before);
         }
         if core.has_news() {
@@ -425,89 +447,4 @@ impl Shared {
     pub(super) fn resolve(&self, peer: IpAddr, timeout: Duration) -> Result<Mac, Error> {
         self.resolver.lock().unwrap_or_else(PoisonError::into_inner).resolve(peer, timeout)
     }
-
-    /// Ends the thread.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.ring();
-    }
-
-    /// Closes all links, and drives until that is done or `linger` has passed.
-    pub(super) fn close(&self, linger: Duration) {
-        let mut core = self.enter();
-        let start = core.now();
-        core.engine.close(start);
-        loop {
-            core.look_next();
-            let driven = core.drive();
-            let now = core.now();
-            if driven.is_err() || core.engine.is_closed() || now.since(start) >= linger {
-                let (clean, local) = (core.engine.is_closed(), core.engine.local());
-                let bytes = core.engine.counters().delivered_bytes;
-                info!(target: "vmmc::node", %local, clean, delivered_bytes = bytes, "node closed");
-                return;
-            }
-            let until = core.engine.deadline().min(start + linger);
-            if until > now {
-                let Ok(waited) = self.sleep(until, now) else { return };
-                core.woke(waited);
-            }
-        }
-    }
-
-    /// The thread's work.
-    fn run(&self) {
-        let mut core = self.enter();
-        let mut busy_at = core.now();
-        while !self.stopping.load(Ordering::Acquire) {
-            match core.drive() {
-                Ok(true) => {
-                    busy_at = core.looked_at.unwrap_or(busy_at);
-                    if core.has_news() {
-                        self.announce(&mut core);
-                    }
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    core.fail(&error);
-                    break;
-                }
-            }
-            let Some(now) = core.looked_at.take().filter(|now| now.since(busy_at) >= self.spin) else {
-                core = self.yield_lock(core);
-                continue;
-            };
-            let until = core.engine.deadline();
-            core.asleep_until = Some(until);
-            drop(core);
-            let slept = self.sleep(until, now);
-            core = self.enter();
-            core.asleep_until = None;
-            match slept {
-                Ok(waited) => core.woke(waited),
-                Err(error) => {
-                    core.fail(&error);
-                    break;
-                }
-            }
-        }
-        self.announce(&mut core);
-    }
-}
-
-/// Starts the thread that drives, on `core` if one is given.
-pub(super) fn spawn(shared: &Arc<Shared>, core: Option<usize>) -> Result<JoinHandle<()>, Error> {
-    let shared = shared.clone();
-    let body = move || {
-        if let Some(id) = core
-            && !core_affinity::set_for_current(core_affinity::CoreId { id })
-        {
-            error!(target: "vmmc::node", core = id, "the engine thread can't be pinned to its core");
-        }
-        shared.run();
-    };
-    std::thread::Builder::new()
-        .name("vmmc-engine".to_owned())
-        .spawn(body)
-        .map_err(|source| Error::System { doing: "starting the engine thread", source })
 }

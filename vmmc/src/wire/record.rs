@@ -102,6 +102,8 @@ pub enum Refusal {
     OutOfRange = 2,
     /// The export is read-only.
     NotWritable = 3,
+    /// Some of the bytes are lent to the exporter's program.
+    Lent = 4,
 }
 
 /// Why a FETCH was refused, or has come to an early end.
@@ -339,6 +341,7 @@ impl Record {
                     1 => Refusal::NoGrant,
                     2 => Refusal::OutOfRange,
                     3 => Refusal::NotWritable,
+                    4 => Refusal::Lent,
                     _ => {
                         return Err(WireError::Unknown { field: "refusal", value: detail.into() });
                     }

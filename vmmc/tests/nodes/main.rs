@@ -1,7 +1,9 @@
 //! Nodes, with their threads and their sleep, over the simulated network. Nothing here asserts a time: what fails, hangs.
 mod anything;
 mod buffers;
+mod events;
 mod fetch;
+mod lend;
 mod mute;
 mod paged;
 mod redirect;

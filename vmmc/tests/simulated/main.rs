@@ -2,14 +2,17 @@
 
 mod corners;
 mod delivery;
+mod events;
 mod fetch;
 mod fetch_hostile;
 mod hostile;
 mod incast;
 mod injected;
+mod lend;
 mod lives;
 mod parse;
 mod redirect;
 mod siege;
 mod table;
+mod try_send;
 mod world;

@@ -243,7 +243,7 @@ pub fn forge(source: SocketAddr, source_mac: [u8; 6], to: usize, header: Header,
 /// An export that takes notifications and may be written into, and not fetched from.
 pub fn export_options(name: &str, key: Key, queue: usize) -> ExportOptions {
     let (name, peers) = (name.to_owned(), Vec::new());
-    ExportOptions { name, key, peers, notify: true, readable: false, writable: true, queue }
+    ExportOptions { name, key, peers, only: None, notify: true, readable: false, writable: true, queue }
 }
 
 pub fn key() -> Key {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use vmmc::{Export, Import, Key, Node, Notification, Redirect};
 
-use super::{INBOX, LAST, NOT_IMPORTED, Vmmc, import, next, thread_time};
-use crate::peers::{Meter, PeerError, RoundTrips};
+use super::{INBOX, LAST, NOT_IMPORTED, Vmmc, import, next};
+use crate::peers::{Meter, PeerError, RoundTrips, thread_time};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 

@@ -11,11 +11,10 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use vmmc::{Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
-use crate::peers::{End, Meter, Peer, PeerError, RoundTrips, SendMeter};
+use crate::peers::{End, Meter, Peer, PeerError, RoundTrips, SendMeter, processor_time};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 use crate::{links, soak, utlb};
@@ -92,6 +91,9 @@ impl Peer for Vmmc {
     fn measures(&self, bench: Bench) -> bool {
         if self.watched {
             return matches!(bench, Bench::Lat | Bench::Rate | Bench::Bw | Bench::BwCopy);
+        }
+        if bench.is_about_streams() {
+            return false;
         }
         self.checksum
             || !(bench.is_about_memory() || matches!(bench, Bench::Loss | Bench::Incast | Bench::Links | Bench::Idle))
@@ -318,19 +320,4 @@ fn idle_for(time: Duration) -> Result<Outcome, PeerError> {
     thread::sleep(time);
     let cpu = processor_time() - before;
     Ok(Outcome::Idle { cpu: cpu.as_nanos() as u64, nanos: start.elapsed().as_nanos() as u64 })
-}
-
-/// What this process has used so far, user and system.
-fn processor_time() -> Duration {
-    used(ClockId::ProcessCPUTime)
-}
-
-/// What this thread has used so far, user and system.
-fn thread_time() -> Duration {
-    used(ClockId::ThreadCPUTime)
-}
-
-fn used(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -31,7 +31,7 @@ use self::redirect::Redirect;
 use self::whereabouts::{Moved, Whereabouts};
 use super::EngineCounters;
 use super::exports::Notification;
-use crate::memory::{MemoryError, Panicked, Region, Target};
+use crate::memory::{MemoryError, Panicked, Region, Target, Writer};
 use crate::wire::Reader;
 
 /// The most runs of bytes that are moved to one redirect: some tens of milliseconds.
@@ -135,7 +135,7 @@ impl Landing {
     #[inline]
     pub(super) fn store(
         &mut self,
-        region: &Region,
+        region: &mut Writer,
         at: u64,
         reader: &mut Reader<'_, '_>,
         len: u64,
@@ -151,11 +151,16 @@ impl Landing {
 
     /// Writes to the default buffer.
     #[inline]
-    fn keep(&mut self, region: &Region, run: Range<u64>, source: &mut Source<'_, '_, '_>) -> Result<(), MemoryError> {
+    fn keep(
+        &mut self,
+        region: &mut Writer,
+        run: Range<u64>,
+        source: &mut Source<'_, '_, '_>,
+    ) -> Result<(), MemoryError> {
         let mut at = run.start;
         while at < run.end {
             let bytes = source.offer(at..run.end)?;
-            region.write(at, bytes)?;
+            region.put(at, bytes)?;
             source.taken(bytes.len());
             at += bytes.len() as u64;
         }
@@ -166,7 +171,7 @@ impl Landing {
     #[inline(never)]
     fn distribute(
         &mut self,
-        region: &Region,
+        region: &mut Writer,
         mut rest: Range<u64>,
         source: &mut Source<'_, '_, '_>,
         counters: &mut EngineCounters,
@@ -253,11 +258,11 @@ impl Landing {
     ///
     /// # Errors
     /// When the target panics. It comes back.
-    pub(super) fn post(
+    pub(super) fn post<'n>(
         &mut self,
         region: &Region,
         (id, wanted, target): (RedirectId, Wanted, Box<dyn Target>),
-        waiting: &mut VecDeque<Notification>,
+        waiting: impl IntoIterator<Item = &'n mut Notification>,
         counters: &mut EngineCounters,
     ) -> Result<(), Returned> {
         let mut redirect = Redirect::new(id, wanted, target);
@@ -312,6 +317,21 @@ impl Landing {
         part: Range<u64>,
         moved: &mut Moved,
     ) -> Result<(), Panicked> {
+        if self.unclaimed.is_empty() || part.is_empty() {
+            return Ok(());
+        }
+        self.pull_some(region, redirect, part, moved)
+    }
+
+    /// The same, when there may be something.
+    #[inline(never)]
+    fn pull_some(
+        &mut self,
+        region: &Region,
+        redirect: &mut Redirect,
+        part: Range<u64>,
+        moved: &mut Moved,
+    ) -> Result<(), Panicked> {
         let mut buffer = [0; MOVE as usize];
         let mut from = part.start;
         while let Some(run) = self.unclaimed.next_run(from..part.end)
@@ -335,7 +355,7 @@ impl Landing {
     }
 
     /// Notifications that wait say where their data is now.
-    fn correct(&mut self, mut moved: Moved, waiting: &mut VecDeque<Notification>) {
+    fn correct<'n>(&mut self, mut moved: Moved, waiting: impl IntoIterator<Item = &'n mut Notification>) {
         if moved.is_empty() {
             return;
         }

@@ -8,21 +8,21 @@ use super::whereabouts::MOST;
 use super::{Landed, Landing, MOST_RUNS, Place, RedirectEnd, RedirectId, Wanted};
 use crate::engine::EngineCounters;
 use crate::engine::exports::Notification;
-use crate::memory::{Arena, Region, Target};
+use crate::memory::{Arena, Target, Writer};
 use crate::wire::Reader;
 
 const LEN: u64 = 1 << 16;
 
 struct Scene {
     landing: Landing,
-    region: Region,
+    region: Writer,
     waiting: VecDeque<Notification>,
     counters: EngineCounters,
 }
 
 impl Scene {
     fn new() -> Scene {
-        let region = Arena::new(1 << 17).unwrap().alloc(LEN as usize).unwrap();
+        let region = Arena::new(1 << 17).unwrap().alloc(LEN as usize).unwrap().writer().unwrap();
         let landing = Landing::new(LEN as usize, true);
         Scene { landing, region, waiting: VecDeque::new(), counters: EngineCounters::default() }
     }
@@ -30,7 +30,7 @@ impl Scene {
     fn put(&mut self, at: u64, bytes: &[u8]) {
         let data = [bytes];
         let mut reader = Reader::new(&data, 0, bytes.len());
-        self.landing.store(&self.region, at, &mut reader, bytes.len() as u64, &mut self.counters).unwrap();
+        self.landing.store(&mut self.region, at, &mut reader, bytes.len() as u64, &mut self.counters).unwrap();
     }
 
     fn notify(&mut self, offset: u64, length: u64) {
@@ -194,14 +194,14 @@ impl Target for Fragile {
 #[test]
 fn what_lies_in_too_many_runs_is_not_moved() {
     let len = 4 * MOST_RUNS as u64;
-    let region = Arena::new(1 << 20).unwrap().alloc(len as usize).unwrap();
+    let mut region = Arena::new(1 << 20).unwrap().alloc(len as usize).unwrap().writer().unwrap();
     let mut landing = Landing::new(len as usize, false);
     let (data, mut counters) = ([&[1][..]], EngineCounters::default());
     for at in (0..2 * MOST_RUNS as u64).step_by(2) {
-        landing.store(&region, at, &mut Reader::new(&data, 0, 1), 1, &mut counters).unwrap();
+        landing.store(&mut region, at, &mut Reader::new(&data, 0, 1), 1, &mut counters).unwrap();
     }
     assert!(!landing.is_scattered(&Wanted::Next(1)));
-    landing.store(&region, len - 1, &mut Reader::new(&data, 0, 1), 1, &mut counters).unwrap();
+    landing.store(&mut region, len - 1, &mut Reader::new(&data, 0, 1), 1, &mut counters).unwrap();
     assert!(landing.is_scattered(&Wanted::Next(1)) && landing.is_scattered(&Wanted::Range(0..len)));
     assert!(!landing.is_scattered(&Wanted::Range(0..len / 4)));
     landing.claim(0..10);

@@ -31,8 +31,8 @@ fn any_record() -> impl Strategy<Value = Record> {
         ),
         any::<u32>().prop_map(|grant| Record::Release { grant }),
         any::<u32>().prop_map(|grant| Record::Revoked { grant }),
-        (0usize..3, any::<u32>(), any::<u32>()).prop_map(|(reason, grant, sequence)| Record::Refused {
-            reason: [Refusal::NoGrant, Refusal::OutOfRange, Refusal::NotWritable][reason],
+        (0usize..4, any::<u32>(), any::<u32>()).prop_map(|(reason, grant, sequence)| Record::Refused {
+            reason: [Refusal::NoGrant, Refusal::OutOfRange, Refusal::NotWritable, Refusal::Lent][reason],
             grant,
             sequence
         }),

@@ -1,0 +1,572 @@
+//! One end of a connection: its parts behind their locks, and what the events of the node do to them.
+//!
+//! Locks are taken in this order: life, then the receiver's or the sender's, then the session's. One thread may read while another writes; the leader takes
+//! them for a moment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+use std::time::Instant;
+
+use vmmc::{Import, Ticket};
+
+use crate::error::SocketError;
+use crate::proto::layout::slot_offset;
+use crate::proto::slot::STATE_LEN;
+use crate::proto::{Answer, Growth, Kind, Life, Receiver, RingGrant, Sender, State, Violation};
+use crate::stack::{Inner, RequestSlot, Session};
+use crate::wait::{Descriptor, Spin, Watch, lock};
+use crate::{proto, wait};
+
+/// The reading side.
+#[derive(Debug)]
+pub(crate) struct Rx {
+    pub receiver: Receiver,
+    growth: Growth,
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub(crate) struct Tx {
+    pub sender: Sender,
+    /// The peer's index of the stream, once it is known.
+    pub target: Option<u32>,
+    /// Of what was written last.
+    pub last: Option<Ticket>,
+}
+
+/// The life, and what depends on it.
+#[derive(Debug)]
+pub(crate) struct Alive {
+    pub life: Life,
+    /// While a connect waits for its answer.
+    pub request: Option<RequestSlot>,
+    pub answer: Option<Answer>,
+    /// Nobody has a handle on it any more.
+    pub dropped: bool,
+    /// It has its index no longer.
+    removed: bool,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub session: Arc<Session>,
+    pub index: u32,
+    pub local: SocketAddr,
+    pub peer: SocketAddr,
+    pub alive: Mutex<Alive>,
+    pub rx: Mutex<Rx>,
+    pub tx: Mutex<Tx>,
+    /// Who waits for data, the end, or the answer to a connect.
+    pub readers: Watch,
+    /// Who waits for room.
+    pub writers: Watch,
+    pub read_spin: Spin,
+    pub write_spin: Spin,
+    /// Why it is over, until somebody has been told.
+    failure: Mutex<Option<SocketError>>,
+    /// It is over, and not in order.
+    pub failed: AtomicBool,
+    /// `shutdown` for reading was called.
+    pub deaf: AtomicBool,
+    pub descriptor: OnceLock<Descriptor>,
+}
+
+impl Connection {
+    /// A stream that this side asks for.
+    pub(crate) fn requested(
+        session: &Arc<Session>,
+        index: u32,
+        ring: u64,
+        (local, peer): (SocketAddr, SocketAddr),
+        request: RequestSlot,
+        now: u64,
+    ) -> Arc<Connection> {
+        let life = Life::requested(index, RingGrant::new(ring, proto::layout::MIN_RING, 0));
+        Self::new(session, index, ring, (local, peer), life, Some(request), None, now)
+    }
+
+    /// A stream that the peer has asked for.
+    pub(crate) fn accepted(
+        session: &Arc<Session>,
+        index: u32,
+        ring: u64,
+        (local, peer): (SocketAddr, SocketAddr),
+        request: &proto::Request,
+        now: u64,
+    ) -> Arc<Connection> {
+        let life = Life::accepted(index, request.peer);
+        Self::new(session, index, ring, (local, peer), life, None, Some(request.grant), now)
+    }
+
+    #[allow(clippy::too_many_arguments)] // all of them are what a connection is made of
+    fn new(
+        session: &Arc<Session>,
+        index: u32,
+        ring: u64,
+        (local, peer): (SocketAddr, SocketAddr),
+        life: Life,
+        request: Option<RequestSlot>,
+        grant: Option<RingGrant>,
+        now: u64,
+    ) -> Arc<Connection> {
+        Arc::new(Connection {
+            session: session.clone(),
+            index,
+            local,
+            peer,
+            rx: Mutex::new(Rx { receiver: Receiver::new(ring, proto::layout::MIN_RING), growth: Growth::new(now) }),
+            tx: Mutex::new(Tx { sender: Sender::new(grant), target: life.peer(), last: None }),
+            alive: Mutex::new(Alive { life, request, answer: None, dropped: false, removed: false }),
+            readers: Watch::default(),
+            writers: Watch::default(),
+            read_spin: Spin::new(),
+            write_spin: Spin::new(),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+            descriptor: OnceLock::new(),
+        })
+    }
+
+    /// The peer's memory. There is one as soon as there are streams.
+    pub(crate) fn import(&self) -> Option<&Import> {
+        self.session.import.get()
+    }
+
+    /// The peer has written into the ring.
+    pub(crate) fn on_data(&self, inner: &Inner, mut offset: u64, mut len: u64, tasks: &mut Vec<Waker>) {
+        let mut rx = lock(&self.rx);
+        let result = loop {
+            match rx.receiver.on_data(offset, len) {
+                // Two writes that were announced as one: up to the end of a ring, and at the beginning of the next, right behind it.
+                Err(Violation::Overrun { room, .. }) if room > 0 && room < len => {
+                    if let Err(violation) = rx.receiver.on_data(offset, room) {
+                        break Err(violation);
+                    }
+                    (offset, len) = (offset + room, len - room);
+                }
+                result => break result,
+            }
+        };
+        let freed = rx.receiver.free_ring();
+        drop(rx);
+        if let Some((offset, len)) = freed {
+            self.session.free_ring(offset, len);
+        }
+        match result {
+            Ok(()) => self.readers.wake(&inner.waiting, tasks),
+            Err(violation) => self.violated(inner, &violation, tasks),
+        }
+        self.show();
+    }
+
+    /// The peer has rewritten the slot, for the last time if it is `done`.
+    pub(crate) fn on_state(&self, inner: &Inner, done: bool, tasks: &mut Vec<Waker>) {
+        let mut bytes = [0; STATE_LEN];
+        let (Some(import), Ok(())) = (self.import(), self.session.export.read(slot_offset(self.index), &mut bytes))
+        else {
+            return;
+        };
+        let mut alive = lock(&self.alive);
+        let result = State::parse(&bytes, import.len()).and_then(|state| self.take_state(inner, &mut alive, &state));
+        if let Err(violation) = result {
+            self.break_off(&mut alive, &violation);
+        }
+        if done {
+            let ended = lock(&self.rx).receiver.ended();
+            let over = lock(&self.tx).sender.is_over();
+            if let Err(violation) = alive.life.on_done(ended, over) {
+                self.break_off(&mut alive, &violation);
+            }
+        }
+        self.tell_locked(inner, &mut alive);
+        drop(alive);
+        self.readers.wake(&inner.waiting, tasks);
+        self.writers.wake(&inner.waiting, tasks);
+        self.show();
+    }
+
+    fn take_state(&self, inner: &Inner, alive: &mut Alive, state: &State) -> Result<(), Violation> {
+        let changes = alive.life.on_state(state)?;
+        if let Some(answer) = changes.answered {
+            alive.answer = Some(answer);
+            if let Some(slot) = alive.request.take() {
+                self.session.give_request(slot, inner);
+            }
+            if answer != Answer::Accepted {
+                return Ok(());
+            }
+        }
+        {
+            let mut tx = lock(&self.tx);
+            tx.sender.on_state(state)?;
+            tx.target = alive.life.peer();
+        }
+        let freed = {
+            let mut rx = lock(&self.rx);
+            rx.receiver.on_state(state)?;
+            rx.receiver.free_ring()
+        };
+        if let Some((offset, len)) = freed {
+            self.session.free_ring(offset, len);
+        }
+        if changes.reset {
+            lock(&self.tx).sender.stop();
+            self.fail(SocketError::Reset { peer: self.peer });
+        }
+        Ok(())
+    }
+
+    /// The peer has broken the protocol, or written to a stream that is closed: the stream is reset.
+    fn violated(&self, inner: &Inner, violation: &Violation, tasks: &mut Vec<Waker>) {
+        let mut alive = lock(&self.alive);
+        self.break_off(&mut alive, violation);
+        self.tell_locked(inner, &mut alive);
+        drop(alive);
+        self.readers.wake(&inner.waiting, tasks);
+        self.writers.wake(&inner.waiting, tasks);
+    }
+
+    fn break_off(&self, alive: &mut Alive, violation: &Violation) {
+        if !matches!(violation, Violation::Unwanted { .. }) {
+            tracing::debug!(target: "vmmc::sockets", peer = %self.peer, %violation, "stream reset");
+        }
+        alive.life.abort();
+        lock(&self.tx).sender.stop();
+        self.fail(SocketError::Violation { peer: self.peer, why: violation.to_string() });
+    }
+
+    /// It is over, unless that was so before.
+    pub(crate) fn fail(&self, error: SocketError) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            *lock(&self.failure) = Some(error);
+        }
+    }
+
+    /// Why it is over, once.
+    pub(crate) fn take_failure(&self) -> Option<SocketError> {
+        lock(&self.failure).take()
+    }
+
+    /// The session is over.
+    pub(crate) fn lose(&self, inner: &Inner, tasks: &mut Vec<Waker>) {
+        let mut alive = lock(&self.alive);
+        lock(&self.tx).sender.stop();
+        // A stream that has come to its end before is none the worse.
+        if !lock(&self.rx).receiver.ended() || alive.answer.is_none() && alive.request.is_some() {
+            self.fail(self.session.loss(self.peer));
+        }
+        alive.life.abort();
+        alive.removed = true;
+        drop(alive);
+        self.readers.wake(&inner.waiting, tasks);
+        self.writers.wake(&inner.waiting, tasks);
+        self.show();
+    }
+
+    /// Tells the peer what it has to know, if there is anything.
+    pub(crate) fn tell(&self, inner: &Inner) {
+        self.tell_locked(inner, &mut lock(&self.alive));
+    }
+
+    fn tell_locked(&self, inner: &Inner, alive: &mut Alive) {
+        let Some(import) = self.import().filter(|_| !alive.removed) else { return };
+        loop {
+            let receipt = lock(&self.rx).receiver.receipt();
+            let progress = lock(&self.tx).sender.progress();
+            let Some(out) = alive.life.outgoing(receipt, progress) else { break };
+            let state = out.state.emit();
+            let mut send = import.try_send(&state, slot_offset(out.slot)).notify(out.tag.to_u32());
+            if alive.life.is_only_credit(&out) || out.tag.kind == Kind::Done {
+                // Nobody waits for it: it may share a packet with what comes next.
+                send = send.queued();
+            }
+            match send.now() {
+                Ok(sent) if sent.complete => {
+                    alive.life.sent(&out);
+                    lock(&self.rx).receiver.told(out.state.consumed);
+                }
+                // There may have been room again before the stream was on the list.
+                Ok(_) if self.session.is_mute(self.index) => {}
+                // Later, or never, because the session is over.
+                _ => break,
+            }
+        }
+        if alive.life.is_done() && !alive.removed && (alive.dropped || self.is_refused(alive)) {
+            alive.removed = true;
+            let rx = lock(&self.rx);
+            self.session.remove(self.index, rx.receiver.rings());
+            inner.release_port(self.local.port());
+        }
+    }
+
+    fn is_refused(&self, alive: &Alive) -> bool {
+        alive.answer.is_some_and(|answer| answer != Answer::Accepted)
+    }
+
+    /// The program has read: gives credit, and has the ring grow, where that is due.
+    pub(crate) fn after_read(&self, inner: &Inner, mut rx: std::sync::MutexGuard<'_, Rx>) {
+        let freed = rx.receiver.free_ring();
+        let due = rx.receiver.credit_due();
+        if due {
+            self.fit(inner, &mut rx);
+        }
+        drop(rx);
+        if let Some((offset, len)) = freed {
+            self.session.free_ring(offset, len);
+        }
+        if due {
+            self.tell(inner);
+        }
+    }
+
+    /// Gives the stream a ring of another length, if that would be better.
+    fn fit(&self, inner: &Inner, rx: &mut Rx) -> bool {
+        let limit = self.session.ring_limit(inner.settings.ring);
+        let Some(len) = rx.growth.wants(inner.now(), &rx.receiver, limit) else { return false };
+        let Some(offset) = self.session.ring(len) else { return false };
+        let granted = rx.receiver.grant(offset, len);
+        if !granted {
+            self.session.free_ring(offset, len);
+        }
+        granted
+    }
+
+    /// Looks after a stream that may be idle.
+    pub(crate) fn keep_house(&self, inner: &Inner) {
+        let fitted = self.fit(inner, &mut lock(&self.rx));
+        if fitted {
+            self.tell(inner);
+        }
+    }
+
+    /// Whether a read wouldn't block.
+    pub(crate) fn is_readable(&self) -> bool {
+        let rx = lock(&self.rx);
+        rx.receiver.readable() > 0 || rx.receiver.at_end() || self.failed.load(Ordering::SeqCst) || self.is_deaf()
+    }
+
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::SeqCst)
+    }
+
+    /// Whether a write wouldn't block, as far as the ring goes.
+    pub(crate) fn is_writable(&self) -> bool {
+        let tx = lock(&self.tx);
+        tx.sender.writable() > 0 || tx.sender.is_over()
+    }
+
+    /// Whether a write wouldn't block.
+    pub(crate) fn can_write(&self) -> bool {
+        self.is_writable() && !self.session.was_stuck(self.index)
+    }
+
+    /// Shows on the descriptor, if there is one, how things are.
+    pub(crate) fn show(&self) {
+        let Some(descriptor) = self.descriptor.get() else { return };
+        let failed = self.failed.load(Ordering::SeqCst);
+        let (readable, ended) = {
+            let rx = lock(&self.rx);
+            let ended = rx.receiver.ended() || failed || self.is_deaf();
+            (rx.receiver.readable() > 0 || ended, ended)
+        };
+        let over = failed || ended && lock(&self.tx).sender.is_over();
+        let writable = self.can_write();
+        descriptor.show(wait::State { readable, writable, ended, over });
+    }
+
+    /// The last handle has gone. Returns whether what was written has been delivered, if that was asked for with `linger`.
+    pub(crate) fn close(&self, inner: &Inner, discard: bool) {
+        let mut alive = lock(&self.alive);
+        alive.dropped = true;
+        let unread = {
+            let mut rx = lock(&self.rx);
+            rx.receiver.stop();
+            rx.receiver.readable() > 0
+        };
+        let reset = alive.life.close(unread, discard);
+        {
+            let mut tx = lock(&self.tx);
+            if reset { tx.sender.stop() } else { tx.sender.finish() }
+        }
+        self.tell_locked(inner, &mut alive);
+    }
+
+    /// Nothing more will be written.
+    pub(crate) fn finish(&self, inner: &Inner) -> io::Result<()> {
+        let mut alive = lock(&self.alive);
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        lock(&self.tx).sender.finish();
+        self.tell_locked(inner, &mut alive);
+        drop(alive);
+        self.writers.wake(&inner.waiting, &mut Vec::new());
+        self.show();
+        Ok(())
+    }
+
+    /// It was never asked for: it has no use for its index any more.
+    pub(crate) fn forget(&self, inner: &Inner) {
+        let mut alive = lock(&self.alive);
+        if std::mem::replace(&mut alive.removed, true) {
+            return;
+        }
+        if let Some(slot) = alive.request.take() {
+            self.session.give_request(slot, inner);
+        }
+        self.session.remove(self.index, lock(&self.rx).receiver.rings());
+        inner.release_port(self.local.port());
+    }
+
+    /// Whether all that was written is in the peer's memory.
+    pub(crate) fn is_delivered(&self) -> bool {
+        match (lock(&self.tx).last, self.import()) {
+            (Some(last), Some(import)) => import.is_delivered(&last).unwrap_or(true),
+            _ => true,
+        }
+    }
+
+    /// When a timeout ends.
+    pub(crate) fn deadline(timeout: Option<std::time::Duration>) -> Option<Instant> {
+        timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+}
+
+/// The most bytes that are copied while the leader has to wait.
+const COPY: usize = 64 << 10;
+
+/// Reading and writing. Nothing here blocks: `None` means that it would have to.
+impl Connection {
+    /// Moves what has come to `slices`: 0 bytes at the end.
+    pub(crate) fn read(&self, inner: &Inner, slices: &mut [io::IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        if wanted == 0 {
+            return Ok(Some(0));
+        }
+        let (mut slices, mut at, mut done) = (slices.iter_mut(), 0, 0);
+        let mut slice = slices.next();
+        let mut expected = None;
+        loop {
+            let mut rx = lock(&self.rx);
+            let start = rx.receiver.consumed();
+            // Somebody else has read in between: what follows doesn't belong to what is here.
+            let interrupted = expected.is_some_and(|expected| expected != start);
+            let mut copied = 0;
+            while !interrupted
+                && copied < COPY
+                && let Some(target) = &mut slice
+                && let Some(piece) = rx.receiver.front()
+            {
+                let room = &mut target[at..];
+                let len = room.len().min(piece.len).min(COPY);
+                self.session.export.read(piece.offset, &mut room[..len]).map_err(crate::error::from_node)?;
+                rx.receiver.consume(len);
+                (at, copied) = (at + len, copied + len);
+                while slice.as_ref().is_some_and(|slice| at == slice.len()) {
+                    (slice, at) = (slices.next(), 0);
+                }
+            }
+            done += copied;
+            expected = Some(start + copied as u64);
+            if copied < COPY || slice.is_none() {
+                if done == 0 {
+                    return self.nothing_to_read(&rx);
+                }
+                self.after_read(inner, rx);
+                self.show();
+                return Ok(Some(done));
+            }
+            self.after_read(inner, rx);
+        }
+    }
+
+    /// What a read returns that finds nothing.
+    fn nothing_to_read(&self, rx: &Rx) -> io::Result<Option<usize>> {
+        if rx.receiver.at_end() || self.is_deaf() {
+            return Ok(Some(0));
+        }
+        if !self.failed.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        // The first one is told why, later ones see the end: as with TCP.
+        self.take_failure().map_or(Ok(Some(0)), |failure| Err(failure.into()))
+    }
+
+    /// Copies what has come.
+    pub(crate) fn peek(&self, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+        if bytes.is_empty() {
+            return Ok(Some(0));
+        }
+        let rx = lock(&self.rx);
+        let mut done = 0;
+        for piece in rx.receiver.pieces() {
+            let len = piece.len.min(bytes.len() - done);
+            if len > 0 {
+                let target = &mut bytes[done..done + len];
+                self.session.export.read(piece.offset, target).map_err(crate::error::from_node)?;
+                done += len;
+            }
+        }
+        if done > 0 { Ok(Some(done)) } else { self.nothing_to_read(&rx) }
+    }
+
+    /// Writes as much as there is room for. With `delay` the last packet may wait for more.
+    pub(crate) fn write(&self, bytes: &[u8], delay: bool) -> io::Result<Option<usize>> {
+        let mut tx = lock(&self.tx);
+        if tx.sender.is_over() {
+            drop(tx);
+            return Err(match self.take_failure() {
+                Some(failure) => failure.into(),
+                None => SocketError::Pipe(
+                    "nothing can be written any more: the stream was shut down, or its other end is closed",
+                )
+                .into(),
+            });
+        }
+        if bytes.is_empty() {
+            return Ok(Some(0));
+        }
+        let (Some(import), Some(target)) = (self.import(), tx.target) else { return Ok(None) };
+        let tag = proto::Tag::data(target).to_u32();
+        let mut done = 0;
+        while let Some(piece) = tx.sender.next(bytes.len() - done) {
+            let part = &bytes[done..done + piece.len];
+            let mut send = import.try_send(part, piece.offset).notify(tag);
+            if delay {
+                send = send.queued();
+            }
+            let sent = match send.now() {
+                Ok(sent) => sent,
+                // The session is over, and the streams are about to be told.
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(crate::error::from_node(error)),
+            };
+            tx.sender.wrote(sent.bytes);
+            tx.last = sent.ticket.or(tx.last);
+            done += sent.bytes;
+            // There may have been room again before the stream was on the list.
+            if sent.bytes == 0 && !self.session.is_stuck(self.index) {
+                break;
+            }
+        }
+        drop(tx);
+        if done == 0 {
+            self.show();
+        }
+        Ok((done > 0).then_some(done))
+    }
+
+    /// Reads that find nothing return the end from now on.
+    pub(crate) fn deafen(&self, inner: &Inner) {
+        self.deaf.store(true, Ordering::SeqCst);
+        let mut tasks = Vec::new();
+        self.readers.wake(&inner.waiting, &mut tasks);
+        self.show();
+        tasks.into_iter().for_each(Waker::wake);
+    }
+}

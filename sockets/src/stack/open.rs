@@ -1,0 +1,226 @@
+//! Opening sessions and streams, from this side.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vmmc::{EngineError, Key};
+
+use super::dispatch::{EXPORT, PEERS_DOOR, token};
+use super::session::{Phase, RequestSlot, Session};
+use super::{DOOR, Inner, SESSION_LEN};
+use crate::connection::Connection;
+use crate::error::{SocketError, from_node};
+use crate::proto::layout::{MIN_RING, request_offset};
+use crate::proto::{Answer, Request, RingGrant, Tag};
+use crate::wait::{Spin, lock};
+
+/// How many notifications of a peer may wait to be taken. The leader takes them all each time.
+const QUEUE: usize = 4096;
+
+/// How long to wait before a listener that was busy is asked again, at first.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What a stack exports to `peer`, whoever that is.
+pub(super) fn export_name(peer: SocketAddr) -> String {
+    format!("streams/{peer}")
+}
+
+impl Inner {
+    /// The session with a peer's node: the one there is, or a new one, of which the peer knows nothing yet.
+    pub(super) fn session_with(&self, peer: SocketAddr) -> io::Result<Arc<Session>> {
+        let mut table = lock(&self.table);
+        if let Some(session) = table.by_peer.get(&peer) {
+            return Ok(session.clone());
+        }
+        let id = self.next_session.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let export = self.node.export(&export_name(peer)).len(SESSION_LEN).sparse(true).only(peer).key(Key::PUBLIC);
+        let export = export.notify(true).merge(true).queue(QUEUE).report_to(&self.events, token(id, EXPORT));
+        let session = Arc::new(Session::new(id, peer, export.create().map_err(from_node)?));
+        table.by_peer.insert(peer, session.clone());
+        table.by_id.insert(id, session.clone());
+        Ok(session)
+    }
+
+    /// Knocks at the peer's door. Blocks while the kernel looks for the way to it.
+    fn knock(self: &Arc<Self>, session: &Arc<Session>) {
+        let result = self.node.start_import(session.peer, DOOR, Key::PUBLIC).and_then(|import| {
+            import.report_to(&self.events, token(session.id, PEERS_DOOR))?;
+            Ok(import)
+        });
+        let mut tasks = Vec::new();
+        match result {
+            Ok(import) => {
+                let _ = session.door.set(import);
+                // It may have been answered before anybody could see it.
+                self.on_import(session, PEERS_DOOR, &mut tasks);
+            }
+            Err(error) => self.end_session(session, error, &mut tasks),
+        }
+        tasks.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// A session with the peer in which streams can be opened.
+    fn open_session(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        deadline: Instant,
+        start: Instant,
+    ) -> io::Result<Arc<Session>> {
+        let peer = SocketAddr::new(address.ip(), self.node.local().port());
+        loop {
+            let session = self.session_with(peer)?;
+            if session.begin_opening() {
+                let (inner, session) = (self.clone(), session.clone());
+                // The kernel may take a second to find the peer, and the caller hasn't always got that.
+                std::thread::Builder::new().name("vmmc-knock".to_owned()).spawn(move || inner.knock(&session))?;
+            }
+            let spin = Spin::new();
+            let phase =
+                self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || match session.phase() {
+                    Phase::Opening => None,
+                    phase => Some(phase),
+                })?;
+            match phase {
+                Some(Phase::Ready) => return Ok(session),
+                None | Some(Phase::Opening) => return Err(self.no_answer(address, start).into()),
+                Some(Phase::Dead(error)) => match &*error {
+                    // Perhaps it is just being started; or it has been, and our link was to its predecessor.
+                    vmmc::Error::Engine(EngineError::LinkEnded { .. } | EngineError::Revoked { .. }) => {
+                        if Instant::now() >= deadline {
+                            return Err(self.no_answer(address, start).into());
+                        }
+                        std::thread::sleep(PAUSE);
+                    }
+                    vmmc::Error::Engine(EngineError::UnknownName { .. }) => {
+                        return Err(SocketError::Refused { address }.into());
+                    }
+                    _ => return Err(explain(address, &error)),
+                },
+            }
+        }
+    }
+
+    fn no_answer(&self, address: SocketAddr, start: Instant) -> SocketError {
+        SocketError::NoAnswer { address, after: start.elapsed(), port: self.node.local().port() }
+    }
+
+    /// Connects.
+    pub(super) fn connect(self: &Arc<Self>, address: SocketAddr, timeout: Duration) -> io::Result<Arc<Connection>> {
+        let start = Instant::now();
+        let deadline = start.checked_add(timeout).unwrap_or(start + Duration::from_secs(1 << 30));
+        // This host is reached by its address on the network.
+        let own = address.ip().is_loopback();
+        let address = if own { SocketAddr::new(self.node.local().ip(), address.port()) } else { address };
+        if address.ip().is_unspecified() || address.port() == 0 {
+            let text = format!("{address} is no address that can be connected to");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let mut pause = PAUSE;
+        loop {
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            let session = self.open_session(address, deadline, start)?;
+            let spin = Spin::new();
+            let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || session.take_request());
+            let Some(slot) = slot? else { return Err(self.no_answer(address, start).into()) };
+            match self.request(&session, slot, address, deadline)? {
+                Some((connection, Answer::Accepted)) => return Ok(connection),
+                Some((_, Answer::Refused)) => return Err(SocketError::Refused { address }.into()),
+                Some((_, Answer::Busy)) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(SocketError::Busy { address, after: start.elapsed() }.into());
+                    }
+                    std::thread::sleep(pause.min(left));
+                    pause = (pause * 2).min(Duration::from_millis(100));
+                }
+                None => return Err(self.no_answer(address, start).into()),
+            }
+        }
+    }
+
+    /// Asks for a stream, and waits for the answer: `None` when there is none in time.
+    fn request(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        slot: RequestSlot,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> io::Result<Option<(Arc<Connection>, Answer)>> {
+        let index = slot.0;
+        let exhausted = |what: &str| {
+            io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                format!("this host has no more {what} for connections to {address}: close some"),
+            )
+        };
+        let Some(port) = lock(&self.table).ports.ephemeral() else {
+            session.give_request(slot, self);
+            return Err(exhausted("ports"));
+        };
+        let local = SocketAddr::new(self.node.local().ip(), port);
+        let (mut slot, mut ring) = (Some(slot), 0);
+        let added = session.add(|number, offset| {
+            ring = offset;
+            let slot = slot.take().unwrap_or(RequestSlot(index));
+            Connection::requested(session, number, offset, (local, address), slot, self.now())
+        });
+        let Some(connection) = added else {
+            self.release_port(port);
+            if let Some(slot) = slot {
+                session.give_request(slot, self);
+            }
+            return Err(exhausted("rings"));
+        };
+        let grant = RingGrant::new(ring, MIN_RING, 0);
+        let request = Request { peer: connection.index, from: port, to: address.port(), grant }.emit();
+        let mut asked = false;
+        // It has no room only when very many ask at the same time.
+        let outcome = self.waiting.wait(&**self, &connection.readers, &connection.read_spin, Some(deadline), || {
+            if !asked {
+                match connection
+                    .import()?
+                    .try_send(&request, request_offset(index))
+                    .notify(Tag::request(index).to_u32())
+                    .now()
+                {
+                    Ok(sent) => asked = sent.complete,
+                    Err(error) => return Some(Err(from_node(error))),
+                }
+                if !asked {
+                    session.is_stuck(connection.index);
+                }
+            }
+            if let Some(failure) = connection.take_failure() {
+                return Some(Err(failure.into()));
+            }
+            lock(&connection.alive).answer.map(Ok)
+        });
+        match outcome {
+            Ok(Some(Ok(answer))) => Ok(Some((connection, answer))),
+            other => {
+                connection.close(self, true);
+                if !asked {
+                    // The peer knows nothing of it.
+                    connection.forget(self);
+                }
+                other?.transpose().map(|_| None)
+            }
+        }
+    }
+}
+
+/// What a session has ended for.
+fn explain(address: SocketAddr, error: &vmmc::Error) -> io::Error {
+    let kind = match error {
+        vmmc::Error::Route(_) => io::ErrorKind::HostUnreachable,
+        vmmc::Error::Engine(EngineError::Denied { .. }) => io::ErrorKind::ConnectionRefused,
+        vmmc::Error::Engine(EngineError::Family { .. }) => io::ErrorKind::InvalidInput,
+        vmmc::Error::Wire(source) => source.kind(),
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, SocketError::Node { address, text: error.to_string() })
+}

@@ -1,0 +1,283 @@
+//! Leading and following.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::task::Waker;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use vmmc::{Event, Events};
+
+use super::{Spin, Watch, lock};
+
+/// What the leader works with.
+#[derive(Debug, Default)]
+pub(crate) struct Lead {
+    /// What has happened and hasn't been dealt with.
+    pub batch: Vec<Event>,
+    /// Tasks to be woken.
+    pub tasks: Vec<Waker>,
+}
+
+/// What there is to be driven.
+pub(crate) trait Drive {
+    fn waiting(&self) -> &Waiting;
+
+    fn events(&self) -> &Events;
+
+    /// Deals with the batch, and wakes whom it concerns.
+    fn dispatch(&self, lead: &mut Lead);
+
+    /// The node has failed: everybody is to be told.
+    fn fail(&self, error: vmmc::Error, lead: &mut Lead);
+
+    /// Why the node has failed, if it has.
+    fn failure(&self) -> Option<io::Error>;
+
+    /// Looks after what happens once in a while. Returns when to come again at the latest.
+    fn keep_house(&self) -> Option<Duration>;
+}
+
+/// Who waits for what.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    lead: Mutex<Lead>,
+    /// Threads that are parked, or about to be.
+    followers: AtomicUsize,
+    /// Tasks that wait, and descriptors that may be waited for.
+    served: AtomicUsize,
+    /// How often somebody has begun to lead.
+    pub(super) tenures: AtomicU64,
+    /// The thread that stands by leads.
+    pub(super) standing: AtomicBool,
+    /// The thread that wants to lead in its stead.
+    pub(super) wanted: Mutex<Option<Thread>>,
+    pub(super) standby: OnceLock<Thread>,
+    /// It sleeps until it is roused.
+    pub(super) idle: AtomicBool,
+    pub(super) stopping: AtomicBool,
+    /// The longest anybody spins, if the program has said.
+    pub(super) most: Option<Duration>,
+}
+
+/// What is left until a deadline: `None` for ever.
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|at| at.saturating_duration_since(Instant::now()))
+}
+
+impl Waiting {
+    pub(crate) fn new(most: Option<Duration>) -> Waiting {
+        Waiting {
+            lead: Mutex::default(),
+            followers: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            tenures: AtomicU64::new(0),
+            standing: AtomicBool::new(false),
+            wanted: Mutex::new(None),
+            standby: OnceLock::new(),
+            idle: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            most,
+        }
+    }
+
+    /// Leads, if nobody does.
+    pub(super) fn try_lead(&self) -> Option<MutexGuard<'_, Lead>> {
+        let lead = match self.lead.try_lock() {
+            Ok(lead) => lead,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        // Only who leads changes it.
+        self.tenures.store(self.tenures.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Some(lead)
+    }
+
+    /// Whether nobody leads.
+    pub(super) fn is_free(&self) -> bool {
+        !matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// So many more tasks or descriptors are to be served.
+    pub(crate) fn serve(&self, more: usize) {
+        if self.served.fetch_add(more, Ordering::SeqCst) == 0 && more > 0 {
+            self.rouse();
+        }
+    }
+
+    /// And so many fewer.
+    pub(crate) fn release(&self, fewer: usize) {
+        if fewer > 0 {
+            self.served.fetch_sub(fewer, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether there is anybody who doesn't lead himself.
+    pub(super) fn has_dependants(&self) -> bool {
+        self.followers.load(Ordering::SeqCst) > 0 || self.served.load(Ordering::SeqCst) > 0
+    }
+
+    /// Has the thread that stands by look whether it is needed.
+    pub(super) fn rouse(&self) {
+        if let Some(standby) = self.standby.get() {
+            standby.unpark();
+        }
+    }
+
+    /// The thread that stands by.
+    pub(crate) fn set_standby(&self, thread: Thread) {
+        let _ = self.standby.set(thread);
+    }
+
+    /// It ends.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.rouse();
+    }
+
+    /// The lead has been given up: somebody else may have to take it.
+    fn hand_over(&self) {
+        if self.has_dependants() || self.idle.load(Ordering::SeqCst) {
+            self.rouse();
+        }
+    }
+
+    /// Works on what has come, without blocking, unless somebody else does that.
+    pub(crate) fn glance(&self, drive: &dyn Drive) {
+        let Some(mut lead) = self.try_lead() else { return };
+        match drive.events().poll(&mut lead.batch) {
+            Ok(0) => {}
+            Ok(_) => drive.dispatch(&mut lead),
+            Err(error) => drive.fail(error, &mut lead),
+        }
+        drop(lead);
+        self.hand_over();
+    }
+
+    /// Waits until `check` yields something, which events on `watch` may bring about; at most until the deadline, when it yields `None`.
+    pub(crate) fn wait<T>(
+        &self,
+        drive: &dyn Drive,
+        watch: &Watch,
+        spin: &Spin,
+        deadline: Option<Instant>,
+        mut check: impl FnMut() -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        loop {
+            if let Some(value) = check() {
+                return Ok(Some(value));
+            }
+            if let Some(failure) = drive.failure() {
+                return Err(failure);
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                return Ok(None);
+            }
+            match self.try_lead() {
+                Some(lead) => {
+                    if let Some(value) = self.lead(drive, lead, spin, deadline, &mut check) {
+                        return Ok(Some(value));
+                    }
+                }
+                None => {
+                    if let Some(value) = self.follow(drive, watch, deadline, &mut check) {
+                        return Ok(Some(value));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leads until `check` yields something, the deadline has come, or the node has failed.
+    fn lead<T>(
+        &self,
+        drive: &dyn Drive,
+        mut lead: MutexGuard<'_, Lead>,
+        spin: &Spin,
+        deadline: Option<Instant>,
+        check: &mut impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let mut slept = None;
+        // What came between the last look and now has woken nobody here.
+        let mut value = check();
+        while value.is_none() {
+            match take(drive, &mut lead, spin.allowance(self.most), deadline, &mut slept) {
+                Ok(0) if deadline.is_some_and(|at| Instant::now() >= at) => break,
+                Ok(0) => {}
+                Ok(_) => drive.dispatch(&mut lead),
+                Err(error) => {
+                    drive.fail(error, &mut lead);
+                    break;
+                }
+            }
+            value = check();
+        }
+        drop(lead);
+        self.hand_over();
+        if value.is_some() {
+            spin.learn(slept.is_none_or(|since: Instant| Spin::is_short(since.elapsed())));
+        }
+        value
+    }
+
+    /// Parks until `check` yields something, the deadline has come, or nobody leads.
+    fn follow<T>(
+        &self,
+        drive: &dyn Drive,
+        watch: &Watch,
+        deadline: Option<Instant>,
+        check: &mut impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let me = std::thread::current();
+        watch.enter(me.clone());
+        self.followers.fetch_add(1, Ordering::SeqCst);
+        let mut asked = false;
+        let value = loop {
+            let value = check();
+            if value.is_some() || self.is_free() || drive.failure().is_some() {
+                break value;
+            }
+            // It leads because nobody else did. One thread alone had better lead itself.
+            let alone = self.followers.load(Ordering::SeqCst) == 1 && self.served.load(Ordering::SeqCst) == 0;
+            if alone && !asked && self.standing.load(Ordering::SeqCst) {
+                asked = true;
+                *lock(&self.wanted) = Some(me.clone());
+                drive.events().interrupt();
+            }
+            match left(deadline) {
+                None => std::thread::park(),
+                Some(Duration::ZERO) => break None,
+                Some(left) => std::thread::park_timeout(left),
+            }
+        };
+        self.followers.fetch_sub(1, Ordering::SeqCst);
+        watch.leave(&me);
+        value
+    }
+}
+
+/// Takes events: spins for `allowance`, then sleeps, until there are some, the deadline has come, or it is interrupted. Keeps the time from which on it has
+/// slept.
+pub(super) fn take(
+    drive: &dyn Drive,
+    lead: &mut Lead,
+    allowance: Duration,
+    deadline: Option<Instant>,
+    slept: &mut Option<Instant>,
+) -> Result<usize, vmmc::Error> {
+    let events = drive.events();
+    if allowance > Duration::ZERO && slept.is_none() {
+        let spin = match left(deadline) {
+            Some(left) => Some(left.min(allowance)),
+            None if allowance == Duration::MAX => None,
+            None => Some(allowance),
+        };
+        let taken = events.wait(&mut lead.batch, Duration::MAX, spin)?;
+        if taken > 0 || allowance == Duration::MAX {
+            return Ok(taken);
+        }
+    }
+    slept.get_or_insert_with(Instant::now);
+    events.wait(&mut lead.batch, Duration::ZERO, left(deadline))
+}

@@ -1,0 +1,73 @@
+//! The thread that stands by.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::lead::{Drive, Waiting, take};
+use super::{Spin, lock};
+
+/// How long nobody may lead.
+const TICK: Duration = Duration::from_millis(1);
+
+/// A thread that has led for as many ticks sleeps, as far as one can tell.
+const ASLEEP: u32 = 10;
+
+/// Leads when nobody else does, until the stack is closed.
+pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
+    let waiting = drive.waiting();
+    let (mut last, mut same) = (waiting.tenures.load(Ordering::Relaxed), 0);
+    while !waiting.stopping.load(Ordering::SeqCst) {
+        let now = waiting.tenures.load(Ordering::Relaxed);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        if (waiting.has_dependants() || same > 0) && serve(&*drive, waiting) {
+            (last, same) = (waiting.tenures.load(Ordering::Relaxed), 0);
+            std::thread::park_timeout(TICK);
+            continue;
+        }
+        if same >= ASLEEP {
+            // Somebody leads and has for a while: whoever that is rouses this thread when he is done.
+            waiting.idle.store(true, Ordering::SeqCst);
+            match drive.keep_house() {
+                _ if waiting.is_free() => {}
+                Some(next) => std::thread::park_timeout(next),
+                None => std::thread::park(),
+            }
+            waiting.idle.store(false, Ordering::SeqCst);
+            same = 0;
+        } else {
+            std::thread::park_timeout(TICK);
+        }
+    }
+}
+
+/// Leads, if nobody does, until somebody wants to. Returns whether it has.
+fn serve(drive: &dyn Drive, waiting: &Waiting) -> bool {
+    let Some(mut lead) = waiting.try_lead() else { return false };
+    waiting.standing.store(true, Ordering::SeqCst);
+    let spin = Spin::new();
+    while !waiting.stopping.load(Ordering::SeqCst) && drive.failure().is_none() {
+        if lock(&waiting.wanted).is_some() {
+            break;
+        }
+        let next = drive.keep_house().map(|next| std::time::Instant::now() + next);
+        // Nobody is quicker for its spinning when nobody depends on it.
+        let allowance = if waiting.has_dependants() { spin.allowance(waiting.most) } else { Duration::ZERO };
+        let mut slept = None;
+        match take(drive, &mut lead, allowance.min(TICK), next, &mut slept) {
+            Ok(0) => {}
+            Ok(_) => {
+                spin.learn(slept.is_none_or(|since| Spin::is_short(since.elapsed())));
+                drive.dispatch(&mut lead);
+            }
+            Err(error) => drive.fail(error, &mut lead),
+        }
+    }
+    waiting.standing.store(false, Ordering::SeqCst);
+    drop(lead);
+    if let Some(thread) = lock(&waiting.wanted).take() {
+        thread.unpark();
+    }
+    true
+}
