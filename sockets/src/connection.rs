@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -19,6 +19,13 @@ use crate::proto::{Answer, Growth, Kind, Life, Receiver, RingGrant, Sender, Stat
 use crate::stack::{Inner, RequestSlot, Session};
 use crate::wait::{Descriptor, Spin, Watch, lock};
 use crate::{proto, wait};
+
+/// How much a peer may write while the program doesn't read, if there is room: what TCP takes by default.
+const UNREAD: u64 = 128 << 10;
+
+fn prev_power_of_two(value: u64) -> u64 {
+    1 << value.max(1).ilog2()
+}
 
 /// The reading side.
 #[derive(Debug)]
@@ -72,7 +79,8 @@ pub(crate) struct Connection {
     pub failed: AtomicBool,
     /// `shutdown` for reading was called.
     pub deaf: AtomicBool,
-    pub descriptor: OnceLock<Descriptor>,
+    /// The handles' descriptor, as long as there are handles.
+    pub descriptor: OnceLock<Weak<Descriptor>>,
 }
 
 impl Connection {
@@ -153,9 +161,13 @@ impl Connection {
             }
         };
         let freed = rx.receiver.free_ring();
+        let grown = rx.receiver.readable() as u64 >= rx.receiver.ring_len() / 2 && self.widen(inner, &mut rx);
         drop(rx);
         if let Some((offset, len)) = freed {
             self.session.free_ring(offset, len);
+        }
+        if grown {
+            self.tell(inner);
         }
         match result {
             Ok(()) => self.readers.wake(&inner.waiting, tasks),
@@ -324,6 +336,20 @@ impl Connection {
         }
     }
 
+    /// The program doesn't read, and yet the peer may write as much as with TCP.
+    fn widen(&self, inner: &Inner, rx: &mut Rx) -> bool {
+        let len = UNREAD.min(prev_power_of_two(self.session.ring_limit(inner.settings.ring)));
+        if rx.receiver.ring_len() >= len || !rx.receiver.can_grant() {
+            return false;
+        }
+        let Some(offset) = self.session.ring(len) else { return false };
+        let granted = rx.receiver.grant(offset, len);
+        if !granted {
+            self.session.free_ring(offset, len);
+        }
+        granted
+    }
+
     /// Gives the stream a ring of another length, if that would be better.
     fn fit(&self, inner: &Inner, rx: &mut Rx) -> bool {
         let limit = self.session.ring_limit(inner.settings.ring);
@@ -367,7 +393,7 @@ impl Connection {
 
     /// Shows on the descriptor, if there is one, how things are.
     pub(crate) fn show(&self) {
-        let Some(descriptor) = self.descriptor.get() else { return };
+        let Some(descriptor) = self.descriptor.get().and_then(Weak::upgrade) else { return };
         let failed = self.failed.load(Ordering::SeqCst);
         let (readable, ended) = {
             let rx = lock(&self.rx);
@@ -405,8 +431,11 @@ impl Connection {
         lock(&self.tx).sender.finish();
         self.tell_locked(inner, &mut alive);
         drop(alive);
-        self.writers.wake(&inner.waiting, &mut Vec::new());
+        let mut tasks = Vec::new();
+        self.writers.wake(&inner.waiting, &mut tasks);
         self.show();
+        inner.nudge();
+        tasks.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -567,6 +596,7 @@ impl Connection {
         let mut tasks = Vec::new();
         self.readers.wake(&inner.waiting, &mut tasks);
         self.show();
+        inner.nudge();
         tasks.into_iter().for_each(Waker::wake);
     }
 }

@@ -5,13 +5,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::connection::Connection;
 use crate::stack::{Inner, Wanted, stack_for};
 use crate::stream::first_that_works;
-use crate::wait::{Descriptor, Spin, State, Watch, lock};
+use crate::wait::{CloneDescriptor, OwnDescriptor, Spin, State, Watch, lock};
 use crate::{Stack, VmmcStream};
 
 /// What connects wait in until they are accepted.
@@ -21,7 +21,7 @@ pub(crate) struct Accepting {
     pub watch: Watch,
     spin: Spin,
     closed: AtomicBool,
-    descriptor: OnceLock<Descriptor>,
+    descriptor: OwnDescriptor,
 }
 
 impl Accepting {
@@ -31,7 +31,7 @@ impl Accepting {
             watch: Watch::default(),
             spin: Spin::new(),
             closed: AtomicBool::new(false),
-            descriptor: OnceLock::new(),
+            descriptor: OwnDescriptor::default(),
         }
     }
 
@@ -100,6 +100,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct VmmcListener {
     shared: Arc<Shared>,
+    /// Of a clone.
+    number: Option<CloneDescriptor>,
 }
 
 impl std::panic::UnwindSafe for VmmcListener {}
@@ -131,7 +133,7 @@ impl VmmcListener {
             nonblocking: AtomicBool::new(false),
             trouble: Mutex::new(None),
         };
-        Ok(VmmcListener { shared: Arc::new(shared) })
+        Ok(VmmcListener { shared: Arc::new(shared), number: None })
     }
 
     /// Waits for a connection, unless the listener is nonblocking, and returns it with the address of its other end.
@@ -205,7 +207,7 @@ impl VmmcListener {
     /// # Errors
     /// Never: as in std.
     pub fn try_clone(&self) -> io::Result<VmmcListener> {
-        Ok(VmmcListener { shared: self.shared.clone() })
+        Ok(VmmcListener { shared: self.shared.clone(), number: Some(CloneDescriptor::default()) })
     }
 
     /// All connections that come, one after the other, for ever.
@@ -246,15 +248,12 @@ impl VmmcListener {
     /// When the process may have no more descriptors.
     pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         let Shared { stack, accepting, .. } = &*self.shared;
-        if accepting.descriptor.get().is_none() {
-            let descriptor = Descriptor::new()?;
-            if accepting.descriptor.set(descriptor).is_ok() {
-                // Somebody has to take events now, though no call waits.
-                stack.inner().waiting.serve(1);
-            }
-            accepting.show();
-        }
-        Ok(accepting.descriptor.get().expect("it has just been set").as_fd())
+        let shared = accepting.descriptor.get_or_make(|_| {
+            // Somebody has to take events now, though no call waits.
+            stack.inner().waiting.serve(1);
+        })?;
+        accepting.show();
+        self.number.as_ref().map_or_else(|| Ok(shared.as_fd()), |number| number.of(shared))
     }
 
     pub(crate) fn accepting(&self) -> &Arc<Accepting> {

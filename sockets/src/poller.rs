@@ -160,8 +160,9 @@ impl Poller {
         if known.is_none() {
             watch(self.shared.clone(), number);
         }
-        // It may be ready already.
+        // It may be ready already, and another thread may be waiting here.
         self.shared.ready(number);
+        self.shared.stack.inner().nudge();
     }
 
     /// Watches a stream no longer. One that is dropped must be removed, too: until then its end of the connection is kept.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Stack;
 use crate::connection::Connection;
 use crate::stack::{Wanted, stack_for};
-use crate::wait::{Descriptor, lock};
+use crate::wait::{CloneDescriptor, OwnDescriptor, lock};
 
 /// What all handles on a stream share.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ struct Shared {
     nonblocking: AtomicBool,
     nodelay: AtomicBool,
     settings: Mutex<Settings>,
+    descriptor: OwnDescriptor,
     /// An error that no call has returned yet.
     trouble: Mutex<Option<io::Error>>,
 }
@@ -52,6 +53,8 @@ struct Settings {
 #[derive(Debug)]
 pub struct VmmcStream {
     shared: Arc<Shared>,
+    /// Of a clone.
+    number: Option<CloneDescriptor>,
 }
 
 /// Tries all addresses in turn.
@@ -97,9 +100,10 @@ impl VmmcStream {
             nonblocking: AtomicBool::new(false),
             nodelay: AtomicBool::new(false),
             settings: Mutex::default(),
+            descriptor: OwnDescriptor::default(),
             trouble: Mutex::new(None),
         };
-        VmmcStream { shared: Arc::new(shared) }
+        VmmcStream { shared: Arc::new(shared), number: None }
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -114,8 +118,11 @@ impl VmmcStream {
     /// The other end's address.
     ///
     /// # Errors
-    /// Never, other than with TCP.
+    /// [`NotConnected`](ErrorKind::NotConnected) when the stream was reset.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        if self.shared.connection.failed.load(Ordering::SeqCst) {
+            return Err(ErrorKind::NotConnected.into());
+        }
         Ok(self.shared.connection.peer)
     }
 
@@ -150,7 +157,7 @@ impl VmmcStream {
     /// # Errors
     /// Never, other than with TCP.
     pub fn try_clone(&self) -> io::Result<VmmcStream> {
-        Ok(VmmcStream { shared: self.shared.clone() })
+        Ok(VmmcStream { shared: self.shared.clone(), number: Some(CloneDescriptor::default()) })
     }
 
     /// How long a read may block; `None` for ever, which is the default.
@@ -300,16 +307,14 @@ impl VmmcStream {
     /// # Errors
     /// When the process may have no more descriptors.
     pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
-        let Shared { stack, connection, .. } = &*self.shared;
-        if connection.descriptor.get().is_none() {
-            let descriptor = Descriptor::new()?;
-            if connection.descriptor.set(descriptor).is_ok() {
-                // Somebody has to take events now, though no call waits.
-                stack.inner().waiting.serve(1);
-            }
+        let Shared { stack, connection, descriptor, .. } = &*self.shared;
+        let shared = descriptor.get_or_make(|made| {
+            let _ = connection.descriptor.set(Arc::downgrade(made));
+            // Somebody has to take events now, though no call waits.
+            stack.inner().waiting.serve(1);
             connection.show();
-        }
-        Ok(connection.descriptor.get().expect("it has just been set").as_fd())
+        })?;
+        self.number.as_ref().map_or_else(|| Ok(shared.as_fd()), |number| number.of(shared))
     }
 
     /// Calls `read` until it has something, if the stream isn't nonblocking.
@@ -465,12 +470,12 @@ impl AsRawFd for VmmcStream {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let Shared { stack, connection, settings, .. } = self;
+        let Shared { stack, connection, settings, descriptor, .. } = self;
         let inner = stack.inner();
         let linger = lock(settings).linger;
         connection.readers.disarm(&inner.waiting);
         connection.writers.disarm(&inner.waiting);
-        if connection.descriptor.get().is_some() {
+        if descriptor.get().is_some() {
             inner.waiting.release(1);
         }
         connection.close(inner, linger == Some(Duration::ZERO));

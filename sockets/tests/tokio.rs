@@ -36,7 +36,8 @@ struct World {
 impl World {
     fn new() -> World {
         let hosts = Hosts::new(1, PERFECT);
-        let [server, client] = [2, 1].map(|n| Stack::on(hosts.node(n, Node::builder())).expect("a stack on a node"));
+        let [server, client] =
+            [2, 1].map(|n| Stack::on(hosts.node(n, Node::builder().arena(1 << 30))).expect("a stack on a node"));
         World { server, client, _hosts: hosts }
     }
 

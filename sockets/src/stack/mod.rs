@@ -237,6 +237,13 @@ impl Inner {
         lock(&self.failure).as_ref().map(error::again)
     }
 
+    /// Something has changed of which no event tells: whoever leads looks again.
+    pub(crate) fn nudge(&self) {
+        if !self.waiting.is_free() {
+            self.events.interrupt();
+        }
+    }
+
     /// A descriptor that always seems ready.
     pub(crate) fn spare(&self) -> BorrowedFd<'_> {
         self.spare.as_fd()

@@ -58,6 +58,7 @@ impl Inner {
             }
             Err(error) => self.end_session(session, error, &mut tasks),
         }
+        self.nudge();
         tasks.into_iter().for_each(std::task::Waker::wake);
     }
 

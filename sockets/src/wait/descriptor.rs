@@ -11,7 +11,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair, sockopt,
@@ -66,25 +66,68 @@ impl Descriptor {
             return;
         }
         inner.shown = state;
-        // Errors mean that the signal stands already: the buffers are full, or empty.
-        if let Some(other) = &inner.other {
-            match (before.readable, state.readable) {
-                (false, true) => drop(send(other, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)),
-                (true, false) => drain(self.user.as_fd()),
-                _ => {}
-            }
-            match (before.writable, state.writable) {
-                (true, false) => fill(self.user.as_fd()),
-                (false, true) => drain(other.as_fd()),
-                _ => {}
-            }
-            if state.ended && !before.ended {
-                let _ = shutdown(other, Shutdown::Write);
-            }
-        }
         if state.over {
+            // All at once: whoever sees that there is something to read sees the rest, too.
             inner.other = None;
+            return;
         }
+        // Errors mean that the signal stands already: the buffers are full, or empty.
+        let Some(other) = &inner.other else { return };
+        if state.ended && !before.ended {
+            let _ = shutdown(other, Shutdown::Write);
+        }
+        match (before.readable, state.readable) {
+            (false, true) => drop(send(other, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)),
+            (true, false) => drain(self.user.as_fd()),
+            _ => {}
+        }
+        match (before.writable, state.writable) {
+            (true, false) => fill(self.user.as_fd()),
+            (false, true) => drain(other.as_fd()),
+            _ => {}
+        }
+    }
+}
+
+/// The descriptors of one stream or listener: all of them show the same, and each handle has one of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// Of the first handle that wanted one, and of those that are no clones.
+    shared: OnceLock<Arc<Descriptor>>,
+}
+
+impl Own {
+    /// The pair, if there is one.
+    pub(crate) fn get(&self) -> Option<&Arc<Descriptor>> {
+        self.shared.get()
+    }
+
+    /// The pair; makes it, and then calls `made`.
+    pub(crate) fn get_or_make(&self, made: impl FnOnce(&Arc<Descriptor>)) -> io::Result<&Arc<Descriptor>> {
+        if let Some(there) = self.shared.get() {
+            return Ok(there);
+        }
+        let new = Arc::new(Descriptor::new()?);
+        if self.shared.set(new.clone()).is_ok() {
+            made(&new);
+        }
+        Ok(self.shared.get().unwrap_or_else(|| unreachable!("it has just been set")))
+    }
+}
+
+/// The descriptor of a handle that is a clone: the same pair under another number, as clones of sockets have.
+#[derive(Debug, Default)]
+pub(crate) struct Clone {
+    number: OnceLock<OwnedFd>,
+}
+
+impl Clone {
+    /// Makes it when it is first wanted.
+    pub(crate) fn of(&self, descriptor: &Descriptor) -> io::Result<BorrowedFd<'_>> {
+        if self.number.get().is_none() {
+            let _ = self.number.set(descriptor.user.try_clone()?);
+        }
+        Ok(self.number.get().unwrap_or_else(|| unreachable!("it has just been set")).as_fd())
     }
 }
 

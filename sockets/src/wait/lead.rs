@@ -95,7 +95,7 @@ impl Waiting {
     }
 
     /// Whether nobody leads.
-    pub(super) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         !matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
     }
 

@@ -13,7 +13,7 @@ mod spin;
 mod standby;
 mod watch;
 
-pub(crate) use descriptor::{Descriptor, State};
+pub(crate) use descriptor::{Clone as CloneDescriptor, Descriptor, Own as OwnDescriptor, State};
 pub(crate) use lead::{Drive, Lead, Waiting};
 pub(crate) use spin::Spin;
 pub(crate) use standby::stand_by;

@@ -223,7 +223,7 @@ macro_rules! vmmc_world {
 /// Nodes for the hosts 2 and 1 of a simulated network.
 fn simulated(seed: u64, conditions: vmmc::port::sim::Conditions) -> ([Node; 2], Hosts) {
     let hosts = Hosts::new(seed, conditions);
-    ([2, 1].map(|n| hosts.node(n, Node::builder())), hosts)
+    ([2, 1].map(|n| hosts.node(n, Node::builder().arena(1 << 30))), hosts)
 }
 
 /// Nodes for the hosts 2 and 1 of a lab.
@@ -231,7 +231,7 @@ fn veth(_: u64) -> ([Node; 2], TempLab) {
     let lab = new_lab();
     let open = |n| {
         let host = lab.host(n);
-        let settings = Node::builder().interface(&host.interface).address(host.address.into());
+        let settings = Node::builder().arena(1 << 30).interface(&host.interface).address(host.address.into());
         on(host, || settings.open()).expect("opening a node")
     };
     ([2, 1].map(open), lab)
