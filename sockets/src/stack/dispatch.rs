@@ -153,6 +153,8 @@ impl Inner {
         let stuck = std::mem::take(&mut *lock(&session.stuck));
         for stream in stuck.into_iter().filter_map(|index| session.stream(index)) {
             stream.writers.wake(&self.waiting, tasks);
+            // A connect that found no room for its request waits for the answer all the same.
+            stream.readers.wake(&self.waiting, tasks);
             stream.show();
         }
         session.opened.wake(&self.waiting, tasks);
