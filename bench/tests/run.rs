@@ -130,6 +130,67 @@ fn several_senders_into_one_receiver() {
     }
 }
 
+const STREAMS: [&str; 2] = ["sockets", "tcp"];
+const STREAMS_ASLEEP: [&str; 2] = ["sockets-block", "tcp-block"];
+
+#[test]
+fn requests_over_one_connection_and_over_many() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("rr.json");
+    let arguments = "rr --connections 1,50 --rounds 1 --duration 300";
+    let (rows, _) = succeed(&format!("{arguments} --hgrm {}", directory.path().display()), &json);
+    rows.iter().for_each(assert_row);
+    for peer in STREAMS.iter().chain(&STREAMS_ASLEEP) {
+        for of in ["1 connection", "50 connections"] {
+            assert!(has(&rows, "rr", peer, &format!("rate {of}"), "requests/s"), "{peer} {of}");
+            assert!(has(&rows, "rr", peer, &format!("p50 {of}"), "us"), "{peer} {of}");
+            assert!(has(&rows, "rr", peer, &format!("cpu {of}"), "us"), "{peer} {of}");
+        }
+        assert!(has(&rows, "rr-plain", peer, "rate", "requests/s"), "{peer}");
+        assert!(directory.path().join(format!("{peer}-rr-50-1024b-mtu1500.hgrm")).is_file());
+    }
+    // Each is compared with what waits as it does.
+    let compared = |row: &&Value| row["metric"].as_str().unwrap().starts_with("rate") && row["vs_tcp"].is_number();
+    assert_eq!(rows.iter().filter(compared).count(), 4 * 3);
+    // What doesn't fit into a ring at once, nor into a socket's buffer.
+    let large = "rr --peers sockets,tcp --connections 2 --size 5MiB --rounds 1 --duration 3000";
+    let (rows, _) = succeed(large, &json);
+    assert!(STREAMS.iter().all(|peer| value(&rows, peer, "rate 2 connections") > 0.0), "{rows:?}");
+}
+
+#[test]
+fn connections_that_come_and_go() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("connect.json");
+    let (rows, output) = succeed("connect --parallel 1,3 --rounds 1 --duration 300", &json);
+    rows.iter().for_each(assert_row);
+    for peer in STREAMS.iter().chain(&STREAMS_ASLEEP) {
+        assert!(has(&rows, "connect", peer, "rate 1 at a time", "connections/s"), "{peer}");
+        let asleep = STREAMS_ASLEEP.contains(peer);
+        assert_eq!(has(&rows, "connect", peer, "rate 3 at a time", "connections/s"), asleep, "{peer}");
+    }
+    assert!(String::from_utf8_lossy(&output.stderr).contains("3 threads that spin on one core"));
+}
+
+#[test]
+fn what_idle_connections_hold() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("idle.json");
+    let (rows, _) = succeed("idle --connections 1200 --rounds 1", &json);
+    for peer in STREAMS_ASLEEP {
+        // No connection is for nothing. What a process holds may be too little to be seen.
+        assert!(value(&rows, peer, "memory 1200 connections") > 100.0, "{peer}: {rows:?}");
+        for part in ["process client", "process server", "arena client", "arena server", "slab both", "buffers both"] {
+            assert!(has(&rows, "idle-streams", peer, part, "bytes"), "{peer} {part}");
+        }
+    }
+    // A stream of VMMC has a ring, which lies in an arena.
+    assert!(value(&rows, "sockets-block", "arena client") > 0.0 && value(&rows, "tcp-block", "arena client") == 0.0);
+}
+
 #[test]
 fn what_idle_links_and_idle_nodes_cost() {
     let _alone = alone();

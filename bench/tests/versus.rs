@@ -37,14 +37,21 @@ fn everything_is_compared_with_everything() {
     let arguments = "versus --quick --mtu 1500,9000 --rounds 1 --duration 60";
     let (rows, output) = succeed(arguments, &directory.path().join("versus.json"));
     rows.iter().for_each(assert_row);
-    let mut all = vec!["floor", "tcp", "tcp-block", "tcp-nooff", "vmmc"];
+    let mut all = vec!["floor", "sockets", "sockets-block", "tcp", "tcp-block", "tcp-nooff", "vmmc"];
     if installed("ucx_perftest") {
-        all.insert(4, "ucx");
+        all.insert(6, "ucx");
     }
     for (bench, size) in [("lat", 8), ("lat", 4096), ("lat", 1 << 20), ("bw", 4096), ("bw", 1 << 20), ("rate", 64)] {
         assert_eq!(peers(&rows, bench, size), all, "{bench}, {size} bytes");
     }
     assert_eq!(peers(&rows, "bw-copy", 1 << 20), ["floor", "vmmc"]);
+    for (bench, metric) in [("rr", "rate 32 connections"), ("rr-plain", "rate"), ("connect", "rate 1 at a time")] {
+        let whom = rows.iter().filter(|row| row["bench"] == bench && row["metric"] == metric && row["mtu"] == 9000);
+        let whom: Vec<_> = whom.map(|row| row["peer"].as_str().unwrap()).collect();
+        assert_eq!(whom, ["sockets", "sockets-block", "tcp", "tcp-block"], "{bench}");
+    }
+    let nooff = |row: &Value| row["metric"] == "vs nooff" && row["peer"] == "sockets";
+    assert_eq!(rows.iter().filter(|row| nooff(row)).count(), 2 * 2);
     assert!(rows.iter().all(|row| row["metric"] != "p50" || row["vs_tcp"].is_number()));
     // Of UCX's latencies there is nothing but what it prints.
     assert!(
@@ -52,7 +59,15 @@ fn everything_is_compared_with_everything() {
             || !row["metric"].as_str().unwrap().starts_with("p99"))
     );
     let text = String::from_utf8_lossy(&output.stdout);
-    for words in ["one-way latency, median (us), MTU 1500", "MTU 9000", "vmmc/floor", "4 KiB", "1 round;"] {
+    for words in [
+        "one-way latency, median (us), MTU 1500",
+        "MTU 9000",
+        "vmmc/floor",
+        "sockets-block/tcp-block",
+        "32 connections, 1 KiB",
+        "4 KiB",
+        "1 round;",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }

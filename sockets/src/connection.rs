@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     failure: Mutex<Option<SocketError>>,
     /// It is over, and not in order.
     pub failed: AtomicBool,
+    /// A write has been refused because the peer reads no more: that the stream is reset then is no more news.
+    broken: AtomicBool,
     /// `shutdown` for reading was called.
     pub deaf: AtomicBool,
     /// The handles' descriptor, as long as there are handles.
@@ -135,6 +137,7 @@ impl Connection {
             write_spin: Spin::new(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             descriptor: OnceLock::new(),
         })
@@ -254,7 +257,8 @@ impl Connection {
 
     /// It is over, unless that was so before.
     pub(crate) fn fail(&self, error: SocketError) {
-        if !self.failed.swap(true, Ordering::SeqCst) {
+        let known = self.broken.load(Ordering::SeqCst);
+        if !self.failed.swap(true, Ordering::SeqCst) && !known {
             *lock(&self.failure) = Some(error);
         }
     }
@@ -393,7 +397,13 @@ impl Connection {
 
     /// Shows on the descriptor, if there is one, how things are.
     pub(crate) fn show(&self) {
-        let Some(descriptor) = self.descriptor.get().and_then(Weak::upgrade) else { return };
+        if let Some(descriptor) = self.descriptor.get().and_then(Weak::upgrade) {
+            descriptor.show(|| self.state());
+        }
+    }
+
+    /// What a descriptor shows.
+    fn state(&self) -> wait::State {
         let failed = self.failed.load(Ordering::SeqCst);
         let (readable, ended) = {
             let rx = lock(&self.rx);
@@ -401,8 +411,7 @@ impl Connection {
             (rx.receiver.readable() > 0 || ended, ended)
         };
         let over = failed || ended && lock(&self.tx).sender.is_over();
-        let writable = self.can_write();
-        descriptor.show(wait::State { readable, writable, ended, over });
+        wait::State { readable, writable: self.can_write(), ended, over }
     }
 
     /// The last handle has gone. Returns whether what was written has been delivered, if that was asked for with `linger`.
@@ -548,13 +557,15 @@ impl Connection {
     pub(crate) fn write(&self, bytes: &[u8], delay: bool) -> io::Result<Option<usize>> {
         let mut tx = lock(&self.tx);
         if tx.sender.is_over() {
+            let finished = tx.sender.progress().finish.is_some();
             drop(tx);
             return Err(match self.take_failure() {
                 Some(failure) => failure.into(),
-                None => SocketError::Pipe(
-                    "nothing can be written any more: the stream was shut down, or its other end is closed",
-                )
-                .into(),
+                None => {
+                    self.broken.fetch_or(!finished, Ordering::SeqCst);
+                    let why = "nothing can be written any more: the stream was shut down, or its other end is closed";
+                    SocketError::Pipe(why).into()
+                }
             });
         }
         if bytes.is_empty() {

@@ -42,7 +42,14 @@ impl Accepting {
 
     /// One more has connected. The caller wakes the tasks that this yields.
     pub(crate) fn push(&self, connection: Arc<Connection>, inner: &Inner, tasks: &mut Vec<Waker>) {
-        lock(&self.queue).push_back(connection);
+        {
+            let mut queue = lock(&self.queue);
+            if self.closed.load(Ordering::SeqCst) {
+                drop(queue);
+                return connection.close(inner, true);
+            }
+            queue.push_back(connection);
+        }
         self.wake(inner, tasks);
         self.show();
     }
@@ -64,9 +71,8 @@ impl Accepting {
 
     fn show(&self) {
         if let Some(descriptor) = self.descriptor.get() {
-            let readable = self.is_ready();
             // Nobody writes to a listener.
-            descriptor.show(State { readable, writable: false, ..State::default() });
+            descriptor.show(|| State { readable: self.is_ready(), ..State::default() });
         }
     }
 }
@@ -280,12 +286,15 @@ impl AsRawFd for VmmcListener {
 impl Drop for Shared {
     fn drop(&mut self) {
         let inner = self.stack.inner();
-        self.accepting.closed.store(true, Ordering::SeqCst);
         inner.unlisten(self.address.port(), &self.accepting);
         if self.accepting.descriptor.get().is_some() {
             inner.waiting.release(1);
         }
-        let left = std::mem::take(&mut *lock(&self.accepting.queue));
+        let left = {
+            let mut queue = lock(&self.accepting.queue);
+            self.accepting.closed.store(true, Ordering::SeqCst);
+            std::mem::take(&mut *queue)
+        };
         left.iter().for_each(|connection| connection.close(inner, true));
     }
 }

@@ -111,6 +111,9 @@ fn kind(metric: &str) -> (&str, &str) {
 
 /// A metric as people write it.
 fn name(metric: &str) -> String {
+    if metric == "vs nooff" {
+        return "of that of tcp-nooff".into();
+    }
     let (kind, of) = kind(metric);
     let kind = match kind {
         "p50" => "median",
@@ -119,6 +122,7 @@ fn name(metric: &str) -> String {
         "jain" => "Jain’s index",
         "cpu" => "processor time",
         "heap" => "memory of a link",
+        "memory" => "memory, one side",
         kind => kind,
     };
     if of.is_empty() { kind.into() } else { format!("{kind}, {of}") }

@@ -153,7 +153,7 @@ impl Inner {
         let stuck = std::mem::take(&mut *lock(&session.stuck));
         for stream in stuck.into_iter().filter_map(|index| session.stream(index)) {
             stream.writers.wake(&self.waiting, tasks);
-            // A connect that found no room for its request waits for the answer all the same.
+            // A connect whose request found no room waits as a reader does, for the answer.
             stream.readers.wake(&self.waiting, tasks);
             stream.show();
         }

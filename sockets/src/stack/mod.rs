@@ -119,7 +119,7 @@ impl Stack {
         let door = node.export(DOOR).len(64).key(Key::PUBLIC).notify(true).report_to(&events, dispatch::DOOR_TOKEN);
         let door = door.create().map_err(from_node)?;
         let spare = Descriptor::new()?;
-        spare.show(State { readable: true, writable: true, ..State::default() });
+        spare.show(|| State { readable: true, writable: true, ..State::default() });
         let inner = Arc::new(Inner {
             node,
             settings,

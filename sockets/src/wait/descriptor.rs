@@ -58,9 +58,10 @@ impl Descriptor {
         Ok(Descriptor { user, inner: Mutex::new(Inner { other: Some(other), shown }) })
     }
 
-    /// Has it show this.
-    pub(crate) fn show(&self, state: State) {
+    /// Has it show what `look` sees. Several threads may do that at once: what is seen last is shown last.
+    pub(crate) fn show(&self, look: impl FnOnce() -> State) {
         let mut inner = lock(&self.inner);
+        let state = look();
         let before = inner.shown;
         if before == state {
             return;
@@ -172,7 +173,7 @@ mod tests {
         for from in &states {
             for to in &states {
                 for state in [from, to] {
-                    descriptor.show(*state);
+                    descriptor.show(|| *state);
                     let mut expected = PollFlags::empty();
                     expected.set(PollFlags::IN, state.readable);
                     expected.set(PollFlags::OUT, state.writable);
@@ -180,9 +181,9 @@ mod tests {
                 }
             }
         }
-        descriptor.show(State { readable: true, writable: true, ended: true, over: false });
+        descriptor.show(|| State { readable: true, writable: true, ended: true, over: false });
         assert_eq!(seen(&descriptor), PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP);
-        descriptor.show(State { readable: true, writable: true, ended: true, over: true });
+        descriptor.show(|| State { readable: true, writable: true, ended: true, over: true });
         assert!(seen(&descriptor).contains(PollFlags::IN | PollFlags::HUP));
     }
 }

@@ -1,7 +1,7 @@
 //! Leading and following.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::task::Waker;
 use std::thread::Thread;
@@ -138,6 +138,8 @@ impl Waiting {
 
     /// The lead has been given up: somebody else may have to take it.
     fn hand_over(&self) {
+        // Whoever has just found the lead taken is seen here; or has seen it free.
+        fence(Ordering::SeqCst);
         if self.has_dependants() || self.idle.load(Ordering::SeqCst) {
             self.rouse();
         }

@@ -8,7 +8,7 @@ use vmmc_sockets::proto::{
     Answer, Growth, Kind, Life, Pool, Receiver, Request, RingGrant, Sender, State, Tag, Violation,
 };
 
-use crate::memory::{Memory, Owner, Redirect};
+use crate::memory::{Memory, Owner};
 use crate::world::{EXPORT, World, Write, content};
 
 /// So few that they are used again soon.
@@ -190,7 +190,8 @@ impl World {
         let bytes: [u8; STATE_LEN] = host.memory.slot(slot_offset(index), STATE_LEN).try_into().unwrap();
         let state = State::parse(&bytes, EXPORT)?;
         let changes = end.life.on_state(&state)?;
-        let granted = end.sender.on_state(&state)?;
+        end.sender.on_state(&state)?;
+        assert!(end.sender.is_over() || !changes.stopped && !changes.reset, "nobody would read it");
         end.receiver.on_state(&state)?;
         if let Some(answer) = changes.answered {
             end.refused = answer != Answer::Accepted;
@@ -200,7 +201,6 @@ impl World {
         if changes.reset && self.mad.is_none() {
             assert!(self.conns[&end.id].may_reset, "stream {} is reset without reason", end.id);
         }
-        let _ = granted;
         Ok(())
     }
 
@@ -312,8 +312,7 @@ impl World {
         let Some(place) = end.receiver.expected_place(max) else { return };
         assert_eq!(host.memory.owner(place.offset), Some(owner));
         assert_eq!(host.memory.owner(place.offset + place.len as u64 - 1), Some(owner));
-        // What has landed already, and isn't announced, stays in the ring: a redirect takes what comes after it was posted.
-        host.memory.redirects.push(Redirect { owner, offset: place.offset, len: place.len as u64, taken: Vec::new() });
+        host.memory.redirect(owner, place.offset, place.len as u64);
     }
 
     /// The redirect is over.

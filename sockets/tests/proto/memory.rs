@@ -87,6 +87,13 @@ impl Memory {
         self.rings[(offset - RINGS) as usize].take()
     }
 
+    /// Posts a redirect. As the engine does, it moves what has landed there already, and nobody has taken.
+    pub fn redirect(&mut self, owner: Owner, offset: u64, len: u64) {
+        let start = (offset - RINGS) as usize;
+        let taken = self.rings[start..start + len as usize].iter_mut().map_while(Option::take).collect();
+        self.redirects.push(Redirect { owner, offset, len, taken });
+    }
+
     pub fn slot(&self, offset: u64, len: usize) -> &[u8] {
         &self.slots[offset as usize..][..len]
     }

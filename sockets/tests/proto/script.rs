@@ -2,6 +2,8 @@
 //!
 //! [`run`] is also the body of the fuzz target `stream`, and an input of one is an input of the other.
 
+use std::collections::BTreeMap;
+
 use vmmc_sockets::proto::Kind;
 use vmmc_sockets::proto::layout::{MIN_RING, RINGS, slot_offset};
 
@@ -82,6 +84,9 @@ pub enum Action {
     },
 }
 
+/// What every program that can writes at last, bytes: more than once around the smallest ring.
+const LAST: usize = 9_000;
+
 impl Step {
     /// The length of a step as bytes.
     pub const LEN: usize = 12;
@@ -102,7 +107,7 @@ impl Step {
             31..=32 => Action::Close { discard: a % 8 == 0 },
             33 if a % 4 == 0 => Action::Abort,
             34..=36 => Action::Resize { log2: (12 + a % 4) as u8 },
-            37..=38 => Action::Grow { limit: 1 << (12 + a % 5), elapsed: b % 2_000_000 >> (a % 20) },
+            37..=38 => Action::Grow { limit: 1 << (12 + a % 5), elapsed: (b % 2_000_000) >> (a % 20) },
             39..=43 => Action::Tell { sent: a % 4 > 0 },
             44..=47 => Action::Land { count: max },
             48..=49 => Action::LandWords { words: a as u8 },
@@ -238,18 +243,26 @@ impl World {
         }
     }
 
-    /// The programs read what there is and write no more. Then every stream must have come to its end, and nothing must be left.
+    /// The programs read all there is, write something more, which must find room, and then no more. Then every stream must have come to its
+    /// end, and nothing must be left.
     fn conclude(&mut self) {
         self.each_held(|world, host, owner| world.take(host, owner));
-        loop {
-            let mut more = self.settle();
-            self.each_held(|world, host, owner| world.end(host, owner).sender.finish());
-            more |= self.settle();
-            self.each_held(|world, host, owner| more |= world.read(host, owner, usize::MAX) > 0);
-            if !more {
-                break;
-            }
-        }
+        let mut wrote = BTreeMap::new();
+        self.exhaust(|world, host, owner| {
+            let wrote = wrote.entry((host, owner)).or_insert(0);
+            let len = world.write(host, owner, LAST - *wrote);
+            *wrote += len;
+            len > 0
+        });
+        self.each_held(|world, host, owner| {
+            let end = world.end(host, owner);
+            let stuck = end.life.is_open() && !end.sender.is_over() && wrote.get(&(host, owner)) != Some(&LAST);
+            assert!(!stuck || world.mad.is_some(), "there is no more credit");
+        });
+        self.exhaust(|world, host, owner| {
+            world.end(host, owner).sender.finish();
+            false
+        });
         self.each_held(|world, host, owner| world.check_end(host, owner));
         self.each_held(|world, host, owner| world.close(host, owner, false));
         self.settle();
@@ -257,6 +270,20 @@ impl World {
             host.check_pool();
             if self.mad.is_none() {
                 assert!(host.is_empty() && host.memory.is_free(), "something is left");
+            }
+        }
+    }
+
+    /// Everything arrives and is read, and `act` is done to each end, as long as there is anything.
+    fn exhaust(&mut self, mut act: impl FnMut(&mut World, usize, Owner) -> bool) {
+        loop {
+            let mut more = self.settle();
+            self.each_held(|world, host, owner| {
+                more |= act(world, host, owner);
+                more |= world.read(host, owner, usize::MAX) > 0;
+            });
+            if !(more | self.settle()) {
+                return;
             }
         }
     }

@@ -5,10 +5,12 @@
 use std::ffi::OsStr;
 
 use crate::nightly::{cargo_nightly, need};
-use crate::process::{Failure, check_interrupted, run};
+use crate::process::{Failure, check_interrupted, run, workspace};
 use crate::setup::setup;
 
-const TARGETS: &[&str] = &["packet", "link", "trace"];
+/// The targets, and the directories of the crates that they are beside.
+const TARGETS: &[(&str, &str)] =
+    &[("vmmc", "packet"), ("vmmc", "link"), ("vmmc", "trace"), ("sockets", "slot"), ("sockets", "stream")];
 const SECONDS: u32 = 60;
 
 /// Runs every target for `seconds`, by default [`SECONDS`], and fails at the first that finds something.
@@ -21,12 +23,14 @@ pub(crate) fn fuzz(seconds: Option<&OsStr>) -> Result<(), Failure> {
     };
     need("fuzz", "cargo install cargo-fuzz --locked")?;
     setup()?;
-    for target in TARGETS {
+    for (directory, target) in TARGETS {
         check_interrupted()?;
         println!("\n== {target}, {seconds} s\n");
         let limit = format!("-max_total_time={seconds}");
-        run(cargo_nightly().args(["fuzz", "run", target, "--", &limit, "-timeout=30"]))?;
+        let directory = workspace().join(directory);
+        run(cargo_nightly().current_dir(directory).args(["fuzz", "run", target, "--", &limit, "-timeout=30"]))?;
     }
-    println!("\nxtask fuzz: {} found nothing", TARGETS.join(", "));
+    let names: Vec<&str> = TARGETS.iter().map(|&(_, target)| target).collect();
+    println!("\nxtask fuzz: {} found nothing", names.join(", "));
     Ok(())
 }

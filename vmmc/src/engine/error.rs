@@ -41,7 +41,7 @@ pub enum EngineError {
     },
     /// The peer exports it, but not to us.
     #[error(
-        "{peer} refused the import of {name:?}: the key is wrong, and this host is not on the export's list of peers"
+        "{peer} refused the import of {name:?}: the key is wrong and this host is not on the export's list of peers, or the export is for another node only"
     )]
     Denied {
         /// The peer.

@@ -165,7 +165,7 @@ impl Engine {
             id,
             name: export.options.name.clone(),
             length: export.region.len() as u64,
-            public: export.options.key == Key::PUBLIC,
+            public: export.options.key == Key::PUBLIC && export.options.only.is_none(),
             notify: export.options.notify,
             readable: export.options.readable,
             writable: export.options.writable,

@@ -4,7 +4,7 @@
 //! are slices to it. The engine writes a region when a packet
 //! for it arrives, and the application reads it whenever it likes, from any thread. Two such accesses may meet, so
 //! none of them goes through a Rust reference: a region hands out no slices, it copies in and out by relaxed atomic
-//! accesses. A reader that meets a writer gets a mixture of old and new bytes, as over RDMA, never undefined behaviour;
+//! accesses; but for a part that is lent ([`Loan`]), which nobody writes for as long. A reader that meets a writer gets a mixture of old and new bytes, as over RDMA, never undefined behaviour;
 //! the notification says when the bytes are there.
 //!
 //! [`PagedBuffer`]s aren't in the arena: they may be far larger, and their pages come into it when they are sent, as the [UTLB](utlb)
@@ -54,7 +54,7 @@ pub use lend::Loan;
 pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;
 pub(crate) use region::Writer;
-pub(crate) use scoped::{Posting, with_scoped};
+pub(crate) use scoped::{Posting, Unposted, with_scoped};
 pub use system::available;
 pub(crate) use target::Panicked;
 pub use target::Target;

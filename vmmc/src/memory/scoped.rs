@@ -34,6 +34,9 @@ impl Target for Borrowed {
     }
 }
 
+/// A target that couldn't be posted, and why.
+pub(crate) type Unposted<E> = (E, Box<dyn Target>);
+
 /// How a target is posted somewhere, and taken back.
 pub(crate) trait Posting {
     /// What names it while it is posted.
@@ -44,7 +47,7 @@ pub(crate) trait Posting {
     type Error;
 
     /// Posts it. When that fails it comes back.
-    fn post(&self, target: Box<dyn Target>) -> Result<Self::Posted, (Self::Error, Box<dyn Target>)>;
+    fn post(&self, target: Box<dyn Target>) -> Result<Self::Posted, Unposted<Self::Error>>;
 
     /// Takes back what was posted. From then on nobody has it.
     fn take(&self, posted: &Self::Posted) -> Option<(Box<dyn Target>, Self::Outcome)>;
@@ -143,7 +146,7 @@ mod tests {
         type Outcome = &'static str;
         type Error = &'static str;
 
-        fn post(&self, target: Box<dyn Target>) -> Result<usize, (&'static str, Box<dyn Target>)> {
+        fn post(&self, target: Box<dyn Target>) -> Result<usize, Unposted<&'static str>> {
             if target.is_empty() {
                 return Err(("too short", target));
             }

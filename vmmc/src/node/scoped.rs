@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Export;
 use crate::engine::{EngineError, Received, RedirectEnd, RedirectId, Wanted};
 use crate::error::Error;
-use crate::memory::{Posting, Target, with_scoped};
+use crate::memory::{Posting, Target, Unposted, with_scoped};
 
 /// A redirect to a slice, posted for as long as a function runs: [`Export::redirect_scoped`].
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Posting for Scope<'_> {
     type Outcome = Received;
     type Error = EngineError;
 
-    fn post(&self, target: Box<dyn Target>) -> Result<RedirectId, (EngineError, Box<dyn Target>)> {
+    fn post(&self, target: Box<dyn Target>) -> Result<RedirectId, Unposted<EngineError>> {
         let mut core = self.export.handle.shared.enter();
         let posted = core.engine.redirect(self.export.id, Wanted::Range(self.range.clone()), target);
         posted.map_err(|(error, returned)| (error, returned.target))

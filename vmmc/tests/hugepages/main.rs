@@ -100,7 +100,21 @@ fn arenas_in_huge_pages() {
     assert!(aligned.as_ptr().addr().is_multiple_of(size));
     let too_much = arena.buffer(2 * size).unwrap_err();
     assert!(matches!(too_much, MemoryError::Exhausted { arena, .. } if arena == KEPT * size), "{too_much}");
-    drop((buffer, aligned, arena));
+    drop((buffer, aligned));
+
+    // A sparse region is zero, and so is what is discarded; but no page goes back, for there might be no other.
+    let region = arena.sparse((KEPT - 2) * size).unwrap();
+    let is_zero = || {
+        let mut bytes = vec![1; region.len()];
+        region.read(0, &mut bytes).unwrap();
+        bytes.iter().all(|&byte| byte == 0)
+    };
+    assert!(is_zero());
+    region.fill(7).unwrap();
+    region.discard(0..region.len() as u64).unwrap();
+    assert!(is_zero());
+    assert_eq!(free(), before - KEPT);
+    drop((region, arena));
     assert_eq!(free(), before);
 
     // An arena is rounded up to whole pages, unless it is shorter than one; nobody has to want huge ones.

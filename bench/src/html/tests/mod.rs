@@ -186,9 +186,26 @@ fn benches_of_all_kinds_have_at_least_a_table() {
         let figures = [("goodput", "all", "Gbit/s"), ("p99", "all", "us"), ("jain", "all", "index")];
         report.add_figures(peer, &spec(Bench::Incast), figures.map(|(m, of, u)| figure(m, of, u, 0.9)).to_vec());
     }
+    for (peer, factor) in [("sockets", 2.0), ("tcp", 1.0)] {
+        for of in ["1 connection", "32 connections", "1000 connections"] {
+            let figures = [("rate", "requests/s", 1e5), ("p99", "us", 90.0), ("cpu", "us", 3.0)];
+            let figures = figures.map(|(metric, unit, value)| figure(metric, of, unit, factor * value));
+            report.add_figures(peer, &spec(Bench::Rr), figures.to_vec());
+        }
+        report.add_figures(peer, &spec(Bench::RrPlain), vec![figure("rate", "", "requests/s", factor * 1e5)]);
+        report.add_figures(peer, &spec(Bench::Connect), vec![figure("rate", "1 at a time", "connections/s", factor)]);
+        report.add_figures(peer, &spec(Bench::IdleStreams), vec![figure("memory", "7 connections", "bytes", 4711.0)]);
+    }
     let html = parse(&page_of(&report, &Histograms::default()));
+    for what in ["Requests per second", "99th percentile of a request’s time"] {
+        assert_eq!(names(&html, &format!("{what}, messages of 64 B, MTU 1500")), ["tcp", "sockets"]);
+    }
+    assert!(names(&html, "Requests per second on one connection, MTU 1500").iter().any(|name| name == "sockets"));
+    assert!(
+        names(&html, "Connections opened and closed, one after another, MTU 1500").iter().any(|name| name == "tcp")
+    );
     assert_eq!(names(&html, "Median round trip beside idle links, messages of 64 B, MTU 1500"), ["vmmc"]);
-    assert_eq!(all(&html, "section table").len(), 4);
+    assert_eq!(all(&html, "section table").len(), 8);
     assert!(names(&html, "Goodput of all senders together, MTU 1500").iter().any(|name| name == "tcp"));
     assert!(texts(&html, "td").iter().any(|cell| cell == "0.010%"));
 }
