@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn threads_lend_and_write_at_once() {
         let (_arena, region, writer) = region(203);
-        let rounds = if cfg!(miri) { 20 } else { 3000 };
+        let rounds = if cfg!(miri) { 20 } else { 300 };
         let writer = std::sync::Mutex::new(writer);
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -316,7 +316,7 @@ mod tests {
                     model[range.start as usize..range.end as usize].iter_mut().for_each(|n| *n -= 1);
                 }
                 for start in 0..40 {
-                    for end in start..=40 {
+                    for end in (start..=40).step_by(3) {
                         let lent = model[start..end].iter().any(|&n| n > 0);
                         prop_assert_eq!(cuts.has(&(start as u64..end as u64)), lent, "{:?} {}..{}", cuts, start, end);
                     }
