@@ -35,6 +35,8 @@ pub(crate) struct Rx {
     pub receiver: Receiver,
     /// Somebody has what comes next: it is lent, or is being awaited in his buffer.
     pub busy: bool,
+    /// Somebody else has found it so, and looks again when he is told.
+    pub missed: bool,
     growth: Growth,
 }
 
@@ -135,6 +137,7 @@ impl Connection {
             rx: Mutex::new(Rx {
                 receiver: Receiver::new(ring, proto::layout::MIN_RING),
                 busy: false,
+                missed: false,
                 growth: Growth::new(now),
             }),
             tx: Mutex::new(Tx { sender: Sender::new(grant), target: life.peer(), last: None }),

@@ -27,6 +27,7 @@ impl Connection {
         loop {
             let mut rx = lock(&self.rx);
             if rx.busy {
+                rx.missed = true;
                 return Ok((done > 0).then_some(done));
             }
             let start = rx.receiver.consumed();
@@ -78,8 +79,9 @@ impl Connection {
         if bytes.is_empty() {
             return Ok(Some(0));
         }
-        let rx = lock(&self.rx);
+        let mut rx = lock(&self.rx);
         if rx.busy {
+            rx.missed = true;
             return Ok(None);
         }
         let mut done = 0;

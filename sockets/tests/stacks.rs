@@ -1,0 +1,72 @@
+//! What stacks do when several things happen to them at once, between hosts of a simulated network, in one process. Nothing here asserts a time: what
+//! fails, hangs.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use vmmc_sockets::{Stack, VmmcListener, VmmcStream};
+
+use common::simulated::{Hosts, PERFECT};
+use common::watched;
+
+fn stack(hosts: &Hosts, n: u8) -> Stack {
+    Stack::builder().peer_timeout(Duration::from_secs(2)).open_on(hosts.lane(n)).expect("a stack on a wire")
+}
+
+fn listen(stack: &Stack) -> VmmcListener {
+    stack.bind(SocketAddr::new(stack.local().ip(), 0)).expect("a listener")
+}
+
+/// Two streams that are connected: the client's and the server's.
+fn pair(client: &Stack, listener: &VmmcListener) -> (VmmcStream, VmmcStream) {
+    let stream = client.connect(listener.local_addr().unwrap()).expect("connecting");
+    (stream, listener.accept().expect("accepting").0)
+}
+
+/// Long enough that a thread that was to wait by now does.
+fn let_it_wait() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+#[test]
+fn the_end_reaches_all_readers_though_one_awaits_it_in_his_buffer() {
+    watched("the_end_reaches_all_readers", || {
+        let hosts = Hosts::new(1, PERFECT);
+        let (server, client) = (stack(&hosts, 2), stack(&hosts, 1));
+        let (mut sender, mut receiver) = pair(&client, &listen(&server));
+        // Unread for a while, it gets a ring that is worth it.
+        sender.write_all(&[1; 100_000]).unwrap();
+        receiver.read_exact(&mut [0; 100_000]).unwrap();
+        // The first one takes events, and finds the second one's place taken.
+        let readers = [1, 32 << 10].map(|len| {
+            let mut stream = receiver.try_clone().unwrap();
+            let reader = std::thread::spawn(move || stream.read(&mut vec![0; len]).unwrap());
+            let_it_wait();
+            reader
+        });
+        sender.shutdown(Shutdown::Write).unwrap();
+        readers.into_iter().for_each(|reader| assert_eq!(reader.join().unwrap(), 0));
+    });
+}
+
+#[test]
+fn a_stack_that_closes_has_told_its_streams_ends() {
+    watched("a_stack_that_closes_has_told_its_streams_ends", || {
+        let hosts = Hosts::new(1, vmmc::port::sim::Conditions { delay: Duration::from_millis(1), ..PERFECT });
+        let server = stack(&hosts, 2);
+        let listener = listen(&server);
+        for len in (1..30).map(|n| n * 97_000) {
+            let client = stack(&hosts, 1);
+            let (mut sender, mut receiver) = pair(&client, &listener);
+            let reader = std::thread::spawn(move || receiver.read_to_end(&mut Vec::new()));
+            sender.write_all(&vec![1; len]).unwrap();
+            // What was written last fills the link, and there is no room for the end behind it.
+            drop(sender);
+            drop(client);
+            assert_eq!(reader.join().unwrap().ok(), Some(len));
+        }
+    });
+}
