@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
+use vmmc::port::sim::Conditions;
 use vmmc_sockets::{Stack, VmmcListener, VmmcStream};
 
 use common::simulated::{Hosts, PERFECT};
@@ -55,18 +56,27 @@ fn the_end_reaches_all_readers_though_one_awaits_it_in_his_buffer() {
 #[test]
 fn a_stack_that_closes_has_told_its_streams_ends() {
     watched("a_stack_that_closes_has_told_its_streams_ends", || {
-        let hosts = Hosts::new(1, vmmc::port::sim::Conditions { delay: Duration::from_millis(1), ..PERFECT });
-        let server = stack(&hosts, 2);
+        let hosts = Hosts::new(1, PERFECT);
+        let (server, client) = (stack(&hosts, 2), stack(&hosts, 1));
         let listener = listen(&server);
-        for len in (1..30).map(|n| n * 97_000) {
-            let client = stack(&hosts, 1);
-            let (mut sender, mut receiver) = pair(&client, &listener);
-            let reader = std::thread::spawn(move || receiver.read_to_end(&mut Vec::new()));
-            sender.write_all(&vec![1; len]).unwrap();
-            // What was written last fills the link, and there is no room for the end behind it.
-            drop(sender);
-            drop(client);
-            assert_eq!(reader.join().unwrap().ok(), Some(len));
+        let mut streams: Vec<_> = (0..40).map(|_| pair(&client, &listener)).collect();
+        // Unread, they get rings that hold more together than the link does.
+        streams.iter_mut().for_each(|(sender, _)| sender.write_all(&[1; 4096]).unwrap());
+        let_it_wait();
+        hosts.set_conditions(Conditions { loss: 1.0, ..PERFECT });
+        let mut receivers = Vec::new();
+        for (mut sender, receiver) in streams {
+            sender.set_nonblocking(true).unwrap();
+            let written: usize = std::iter::from_fn(|| sender.write(&[1; 10_000]).ok()).sum();
+            receivers.push((receiver, 4096 + written));
+            // There is no room for its end.
         }
+        let closing = std::thread::spawn(|| drop(client));
+        let_it_wait();
+        hosts.set_conditions(PERFECT);
+        for (mut receiver, written) in receivers {
+            assert_eq!(receiver.read_to_end(&mut Vec::new()).ok(), Some(written));
+        }
+        closing.join().unwrap();
     });
 }

@@ -234,6 +234,12 @@ impl Session {
         lock(&self.stuck).contains(&index)
     }
 
+    /// Whether no stream has anything to say for which there was no room.
+    pub(super) fn has_said_all(&self) -> bool {
+        let silent = || lock(&self.mute).is_empty() && lock(&self.streams).refusals.is_empty();
+        matches!(self.phase(), Phase::Dead(_)) || silent()
+    }
+
     /// Why a stream of a dead session is over.
     pub(crate) fn loss(&self, peer: SocketAddr) -> SocketError {
         match self.phase() {
