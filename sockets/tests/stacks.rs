@@ -8,10 +8,12 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use vmmc::port::sim::Conditions;
+use vmmc::{Key, Node, Progress};
+use vmmc_sockets::proto::layout::{REQUESTS, SESSION_LEN, VERSION};
 use vmmc_sockets::{Stack, VmmcListener, VmmcStream};
 
 use common::simulated::{Hosts, PERFECT};
-use common::watched;
+use common::{PATIENCE, watched};
 
 fn stack(hosts: &Hosts, n: u8) -> Stack {
     Stack::builder().peer_timeout(Duration::from_secs(2)).open_on(hosts.lane(n)).expect("a stack on a wire")
@@ -78,5 +80,37 @@ fn a_stack_that_closes_has_told_its_streams_ends() {
             assert_eq!(receiver.read_to_end(&mut Vec::new()).ok(), Some(written));
         }
         closing.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart() {
+    watched("who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart", || {
+        let hosts = Hosts::new(1, PERFECT);
+        let client = Stack::builder().peer_timeout(Duration::from_secs(1)).connect_timeout(Duration::from_secs(20));
+        let client = client.open_on(hosts.lane(1)).unwrap();
+        // One that takes part in a session, and answers nothing.
+        let silent = Node::builder().progress(Progress::Thread { core: None }).arena(80 << 20);
+        let silent = silent.open_on(hosts.lane(2)).unwrap();
+        let name = |n| format!("streams/{}", Hosts::node_address(n));
+        let door = silent.export("streams").len(64).key(Key::PUBLIC).notify(true).create().unwrap();
+        let memory = silent.export(&name(1)).len(SESSION_LEN as usize).sparse(true).key(Key::PUBLIC).notify(true);
+        let memory = memory.create().unwrap();
+        let address = SocketAddr::new(Hosts::address(2), 80);
+        let connecting: Vec<_> = (0..REQUESTS + 6)
+            .map(|_| {
+                let client = client.clone();
+                std::thread::spawn(move || client.connect(address))
+            })
+            .collect();
+        door.wait_notification(PATIENCE).unwrap();
+        let import = silent.import(Hosts::node_address(1), &name(2), Key::PUBLIC).unwrap();
+        import.send(&[0], 0).notify(0x5000_0000 | VERSION).wait().unwrap();
+        let_it_wait();
+        drop((import, memory, door, silent));
+        let server = stack(&hosts, 2);
+        let listener = server.bind(address).unwrap();
+        connecting.into_iter().for_each(|client| drop(client.join().unwrap().expect("connecting")));
+        drop(listener);
     });
 }

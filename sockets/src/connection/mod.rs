@@ -300,7 +300,9 @@ impl Connection {
         }
         lock(&self.tx).sender.stop();
         alive.life.abort();
-        alive.removed = true;
+        if !std::mem::replace(&mut alive.removed, true) {
+            inner.release_port(self.local.port());
+        }
         drop(alive);
         self.readers.wake(&inner.waiting, tasks);
         self.writers.wake(&inner.waiting, tasks);

@@ -229,7 +229,7 @@ impl Drop for Keep {
         };
         for session in sessions {
             // Streams hold their session, and the session its streams.
-            session.clear();
+            drop(session.clear());
         }
     }
 }

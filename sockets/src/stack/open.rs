@@ -125,9 +125,12 @@ impl Inner {
             }
             let session = self.open_session(address, deadline, start)?;
             let spin = Spin::new();
-            let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || session.take_request());
+            let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || match session.phase() {
+                Phase::Dead(_) => Some(Err(session.loss(address).into())),
+                _ => session.take_request().map(Ok),
+            });
             let Some(slot) = slot? else { return Err(self.no_answer(address, start).into()) };
-            let answer = match self.request(&session, slot, address, deadline) {
+            let answer = match slot.and_then(|slot| self.request(&session, slot, address, deadline)) {
                 // The peer has been restarted, and the session was with its predecessor.
                 Err(_) if matches!(session.phase(), Phase::Dead(_)) && Instant::now() < deadline => {
                     std::thread::sleep(PAUSE);

@@ -42,6 +42,8 @@ pub(super) struct Streams {
     free: Vec<u32>,
     pub pool: Pool,
     requests: Vec<u32>,
+    /// The session is over.
+    closed: bool,
     /// Answers to connects that found no room on the link.
     pub refusals: VecDeque<Outgoing>,
 }
@@ -82,6 +84,7 @@ impl Session {
             free: Vec::new(),
             pool,
             requests: (0..REQUESTS).rev().collect(),
+            closed: false,
             refusals: VecDeque::new(),
         };
         Session {
@@ -110,10 +113,11 @@ impl Session {
         matches!(self.phase(), Phase::Opening) && !self.opening.swap(true, Ordering::SeqCst)
     }
 
-    /// Lets go of the streams.
-    pub(super) fn clear(&self) {
-        let gone = std::mem::take(&mut lock(&self.streams).slots);
-        drop(gone);
+    /// Lets go of the streams. There won't be others.
+    pub(super) fn clear(&self) -> Vec<Arc<Connection>> {
+        let mut streams = lock(&self.streams);
+        streams.closed = true;
+        std::mem::take(&mut streams.slots).into_iter().flatten().collect()
     }
 
     /// The import is there: streams can be opened. Returns whether that is news.
@@ -146,9 +150,12 @@ impl Session {
         lock(&self.streams).slots.iter().flatten().cloned().collect()
     }
 
-    /// Makes a stream, with an index and a ring of its own. `None` when there are too many.
+    /// Makes a stream, with an index and a ring of its own. `None` when there are too many, or the session is over.
     pub(super) fn add(&self, make: impl FnOnce(u32, u64) -> Arc<Connection>) -> Option<Arc<Connection>> {
         let mut streams = lock(&self.streams);
+        if streams.closed {
+            return None;
+        }
         let index = match streams.free.pop() {
             Some(index) => index,
             None if streams.slots.len() < STREAMS as usize => {
