@@ -180,6 +180,8 @@ impl Session {
         for (offset, len) in rings {
             self.give_back(&mut streams, offset, len);
         }
+        // The next stream of this index is another.
+        self.is_not_stuck(index);
         streams.free.push(index);
         drop(streams);
         drop(connection);
@@ -234,6 +236,11 @@ impl Session {
     /// Likewise for its writers.
     pub(crate) fn is_stuck(&self, index: u32) -> bool {
         note(&self.stuck, index)
+    }
+
+    /// They have found some since, and no event will say so.
+    pub(crate) fn is_not_stuck(&self, index: u32) {
+        lock(&self.stuck).retain(|other| *other != index);
     }
 
     /// Whether this stream's writers found no room.
