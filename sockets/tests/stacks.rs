@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use vmmc::port::sim::Conditions;
-use vmmc::{Key, Node, Progress};
+use vmmc::{Export, Key, Node, Progress};
 use vmmc_sockets::proto::layout::{REQUESTS, SESSION_LEN, VERSION};
 use vmmc_sockets::{Stack, VmmcListener, VmmcStream};
 
@@ -83,19 +83,38 @@ fn a_stack_that_closes_has_told_its_streams_ends() {
     });
 }
 
+/// Host 2 with a node that takes part in a session with host 1, and answers no connect.
+struct Silent {
+    node: Node,
+    door: Export,
+    _memory: Export,
+}
+
+impl Silent {
+    fn new(hosts: &Hosts) -> Silent {
+        let node = Node::builder().progress(Progress::Thread { core: None }).arena(80 << 20);
+        let node = node.open_on(hosts.lane(2)).unwrap();
+        let door = node.export("streams").len(64).key(Key::PUBLIC).notify(true).create().unwrap();
+        let memory = node.export(&format!("streams/{}", Hosts::node_address(1))).len(SESSION_LEN as usize);
+        let memory = memory.sparse(true).key(Key::PUBLIC).notify(true).create().unwrap();
+        Silent { node, door, _memory: memory }
+    }
+
+    /// Says that it is ready, as who has been knocked at does.
+    fn begin(&self) {
+        let name = format!("streams/{}", Hosts::node_address(2));
+        let import = self.node.import(Hosts::node_address(1), &name, Key::PUBLIC).unwrap();
+        import.send(&[0], 0).notify(0x5000_0000 | VERSION).wait().unwrap();
+    }
+}
+
 #[test]
 fn who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart() {
     watched("who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart", || {
         let hosts = Hosts::new(1, PERFECT);
         let client = Stack::builder().peer_timeout(Duration::from_secs(1)).connect_timeout(Duration::from_secs(20));
         let client = client.open_on(hosts.lane(1)).unwrap();
-        // One that takes part in a session, and answers nothing.
-        let silent = Node::builder().progress(Progress::Thread { core: None }).arena(80 << 20);
-        let silent = silent.open_on(hosts.lane(2)).unwrap();
-        let name = |n| format!("streams/{}", Hosts::node_address(n));
-        let door = silent.export("streams").len(64).key(Key::PUBLIC).notify(true).create().unwrap();
-        let memory = silent.export(&name(1)).len(SESSION_LEN as usize).sparse(true).key(Key::PUBLIC).notify(true);
-        let memory = memory.create().unwrap();
+        let silent = Silent::new(&hosts);
         let address = SocketAddr::new(Hosts::address(2), 80);
         let connecting: Vec<_> = (0..REQUESTS + 6)
             .map(|_| {
@@ -103,14 +122,28 @@ fn who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart() {
                 std::thread::spawn(move || client.connect(address))
             })
             .collect();
-        door.wait_notification(PATIENCE).unwrap();
-        let import = silent.import(Hosts::node_address(1), &name(2), Key::PUBLIC).unwrap();
-        import.send(&[0], 0).notify(0x5000_0000 | VERSION).wait().unwrap();
+        silent.door.wait_notification(PATIENCE).unwrap();
+        silent.begin();
         let_it_wait();
-        drop((import, memory, door, silent));
+        drop(silent);
         let server = stack(&hosts, 2);
         let listener = server.bind(address).unwrap();
         connecting.into_iter().for_each(|client| drop(client.join().unwrap().expect("connecting")));
         drop(listener);
+    });
+}
+
+#[test]
+fn a_peer_that_has_not_opened_is_knocked_at_again() {
+    watched("a_peer_that_has_not_opened_is_knocked_at_again", || {
+        let hosts = Hosts::new(1, PERFECT);
+        let client = stack(&hosts, 1);
+        let silent = Silent::new(&hosts);
+        let address = SocketAddr::new(Hosts::address(2), 80);
+        for _ in 0..3 {
+            let error = client.connect_timeout(address, Duration::from_millis(200)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert_eq!(silent.door.wait_notification(PATIENCE).unwrap().tag, VERSION);
+        }
     });
 }

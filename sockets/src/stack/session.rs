@@ -113,6 +113,12 @@ impl Session {
         matches!(self.phase(), Phase::Opening) && !self.opening.swap(true, Ordering::SeqCst)
     }
 
+    /// The next who wants it open knocks once more.
+    pub(super) fn open_again(&self) {
+        self.knocked.store(false, Ordering::SeqCst);
+        self.opening.store(false, Ordering::SeqCst);
+    }
+
     /// Lets go of the streams. There won't be others.
     pub(super) fn clear(&self) -> Vec<Arc<Connection>> {
         let mut streams = lock(&self.streams);
