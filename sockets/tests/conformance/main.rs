@@ -145,6 +145,7 @@ suite! {
         a_waiting_peek_is_woken
         a_waiting_writer_is_woken_by_room
         a_waiting_writer_is_woken_by_reset
+        a_write_that_a_reset_has_cut_short_leaves_the_error_to_be_told
         a_waiting_reader_is_released_by_a_clone_s_shutdown
         a_waiting_writer_is_released_by_a_clone_s_shutdown
         a_waiting_accept_is_woken_by_a_client_and_not_by_a_clone_s_end
