@@ -287,6 +287,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let inner = self.stack.inner();
         inner.unlisten(self.address.port(), &self.accepting);
+        self.accepting.watch.disarm(&inner.waiting);
         if self.accepting.descriptor.get().is_some() {
             inner.waiting.release(1);
         }

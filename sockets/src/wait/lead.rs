@@ -276,9 +276,11 @@ pub(super) fn take(
             None => Some(allowance),
         };
         let taken = events.wait(&mut lead.batch, Duration::MAX, spin)?;
-        if taken > 0 || allowance == Duration::MAX {
-            return Ok(taken);
+        if taken == 0 && allowance < Duration::MAX {
+            // It sleeps next time: whoever has interrupted this wanted it to look first.
+            *slept = Some(Instant::now());
         }
+        return Ok(taken);
     }
     slept.get_or_insert_with(Instant::now);
     events.wait(&mut lead.batch, Duration::ZERO, left(deadline))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lead::{Drive, Waiting, take};
 use super::{Spin, lock};
@@ -47,18 +47,18 @@ fn serve(drive: &dyn Drive, waiting: &Waiting) -> bool {
     let Some(mut lead) = waiting.try_lead() else { return false };
     waiting.standing.store(true, Ordering::SeqCst);
     let spin = Spin::new();
+    let mut slept = None;
     while !waiting.stopping.load(Ordering::SeqCst) && drive.failure().is_none() {
         if lock(&waiting.wanted).is_some() {
             break;
         }
-        let next = drive.keep_house().map(|next| std::time::Instant::now() + next);
+        let next = drive.keep_house().map(|next| Instant::now() + next);
         // Nobody is quicker for its spinning when nobody depends on it.
         let allowance = if waiting.has_dependants() { spin.allowance(waiting.most) } else { Duration::ZERO };
-        let mut slept = None;
         match take(drive, &mut lead, allowance.min(TICK), next, &mut slept) {
             Ok(0) => {}
             Ok(_) => {
-                spin.learn(slept.is_none_or(|since| Spin::is_short(since.elapsed())));
+                spin.learn(slept.take().is_none_or(|since: Instant| Spin::is_short(since.elapsed())));
                 drive.dispatch(&mut lead);
             }
             Err(error) => drive.fail(error, &mut lead),
