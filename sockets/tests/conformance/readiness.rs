@@ -239,9 +239,9 @@ pub fn epoll_tells_who_is_ready<W: World>(w: &W) {
     assert_eq!(epoll.wait(0), []);
     pairs[2].0.shutdown(Shutdown::Write).unwrap();
     epoll.expect(2, EventFlags::IN | EventFlags::RDHUP);
-    // What is dropped is forgotten.
+    // What is dropped is forgotten; a thread that looks after descriptors may have it in its hands for a moment longer.
     drop(pairs);
-    assert_eq!(epoll.wait(0), []);
+    eventually("what is dropped is forgotten", || epoll.wait(0).is_empty());
 }
 
 pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {
