@@ -8,6 +8,7 @@ mod addresses;
 mod closing;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowded;
 mod deviations;
 mod many;
 mod model;
@@ -35,12 +36,22 @@ macro_rules! tests {
     };
 }
 
+/// Makes a list of all cases.
+macro_rules! list {
+    ($($module:ident { $($case:ident)* })*) => {
+        fn cases<W: world::World>() -> Vec<(&'static str, fn(&W))> {
+            vec![$($((stringify!($case), $module::$case::<W>)),*),*]
+        }
+    };
+}
+
 /// Makes tests of all cases, in the worlds in which they run.
 macro_rules! suite {
     ($($cases:tt)*) => {
         tests!(tcp, crate::world::Tcp: $($cases)*);
         tests!(simulated, crate::world::Simulated: $($cases)*);
         tests!(lossy, crate::world::Lossy: $($cases)*);
+        list!($($cases)*);
     };
 }
 
