@@ -127,7 +127,15 @@ impl Inner {
             let spin = Spin::new();
             let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || session.take_request());
             let Some(slot) = slot? else { return Err(self.no_answer(address, start).into()) };
-            match self.request(&session, slot, address, deadline)? {
+            let answer = match self.request(&session, slot, address, deadline) {
+                // The peer has been restarted, and the session was with its predecessor.
+                Err(_) if matches!(session.phase(), Phase::Dead(_)) && Instant::now() < deadline => {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                answer => answer?,
+            };
+            match answer {
                 Some((connection, Answer::Accepted)) => return Ok(connection),
                 Some((_, Answer::Refused)) => return Err(SocketError::Refused { address }.into()),
                 Some((_, Answer::Busy)) => {
