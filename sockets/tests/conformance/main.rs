@@ -90,7 +90,7 @@ suite! {
         clones_of_a_listener_share_its_clients
         a_listener_s_end_refuses_who_comes_and_resets_who_waits
         a_listener_has_no_error
-        loopback_is_not_the_network
+        loopback_leads_to_no_other_host
     }
     transfer {
         what_is_written_is_read

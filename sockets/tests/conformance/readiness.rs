@@ -178,6 +178,8 @@ pub fn a_listener_is_readable_while_somebody_waits<W: World>(w: &W) {
     let clients = [(); 2].map(|()| w.connect(listener.local_addr().unwrap()).unwrap());
     sleeper.join().unwrap();
     for client in &clients {
+        // That a client is connected it knows before the server has to.
+        wait_for(&listener, PollFlags::IN);
         assert_eq!(events(&listener), PollFlags::IN);
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
