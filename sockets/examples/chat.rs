@@ -21,8 +21,9 @@ mod common {
     pub mod times;
 }
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, ErrorKind};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,8 +120,11 @@ async fn serve<F: Family>(address: SocketAddr) -> io::Result<()> {
         let (stream, peer) = F::accept(&listener).await?;
         let user = User { number, say: say.clone(), present: present.clone() };
         tokio::spawn(async move {
-            if let Err(error) = user.stay::<F>(stream).await {
-                eprintln!("{peer}: {error}");
+            match user.stay::<F>(stream).await {
+                // Gone while something was being said.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+                Err(error) => eprintln!("{peer}: {error}"),
+                Ok(()) => {}
             }
         });
     }
@@ -146,11 +150,14 @@ impl User {
         let welcome = writer.write_all(format!("* welcome, {name}: {all} here\n").as_bytes()).await;
         self.everybody(format!("* {name} has come\n"));
         let result = match welcome {
-            // The first that ends ends it: a user who doesn't read, or one who says no more.
-            Ok(()) => tokio::select! {
-                listened = self.listen(&mut reader, &name) => listened,
-                repeated = self.repeat(hear, &mut writer) => repeated,
-            },
+            Ok(()) => {
+                let mut listened = pin!(self.listen(&mut reader, &name));
+                tokio::select! {
+                    result = &mut listened => result,
+                    // Nothing more can be told to a user who is going, but what that user has said last is still to come.
+                    _ = self.repeat(hear, &mut writer) => listened.await,
+                }
+            }
             error => error,
         };
         self.present.fetch_sub(1, Ordering::Relaxed);
@@ -209,7 +216,7 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
     match line.strip_suffix('\n') {
         Some(text) => Ok(Some(text.trim_end_matches('\r').to_owned())),
         None if line.len() as u64 == LONGEST => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line is longer than {LONGEST} bytes")))
+            Err(io::Error::new(ErrorKind::InvalidData, format!("a line is longer than {LONGEST} bytes")))
         }
         None => Ok(Some(line)),
     }
@@ -238,7 +245,7 @@ async fn talk<F: Family>(address: SocketAddr, name: &str) -> io::Result<()> {
             },
             line = said.next_line() => match line? {
                 Some(line) => println!("{line}"),
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has gone")),
+                None => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server has gone")),
             },
         }
     }
@@ -309,7 +316,7 @@ impl Party {
         let listen = async {
             let mut left = (self.bots - 1) * self.messages as usize;
             while left > 0 {
-                let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let line = lines.next_line().await?.ok_or(ErrorKind::UnexpectedEof)?;
                 let now = self.start.elapsed();
                 if line.starts_with("* you have missed") {
                     return Err(io::Error::other(format!("the bots talk faster than the server ({line})")));
