@@ -7,6 +7,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;
+mod direct;
 mod error;
 mod listener;
 mod poller;
@@ -19,6 +20,7 @@ mod stream;
 pub mod tokio;
 mod wait;
 
+pub use direct::{Loaned, WriteFailed};
 pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::listener::Accepting;
-use crate::wait::{Spin, Watch, Watcher, lock};
+use crate::wait::{Cork, Spin, Watch, Watcher, lock};
 use crate::{Stack, VmmcListener, VmmcStream};
 
 /// What a source is ready for.
@@ -192,18 +192,23 @@ impl Poller {
     /// Waits until something is ready, or `timeout` has passed, and puts what is ready to the end of `ready`. Spins for a while, then sleeps. `None` waits for
     /// ever, zero only looks.
     ///
+    /// When several sources are ready, what this thread writes until its next wait leaves together, then or after a millisecond, whatever
+    /// [`VmmcStream::set_nodelay`] says.
+    ///
     /// # Errors
     /// When the node has failed.
     pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         let Shared { stack, watch, spin, .. } = &*self.shared;
         let inner = stack.inner();
-        if timeout == Some(Duration::ZERO) {
-            inner.glance();
-            self.collect(ready);
-            return Ok(());
+        Cork::set(false);
+        // What was written to the last batch leaves, and what has come since is seen beside what is still ready.
+        inner.glance();
+        let before = ready.len();
+        if !self.collect(ready) && timeout != Some(Duration::ZERO) {
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            inner.waiting.wait(&**inner, watch, spin, deadline, || self.collect(ready).then_some(()))?;
         }
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        inner.waiting.wait(&**inner, watch, spin, deadline, || self.collect(ready).then_some(()))?;
+        Cork::set(ready.len() - before > 1);
         Ok(())
     }
 

@@ -334,6 +334,20 @@ impl VmmcStream {
         result?.unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))
     }
 
+    /// Waits for data in the buffer itself, where that is worth it.
+    fn read_directly(&self, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+        let Shared { stack, connection, nonblocking, settings, .. } = &*self.shared;
+        if nonblocking.load(Ordering::Relaxed) || connection.is_readable() {
+            return Ok(None);
+        }
+        let inner = stack.inner();
+        connection.read_directly(inner, bytes, |check| {
+            let deadline = Connection::deadline(lock(settings).read_timeout);
+            let waited = inner.waiting.wait(&**inner, &connection.readers, &connection.read_spin, deadline, check)?;
+            waited.ok_or_else(|| ErrorKind::WouldBlock.into())
+        })
+    }
+
     fn try_reading<T>(&self, mut read: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
         if let Some(value) = read()? {
             return Ok(value);
@@ -411,8 +425,12 @@ impl Read for VmmcStream {
 impl Read for &VmmcStream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let Shared { stack, connection, .. } = &*self.shared;
+        let inner = stack.inner();
+        if let Some(read) = self.read_directly(bytes)? {
+            return Ok(read);
+        }
         let mut slices = [IoSliceMut::new(bytes)];
-        self.read_blocking(|| connection.read(stack.inner(), &mut slices))
+        self.read_blocking(|| connection.read(inner, &mut slices))
     }
 
     fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

@@ -16,7 +16,7 @@ use crate::listener::Accepting;
 use crate::proto::layout::{VERSION, request_offset, slot_offset};
 use crate::proto::slot::REQUEST_LEN;
 use crate::proto::{Kind, Life, Outgoing, Request, Tag};
-use crate::wait::{Lead, lock};
+use crate::wait::{Cork, Lead, lock};
 
 /// Knocks have this token.
 pub(super) const DOOR_TOKEN: u64 = 0;
@@ -40,6 +40,9 @@ impl Inner {
     /// Deals with a batch of events.
     pub(super) fn deal_with(&self, lead: &mut Lead) {
         let Lead { batch, tasks } = lead;
+        // What the peers are told leaves together.
+        let many = batch.len() > 1;
+        let corked = Cork::set(many);
         // Most events of a batch are of one session.
         let mut last: Option<Arc<Session>> = None;
         for event in batch.drain(..) {
@@ -60,6 +63,11 @@ impl Inner {
                 }
                 _ => {}
             }
+        }
+        Cork::set(corked);
+        if many {
+            // An error is found by whoever waits next.
+            let _ = self.node.progress();
         }
         // They may do anything, but wait for the lead.
         tasks.drain(..).for_each(Waker::wake);

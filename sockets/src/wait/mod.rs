@@ -7,12 +7,14 @@
 //! A thread of the stack's own stands by. It leads when nobody has for a while, so that a program that computes still acknowledges and stays alive, and
 //! as long as there is anybody to be served: followers, tasks, descriptors.
 
+mod cork;
 mod descriptor;
 mod lead;
 mod spin;
 mod standby;
 mod watch;
 
+pub(crate) use cork::Cork;
 pub(crate) use descriptor::{Clone as CloneDescriptor, Descriptor, Own as OwnDescriptor, State};
 pub(crate) use lead::{Drive, Lead, Waiting};
 pub(crate) use spin::Spin;

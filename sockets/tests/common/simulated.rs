@@ -14,7 +14,7 @@ use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::port::{Descriptors, Layer, Port, RxPacket, TxPacket};
 use vmmc::time::Time;
-use vmmc::{Builder, DEFAULT_PORT, Error, Lane, Node};
+use vmmc::{DEFAULT_PORT, Error, Lane};
 
 /// A network that loses, repeats, reorders and damages.
 pub const BAD: Conditions = Conditions {
@@ -80,12 +80,12 @@ impl Hosts {
         SocketAddr::new(Hosts::address(n), DEFAULT_PORT)
     }
 
-    /// Opens a node on host `n`; one that has the host already loses its packets to it, as if it had been killed.
-    pub fn node(&self, n: u8, settings: Builder) -> Node {
+    /// The wire of host `n`. One that has the host already gets nothing any more, as if it had been killed.
+    pub fn lane(&self, n: u8) -> Lane {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd"));
         self.switch.sleepers.lock().unwrap().push(wake.clone());
         let port = Wire { port: self.switch.network.attach(mac(n)), switch: self.switch.clone(), wake, sent: false };
-        let lane = Lane {
+        Lane {
             port: Box::new(port),
             address: Hosts::address(n),
             udp_port: DEFAULT_PORT,
@@ -96,8 +96,7 @@ impl Hosts {
             resolver: Box::new(LastByte),
             steering: None,
             binding: None,
-        };
-        settings.open_on(lane).expect("opening a node")
+        }
     }
 
     /// Changes what happens to packets from now on.

@@ -14,6 +14,10 @@ pub enum Deviation {
     WriteToWhoReadsNoMore,
     /// What poll(2) says of a stream that was reset.
     PollOfReset,
+    /// Whether a clone has a descriptor of its own.
+    DescriptorOfClone,
+    /// The peer's address, once the peer has reset the stream.
+    PeerAfterReset,
 }
 
 /// What each family does, and why they differ.
@@ -37,6 +41,16 @@ impl Deviation {
                 tcp: "PollFlags(IN | OUT | ERR | HUP | RDHUP)",
                 vmmc: "PollFlags(IN | OUT | HUP | RDHUP)",
                 why: "?",
+            },
+            Deviation::DescriptorOfClone => Row {
+                tcp: "\"its own\"",
+                vmmc: "\"the same\"",
+                why: "a stream has one descriptor, which is made when it is first asked for; all its clones show it",
+            },
+            Deviation::PeerAfterReset => Row {
+                tcp: "Err(NotConnected)",
+                vmmc: "Ok(\"the peer\")",
+                why: "who the peer was is still known, and of use in a message",
             },
         }
     }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use vmmc::Node;
+use vmmc::port::sim::Conditions;
 use vmmc_lab::{Host, LabConfig, TempLab};
 use vmmc_sockets::{Stack, VmmcListener, VmmcStream};
 
@@ -154,11 +154,6 @@ struct Stacks {
 }
 
 impl Stacks {
-    fn on(nodes: [Node; 2]) -> Stacks {
-        let [server, client] = nodes.map(|node| Stack::on(node).expect("a stack on a node"));
-        Stacks { server, client }
-    }
-
     /// Makes one the process's own: there is one at a time.
     fn as_default(stack: &Stack) -> MutexGuard<'static, ()> {
         static ONE: Mutex<()> = Mutex::new(());
@@ -184,8 +179,8 @@ macro_rules! vmmc_world {
             const FAMILY: Family = Family::Vmmc;
 
             fn new(seed: u64) -> $world {
-                let (nodes, network) = $new(seed);
-                $world { stacks: Stacks::on(nodes), _network: network }
+                let ([server, client], network) = $new(seed);
+                $world { stacks: Stacks { server, client }, _network: network }
             }
             fn server(&self) -> IpAddr {
                 IpAddr::from($server)
@@ -220,19 +215,19 @@ macro_rules! vmmc_world {
     };
 }
 
-/// Nodes for the hosts 2 and 1 of a simulated network.
-fn simulated(seed: u64, conditions: vmmc::port::sim::Conditions) -> ([Node; 2], Hosts) {
+/// Stacks on the hosts 2 and 1 of a simulated network.
+fn simulated(seed: u64, conditions: Conditions) -> ([Stack; 2], Hosts) {
     let hosts = Hosts::new(seed, conditions);
-    ([2, 1].map(|n| hosts.node(n, Node::builder().arena(1 << 30))), hosts)
+    ([2, 1].map(|n| Stack::builder().open_on(hosts.lane(n)).expect("opening a stack")), hosts)
 }
 
-/// Nodes for the hosts 2 and 1 of a lab.
-fn veth(_: u64) -> ([Node; 2], TempLab) {
+/// Stacks on the hosts 2 and 1 of a lab.
+fn veth(_: u64) -> ([Stack; 2], TempLab) {
     let lab = new_lab();
     let open = |n| {
         let host = lab.host(n);
-        let settings = Node::builder().arena(1 << 30).interface(&host.interface).address(host.address.into());
-        on(host, || settings.open()).expect("opening a node")
+        let settings = Stack::builder().interface(&host.interface).address(host.address.into());
+        on(host, || settings.open()).expect("opening a stack")
     };
     ([2, 1].map(open), lab)
 }

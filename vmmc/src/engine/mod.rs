@@ -346,6 +346,11 @@ impl Engine {
         }
     }
 
+    /// Something waits in the port: the next turn is due now.
+    pub(crate) fn attend(&mut self) {
+        self.awake = true;
+    }
+
     /// Queues a control record for a peer.
     fn tell(&mut self, token: u64, record: Record, body: &[u8]) {
         if let Some(peer) = self.peer_mut(token) {

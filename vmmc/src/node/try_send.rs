@@ -7,6 +7,9 @@ use crate::error::Error;
 /// The most bytes that are sent at once: the others that use the node have their turn then. So many as 64 packets hold where the MTU is 1500.
 const MOST: usize = 96 << 10;
 
+/// So many bytes are worth a system call, though the send is queued.
+const WORTH: usize = 16 << 10;
+
 /// A send of as much as there is room for, about to be made: [`Import::try_send`].
 #[derive(Debug)]
 #[must_use = "a send happens with `now`"]
@@ -54,7 +57,8 @@ impl TrySend<'_> {
         self
     }
 
-    /// Leaves the last packet open for other sends to the same peer, as [`SendBuilder::queue`](super::SendBuilder::queue) does.
+    /// Leaves the last packet open for other sends to the same peer, as [`SendBuilder::queue`](super::SendBuilder::queue) does, and those that are full in the
+    /// port: with the engine's next turn all of them leave by one system call. A long send doesn't wait for that.
     pub fn queued(mut self) -> Self {
         self.queued = true;
         self
@@ -87,7 +91,9 @@ impl TrySend<'_> {
             let port = wire.port();
             let sent = engine.try_send(now, port, import.id, &mut send)?;
             ticket = sent.or(ticket);
-            port.flush().map_err(Error::Wire)?;
+            if !queued || send.done() >= WORTH {
+                port.flush().map_err(Error::Wire)?;
+            }
             if send.done() == before {
                 break;
             }
@@ -95,6 +101,10 @@ impl TrySend<'_> {
                 engine.await_room(import.id);
                 break;
             }
+        }
+        if queued {
+            // With the engine's next turn.
+            core.engine.attend();
         }
         shared.leave(&mut core);
         Ok(Sent { bytes: send.done(), complete: send.is_complete(), ticket })

@@ -1,0 +1,208 @@
+//! Reading without the copy from the ring: into the buffer of a reader that waits, and in place.
+//!
+//! A reader that finds nothing has to wait, and while it waits its buffer is posted as a redirect on the place in the ring where the next bytes belong. So they
+//! go there when they come, and not by way of the ring. The peer knows nothing of it: for it they are in the ring, and have been read at once.
+//!
+//! A loan is the other way round: the bytes stay in the ring, and the program looks at them there. Until it is done with them they aren't read, and the peer has
+//! no credit for their place; should it write there all the same, it is refused.
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::task::Waker;
+
+use vmmc::{Buffer, Loan};
+
+use crate::VmmcStream;
+use crate::connection::Connection;
+use crate::error::from_node;
+use crate::stack::Inner;
+use crate::wait::lock;
+
+/// Shorter buffers, and streams with shorter rings, are better served by a copy.
+const WORTH: usize = 16 << 10;
+const BUSY_RING: u64 = 64 << 10;
+
+impl Connection {
+    /// Waits for data with `bytes` posted as a redirect, and returns how many bytes it got. `wait` waits until its argument yields something. `None` when nothing was read
+    /// in this way, and it has to be seen why.
+    pub(crate) fn read_directly<W>(&self, inner: &Inner, bytes: &mut [u8], wait: W) -> io::Result<Option<usize>>
+    where
+        W: FnOnce(&mut dyn FnMut() -> Option<()>) -> io::Result<()>,
+    {
+        let place = {
+            let mut rx = lock(&self.rx);
+            let wanted = !rx.busy && bytes.len() >= WORTH && rx.receiver.ring_len() >= BUSY_RING;
+            let place = wanted.then(|| rx.receiver.expected_place(bytes.len())).flatten();
+            rx.busy |= place.is_some();
+            place
+        };
+        let Some(place) = place else { return Ok(None) };
+        let export = &self.session.export;
+        let range = place.offset..place.offset + place.len as u64;
+        let target = &mut bytes[..place.len];
+        let outcome = export.redirect_scoped(range, target, |posted| {
+            wait(&mut || (posted.received() > 0 || self.is_readable()).then_some(()))
+        });
+        let mut rx = lock(&self.rx);
+        rx.busy = false;
+        let (waited, received) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                rx.receiver.consume_ahead(0);
+                return Err(from_node(error));
+            }
+        };
+        // What had come before, and was just about to be announced, is in the ring.
+        let (mut done, mut result) = (0, Ok(()));
+        for run in received.ranges() {
+            let gap = &mut target[done..run.start as usize];
+            if !gap.is_empty() {
+                result = result.and(export.read(place.offset + done as u64, gap));
+            }
+            done = run.end as usize;
+        }
+        rx.receiver.consume_ahead(done);
+        self.after_read(inner, rx);
+        // Others may have found it busy.
+        let mut tasks = Vec::new();
+        self.readers.wake(&inner.waiting, &mut tasks);
+        self.show();
+        tasks.into_iter().for_each(Waker::wake);
+        result.map_err(from_node)?;
+        match waited {
+            Err(error) if done == 0 => Err(error),
+            _ => Ok((done > 0).then_some(done)),
+        }
+    }
+
+    /// Lends the first piece of what has come: `None` when there is nothing, no loan when it is the end.
+    fn lend(&self) -> io::Result<Option<Option<Loan>>> {
+        let mut rx = lock(&self.rx);
+        if rx.busy {
+            return Ok(None);
+        }
+        let Some(piece) = rx.receiver.front() else {
+            return Ok(self.nothing_to_read(&rx)?.map(|_| None));
+        };
+        let loan = self.session.export.lend(piece.offset..piece.offset + piece.len as u64).map_err(from_node)?;
+        rx.busy = true;
+        Ok(Some(Some(loan)))
+    }
+
+    /// The loan is over, and so many of its bytes have been read.
+    fn settle(&self, inner: &Inner, read: usize) {
+        let mut rx = lock(&self.rx);
+        rx.busy = false;
+        rx.receiver.consume(read);
+        self.after_read(inner, rx);
+        let mut tasks = Vec::new();
+        self.readers.wake(&inner.waiting, &mut tasks);
+        self.show();
+        inner.nudge();
+        tasks.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Received bytes, in place: [`VmmcStream::read_loaned`]. When it is dropped they count as read. Until then nothing else is read from the stream: reads wait.
+pub struct Loaned {
+    stream: VmmcStream,
+    /// `None` at the end of the stream.
+    loan: Option<Loan>,
+    read: usize,
+}
+
+impl Loaned {
+    /// Only the first `bytes` count as read (all, if there are fewer); the rest can be read again.
+    pub fn consume(mut self, bytes: usize) {
+        self.read = bytes.min(self.len());
+    }
+}
+
+impl Deref for Loaned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.loan.as_deref().unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Loaned {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Loaned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaned").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Loaned {
+    fn drop(&mut self) {
+        if self.loan.take().is_some() {
+            self.stream.connection().settle(self.stream.stack().inner(), self.read);
+        }
+    }
+}
+
+/// A buffer couldn't be written in whole. It comes back with the error.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct WriteFailed {
+    /// Why.
+    pub error: io::Error,
+    /// The buffer.
+    pub buffer: Buffer,
+    /// How many of its bytes were written.
+    pub written: usize,
+}
+
+impl From<WriteFailed> for io::Error {
+    fn from(failed: WriteFailed) -> io::Error {
+        failed.error
+    }
+}
+
+/// Without copies.
+impl VmmcStream {
+    /// As a read, but lends what has come where it lies: up to where the ring goes round. None of it can change while the loan lives, whatever the peer does. Empty at the end of
+    /// the stream. Blocks as a read does.
+    ///
+    /// # Errors
+    /// As a read.
+    ///
+    /// ```no_run
+    /// # fn count(stream: vmmc_sockets::VmmcStream) -> std::io::Result<usize> {
+    /// let mut lines = 0;
+    /// loop {
+    ///     let bytes = stream.read_loaned()?;
+    ///     if bytes.is_empty() {
+    ///         return Ok(lines);
+    ///     }
+    ///     lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+    /// }
+    /// # }
+    /// ```
+    pub fn read_loaned(&self) -> io::Result<Loaned> {
+        let loan = self.read_blocking(|| self.connection().lend())?;
+        let read = loan.as_ref().map_or(0, |loan| loan.len());
+        Ok(Loaned { stream: self.try_clone()?, loan, read })
+    }
+
+    /// Writes all of an arena buffer ([`vmmc::Node::alloc`] of [`Stack::node`](crate::Stack::node)), and gives it back. Blocks as a write does.
+    ///
+    /// # Errors
+    /// As a write; the buffer comes back, with how many bytes of it were written.
+    pub fn write_owned(&self, buffer: Buffer) -> Result<Buffer, WriteFailed> {
+        let (mut written, mut stream) = (0, self);
+        while written < buffer.len() {
+            match io::Write::write(&mut stream, &buffer[written..]) {
+                Ok(len) => written += len,
+                Err(error) => return Err(WriteFailed { error, buffer, written }),
+            }
+        }
+        Ok(buffer)
+    }
+}
