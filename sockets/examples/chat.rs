@@ -147,18 +147,15 @@ impl User {
         let all = self.present.fetch_add(1, Ordering::Relaxed) + 1;
         // From here on: whoever has read the welcome reads everything.
         let hear = self.say.subscribe();
-        let welcome = writer.write_all(format!("* welcome, {name}: {all} here\n").as_bytes()).await;
+        let welcome = format!("* welcome, {name}: {all} here\n");
         self.everybody(format!("* {name} has come\n"));
-        let result = match welcome {
-            Ok(()) => {
-                let mut listened = pin!(self.listen(&mut reader, &name));
-                tokio::select! {
-                    result = &mut listened => result,
-                    // Nothing more can be told to a user who is going, but what that user has said last is still to come.
-                    _ = self.repeat(hear, &mut writer) => listened.await,
-                }
+        let result = {
+            let mut listened = pin!(self.listen(&mut reader, &name));
+            tokio::select! {
+                result = &mut listened => result,
+                // Nothing more can be told to a user who is going, but what that user has said last is still to come.
+                _ = self.repeat(welcome, hear, &mut writer) => listened.await,
             }
-            error => error,
         };
         self.present.fetch_sub(1, Ordering::Relaxed);
         self.everybody(format!("* {name} has gone\n"));
@@ -177,14 +174,17 @@ impl User {
         Ok(())
     }
 
-    /// Writes what the others say: all that there is at a time in one piece.
+    /// Writes the welcome, and what the others say: all that there is at a time in one piece.
     async fn repeat(
         &self,
+        welcome: String,
         mut hear: broadcast::Receiver<Line>,
         writer: &mut (impl AsyncWriteExt + Unpin),
     ) -> io::Result<()> {
-        let mut text = Vec::new();
+        let mut text = welcome.into_bytes();
         loop {
+            writer.write_all(&text).await?;
+            text.clear();
             let mut heard = hear.recv().await.map_err(|error| match error {
                 RecvError::Lagged(missed) => TryRecvError::Lagged(missed),
                 RecvError::Closed => TryRecvError::Closed,
@@ -201,8 +201,6 @@ impl User {
                 }
                 heard = hear.try_recv();
             }
-            writer.write_all(&text).await?;
-            text.clear();
         }
     }
 }

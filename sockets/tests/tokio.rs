@@ -18,7 +18,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Builder;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
-use vmmc::Node;
 use vmmc_sockets::Stack;
 use vmmc_sockets::tokio::{Interest, Ready, VmmcListener, VmmcListenerStream, VmmcStream};
 
@@ -36,8 +35,7 @@ struct World {
 impl World {
     fn new() -> World {
         let hosts = Hosts::new(1, PERFECT);
-        let [server, client] =
-            [2, 1].map(|n| Stack::on(hosts.node(n, Node::builder().arena(1 << 30))).expect("a stack on a node"));
+        let [server, client] = [2, 1].map(|n| Stack::builder().open_on(hosts.lane(n)).expect("opening a stack"));
         World { server, client, _hosts: hosts }
     }
 
