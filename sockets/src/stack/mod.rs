@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use builder::Settings;
 pub use builder::StackBuilder;
+#[cfg(feature = "tokio")]
+pub(crate) use registry::settle_at_exit;
 pub(crate) use registry::{Wanted, stack_for};
 pub(crate) use session::{RequestSlot, Session};
 use vmmc::{Events, Export, Key, Node};
@@ -78,6 +80,8 @@ struct Keep {
 /// What the handles and the thread that stands by share.
 pub(crate) struct Inner {
     pub node: Node,
+    /// Its address.
+    local: SocketAddr,
     pub(crate) settings: Settings,
     events: Events,
     /// Who wants streams knocks here.
@@ -124,6 +128,7 @@ impl Stack {
         let spare = Descriptor::new()?;
         spare.show(|| State { readable: true, writable: true, ..State::default() });
         let inner = Arc::new(Inner {
+            local: node.local(),
             node,
             settings,
             events,
@@ -185,7 +190,7 @@ impl Stack {
 
     /// The stack's IP address, and the UDP port that carries everything.
     pub fn local(&self) -> SocketAddr {
-        self.inner().node.local()
+        self.inner().local
     }
 
     /// Waits until everything that was written has arrived, for `timeout` at the most.

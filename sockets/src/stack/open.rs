@@ -72,7 +72,7 @@ impl Inner {
         deadline: Instant,
         start: Instant,
     ) -> io::Result<Arc<Session>> {
-        let peer = SocketAddr::new(address.ip(), self.node.local().port());
+        let peer = SocketAddr::new(address.ip(), self.local.port());
         loop {
             let session = self.session_with(peer)?;
             if session.begin_opening() {
@@ -116,7 +116,7 @@ impl Inner {
     }
 
     fn no_answer(&self, address: SocketAddr, start: Instant) -> SocketError {
-        SocketError::NoAnswer { address, after: start.elapsed(), port: self.node.local().port() }
+        SocketError::NoAnswer { address, after: start.elapsed(), port: self.local.port() }
     }
 
     /// Connects.
@@ -125,7 +125,7 @@ impl Inner {
         let deadline = start.checked_add(timeout).unwrap_or(start + Duration::from_secs(1 << 30));
         // This host is reached by its address on the network.
         let own = address.ip().is_loopback();
-        let address = if own { SocketAddr::new(self.node.local().ip(), address.port()) } else { address };
+        let address = if own { SocketAddr::new(self.local.ip(), address.port()) } else { address };
         if address.ip().is_unspecified() || address.port() == 0 {
             let text = format!("{address} is no address that can be connected to");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -185,7 +185,7 @@ impl Inner {
             session.give_request(slot, self);
             return Err(exhausted("ports"));
         };
-        let local = SocketAddr::new(self.node.local().ip(), port);
+        let local = SocketAddr::new(self.local.ip(), port);
         let (mut slot, mut ring) = (Some(slot), 0);
         let added = session.add(|number, offset| {
             ring = offset;
