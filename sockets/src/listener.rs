@@ -21,6 +21,8 @@ pub(crate) struct Accepting {
     pub watch: Watch,
     spin: Spin,
     closed: AtomicBool,
+    /// The node has failed: accepts say so.
+    failed: AtomicBool,
     descriptor: OwnDescriptor,
 }
 
@@ -31,6 +33,7 @@ impl Accepting {
             watch: Watch::default(),
             spin: Spin::new(),
             closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             descriptor: OwnDescriptor::default(),
         }
     }
@@ -50,17 +53,20 @@ impl Accepting {
             }
             queue.push_back(connection);
         }
-        self.wake(inner, tasks);
+        self.watch.wake(&inner.waiting, tasks);
         self.show();
     }
 
-    pub(crate) fn wake(&self, inner: &Inner, tasks: &mut Vec<Waker>) {
+    /// The node has failed.
+    pub(crate) fn fail(&self, inner: &Inner, tasks: &mut Vec<Waker>) {
+        self.failed.store(true, Ordering::SeqCst);
         self.watch.wake(&inner.waiting, tasks);
+        self.show();
     }
 
     /// Whether an accept wouldn't block.
     pub(crate) fn is_ready(&self) -> bool {
-        !lock(&self.queue).is_empty()
+        self.failed.load(Ordering::SeqCst) || !lock(&self.queue).is_empty()
     }
 
     fn pop(&self) -> Option<Arc<Connection>> {
@@ -129,6 +135,9 @@ impl VmmcListener {
         if !address.ip().is_unspecified() && address.ip() != own {
             let text = format!("{} isn't the address of this stack, which is {own}", address.ip());
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
+        }
+        if let Some(failure) = stack.inner().failure() {
+            return Err(failure);
         }
         let accepting = Arc::new(Accepting::new());
         let port = stack.inner().listen(address.port(), &accepting)?;

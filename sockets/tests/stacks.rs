@@ -7,10 +7,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use vmmc::port::sim::Conditions;
 use vmmc::{Export, Key, Node, Progress};
 use vmmc_sockets::proto::layout::{REQUESTS, SESSION_LEN, VERSION};
-use vmmc_sockets::{Stack, VmmcListener, VmmcStream};
+use vmmc_sockets::{Poller, Stack, VmmcListener, VmmcStream};
 
 use common::simulated::{Hosts, PERFECT};
 use common::{PATIENCE, watched};
@@ -145,5 +146,32 @@ fn a_peer_that_has_not_opened_is_knocked_at_again() {
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert_eq!(silent.door.wait_notification(PATIENCE).unwrap().tag, VERSION);
         }
+    });
+}
+
+#[test]
+fn whoever_waits_learns_that_the_interface_has_gone() {
+    watched("whoever_waits_learns_that_the_interface_has_gone", || {
+        let hosts = Hosts::new(1, PERFECT);
+        let (server, client) = (stack(&hosts, 2), stack(&hosts, 1));
+        let listener = listen(&server);
+        let (_sender, mut receiver) = pair(&client, &listener);
+        let polled = listener.try_clone().unwrap();
+        let polls = std::thread::spawn(move || {
+            let mut descriptors = [PollFd::new(&polled, PollFlags::IN)];
+            poll(&mut descriptors, None).unwrap();
+        });
+        let watching = std::thread::spawn(move || {
+            let poller = Poller::new(&server);
+            poller.add_listener(&listener, 7).unwrap();
+            let waited = poller.wait(&mut Vec::new(), None);
+            (waited.is_err() || listener.accept().is_err()) && server.connect(listener.local_addr().unwrap()).is_err()
+        });
+        let reads = std::thread::spawn(move || receiver.read(&mut [0]).unwrap_err());
+        let_it_wait();
+        hosts.take_away(2);
+        polls.join().unwrap();
+        reads.join().unwrap();
+        assert!(watching.join().unwrap());
     });
 }

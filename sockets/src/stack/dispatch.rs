@@ -269,7 +269,7 @@ impl Inner {
             self.end_session(&session, vmmc::Error::Config(why), &mut lead.tasks);
         }
         let listeners: Vec<_> = lock(&self.table).listeners.values().cloned().collect();
-        listeners.iter().for_each(|listener| listener.wake(self, &mut lead.tasks));
+        listeners.iter().for_each(|listener| listener.fail(self, &mut lead.tasks));
         lead.tasks.drain(..).for_each(Waker::wake);
     }
 

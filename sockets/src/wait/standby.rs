@@ -18,6 +18,11 @@ pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
     let waiting = drive.waiting();
     let (mut last, mut same) = (waiting.tenures.load(Ordering::Relaxed), 0);
     while !waiting.stopping.load(Ordering::SeqCst) {
+        if drive.failure().is_some() {
+            // Nothing comes any more, whoever waits for it.
+            std::thread::park();
+            continue;
+        }
         let now = waiting.tenures.load(Ordering::Relaxed);
         same = if now == last { same + 1 } else { 0 };
         last = now;

@@ -50,6 +50,8 @@ struct Switch {
     start: Instant,
     /// To be woken when a packet may have come.
     sleepers: Mutex<Vec<Arc<OwnedFd>>>,
+    /// Hosts whose interfaces have gone.
+    gone: Mutex<Vec<u8>>,
     /// Whether packets are under way that the thread must deliver, or all is over.
     detours: Mutex<(bool, bool)>,
     changed: Condvar,
@@ -62,6 +64,7 @@ impl Hosts {
             network: Network::new(seed, conditions),
             start: Instant::now(),
             sleepers: Mutex::default(),
+            gone: Mutex::default(),
             detours: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -84,7 +87,8 @@ impl Hosts {
     pub fn lane(&self, n: u8) -> Lane {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd"));
         self.switch.sleepers.lock().unwrap().push(wake.clone());
-        let port = Wire { port: self.switch.network.attach(mac(n)), switch: self.switch.clone(), wake, sent: false };
+        let port =
+            Wire { port: self.switch.network.attach(mac(n)), switch: self.switch.clone(), wake, sent: false, host: n };
         Lane {
             port: Box::new(port),
             address: Hosts::address(n),
@@ -97,6 +101,12 @@ impl Hosts {
             steering: None,
             binding: None,
         }
+    }
+
+    /// Takes the interface of host `n` away: whatever uses it fails.
+    pub fn take_away(&self, n: u8) {
+        self.switch.gone.lock().unwrap().push(n);
+        self.switch.advance();
     }
 
     /// Changes what happens to packets from now on.
@@ -167,6 +177,7 @@ struct Wire {
     switch: Arc<Switch>,
     wake: Arc<OwnedFd>,
     sent: bool,
+    host: u8,
 }
 
 impl Layer for Wire {
@@ -197,6 +208,9 @@ impl Layer for Wire {
     fn receive(&mut self, batch: &mut Vec<RxPacket>) -> io::Result<()> {
         // Before the look: what comes after it rings again.
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        if self.switch.gone.lock().unwrap().contains(&self.host) {
+            return Err(rustix::io::Errno::NETDOWN.into());
+        }
         let before = batch.len();
         self.port.receive(batch)?;
         if batch.len() - before >= 64 {
