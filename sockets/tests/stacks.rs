@@ -5,6 +5,9 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,7 +17,7 @@ use vmmc_sockets::proto::layout::{REQUESTS, SESSION_LEN, VERSION};
 use vmmc_sockets::{Poller, Stack, VmmcListener, VmmcStream};
 
 use common::simulated::{Hosts, PERFECT};
-use common::{PATIENCE, watched};
+use common::{PATIENCE, eventually, watched};
 
 fn stack(hosts: &Hosts, n: u8) -> Stack {
     Stack::builder().peer_timeout(Duration::from_secs(2)).open_on(hosts.lane(n)).expect("a stack on a wire")
@@ -173,5 +176,41 @@ fn whoever_waits_learns_that_the_interface_has_gone() {
         polls.join().unwrap();
         reads.join().unwrap();
         assert!(watching.join().unwrap());
+    });
+}
+
+#[test]
+fn connects_never_fail_because_the_peer_has_been_restarted() {
+    watched("connects_never_fail_because_the_peer_has_been_restarted", || {
+        let hosts = Hosts::new(1, PERFECT);
+        let client = stack(&hosts, 1);
+        let address = SocketAddr::new(Hosts::address(2), 80);
+        let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let connecting: Vec<_> = (0..8)
+            .map(|_| {
+                let (client, over, connected) = (client.clone(), over.clone(), connected.clone());
+                std::thread::spawn(move || {
+                    while !over.load(SeqCst) {
+                        match client.connect(address) {
+                            Ok(_) => _ = connected.fetch_add(1, SeqCst),
+                            // It has no listener yet.
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        // As if they had been killed: each takes the place of the one before.
+        let mut servers = Vec::new();
+        for _ in 0..10 {
+            let server = stack(&hosts, 2);
+            let listener = server.bind(address).unwrap();
+            let (accepting, before) = (listener.try_clone().unwrap(), connected.load(SeqCst));
+            std::thread::spawn(move || accepting.incoming().flatten().for_each(drop));
+            eventually("it is connected to", || connected.load(SeqCst) > before + 30);
+            servers.push((server, listener));
+        }
+        over.store(true, SeqCst);
+        connecting.into_iter().for_each(|client| client.join().unwrap());
     });
 }

@@ -201,14 +201,18 @@ impl Inner {
         };
         let grant = RingGrant::new(ring, MIN_RING, 0);
         let request = Request { peer: connection.index, from: port, to: address.port(), grant }.emit();
-        let mut asked = false;
+        let (mut asked, mut tasks) = (false, Vec::new());
         // It has no room only when very many ask at the same time.
         let outcome = self.waiting.wait(&**self, &connection.readers, &connection.read_spin, Some(deadline), || {
             let import = connection.import()?;
             while !asked {
                 match import.try_send(&request, request_offset(index)).notify(Tag::request(index).to_u32()).now() {
                     Ok(sent) => asked = sent.complete,
-                    Err(error) => return Some(Err(from_node(error))),
+                    Err(error) => {
+                        // Nobody has taken the event that says so.
+                        self.end_session(session, error, &mut tasks);
+                        return Some(Err(session.loss(address).into()));
+                    }
                 }
                 // There may have been room again before the stream was on the list.
                 if !asked && !session.is_stuck(connection.index) {
@@ -220,6 +224,10 @@ impl Inner {
             }
             lock(&connection.alive).answer.map(Ok)
         });
+        if matches!(session.phase(), Phase::Dead(_)) {
+            self.nudge();
+            tasks.into_iter().for_each(std::task::Waker::wake);
+        }
         match outcome {
             Ok(Some(Ok(answer))) => Ok(Some((connection, answer))),
             other => {
