@@ -18,7 +18,7 @@ use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::port::{Layer, Port};
 use vmmc::time::Time;
-use vmmc::{Builder, Error, Key, Lane, Node, Progress};
+use vmmc::{Builder, EngineError, Error, Key, Lane, Node, Progress};
 
 struct Fixed([u8; 6]);
 impl Resolve for Fixed {
@@ -142,6 +142,75 @@ fn an_import_that_is_never_answered_ends() {
     // The peer is there: that is not why.
     let stats = n.stats().unwrap();
     assert!(stats.links.iter().any(|p| p.state == LinkState::Open), "{stats:?}");
+}
+
+#[test]
+fn what_is_revoked_keeps_nobody_waiting() {
+    for progress in [Progress::Caller, Progress::Thread { core: None }] {
+        let net = Network::new(1, Conditions::default());
+        run(&net);
+        let n = node(&net, 1, &Arc::default(), Node::builder().progress(progress));
+        let inbox = n.export("a").key(Key::PUBLIC).notify(true).create().unwrap();
+        inbox.write(0, b"still").unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| inbox.wait_notification(PATIENCE));
+            // It has gone to sleep by then; if not, the test is only easier.
+            std::thread::sleep(Duration::from_millis(200));
+            inbox.revoke();
+            let told = waiter.join().unwrap();
+            assert!(matches!(told, Err(Error::Engine(EngineError::Dropped))), "{told:?}");
+        });
+        assert!(matches!(inbox.try_notification(), Err(Error::Engine(EngineError::Dropped))));
+        let mut bytes = [0; 5];
+        inbox.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"still");
+        inbox.revoke();
+    }
+}
+
+#[test]
+fn a_slice_comes_back_from_an_export_that_is_revoked_meanwhile() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let n = node(&net, 1, &Arc::default(), Node::builder());
+    let old = n.export("a").len(64).key(Key::PUBLIC).create().unwrap();
+    let me = n.import(n.local(), "a", Key::PUBLIC).unwrap();
+    let mut bytes = [0; 64];
+    let (new, received) = old
+        .redirect_scoped(0..64, &mut bytes, |_| {
+            me.send(&[7; 10], 0).wait().unwrap();
+            old.revoke();
+            n.export("a").len(64).create().unwrap()
+        })
+        .unwrap();
+    new.write(0, &[9; 64]).unwrap();
+    assert_eq!((&bytes[..10], bytes[10], received.bytes()), (&[7; 10][..], 0, 10));
+}
+
+#[test]
+fn what_is_revoked_is_no_other_export() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let n = node(&net, 1, &Arc::default(), Node::builder());
+    let old = n.export("a").len(64).notify(true).create().unwrap();
+    old.revoke();
+    // So many times that its number is given out again.
+    for _ in 1..4096 {
+        n.export("a").len(64).create().unwrap();
+    }
+    let new = n.export("a").len(64).key(Key::PUBLIC).notify(true).create().unwrap();
+    let me = n.import(n.local(), "a", Key::PUBLIC).unwrap();
+    me.send(&[7; 64], 0).notify(1).wait().unwrap();
+    assert!(old.try_notification().is_err());
+    old.forget(0..64);
+    old.discard(0..64).unwrap();
+    let lent = old.lend(0..64).map(|loan| loan[0]);
+    assert!(matches!(lent, Err(Error::Engine(EngineError::Dropped))), "{lent:?}");
+    assert!(old.redirect(0..64, vec![0; 64]).is_err());
+    assert!(old.redirect_scoped(0..64, &mut [0; 64], |_| ()).is_err());
+    let (bytes, received) = new.redirect(0..64, vec![0; 64]).unwrap().cancel();
+    assert_eq!((bytes, received.bytes()), (vec![7; 64], 64));
+    assert_eq!(new.try_notification().unwrap().unwrap().tag, 1);
 }
 
 #[test]
