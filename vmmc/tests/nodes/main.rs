@@ -54,7 +54,8 @@ fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
         mac: mac(n),
         vlan: None,
         mtu: 1500,
-        resolver: Box::new(Fixed(mac(3 - n))),
+        // Nodes come in pairs: 1 and 2, 3 and 4.
+        resolver: Box::new(Fixed(mac((n - 1 ^ 1) + 1))),
         steering: None,
         binding: None,
     };
@@ -211,6 +212,39 @@ fn what_is_revoked_is_no_other_export() {
     let (bytes, received) = new.redirect(0..64, vec![0; 64]).unwrap().cancel();
     assert_eq!((bytes, received.bytes()), (vec![7; 64], 64));
     assert_eq!(new.try_notification().unwrap().unwrap().tag, 1);
+}
+
+#[test]
+fn a_node_settles_when_all_has_arrived() {
+    let net = Network::new(1, Conditions { loss: 0.1, ..Conditions::default() });
+    run(&net);
+    for (first, progress) in [(1, Progress::Caller), (3, Progress::Thread { core: None })] {
+        let cut = Arc::new(AtomicBool::new(false));
+        // There is nothing to sleep on: a simulated packet wakes nobody.
+        let threaded = || Node::builder().progress(Progress::Thread { core: None }).spin(Duration::MAX);
+        let a = node(&net, first, &cut, Node::builder().progress(progress).spin(Duration::MAX));
+        let b = node(&net, first + 1, &Arc::default(), threaded());
+        let inbox = b.export("inbox").len(1 << 16).key(Key::PUBLIC).create().unwrap();
+        let remote = a.import(b.local(), "inbox", Key::PUBLIC).unwrap();
+        assert!(a.settle(PATIENCE).unwrap(), "nothing was sent");
+        for at in 0..3 {
+            remote.send(&[1; 20_000], at * 20_000).start().unwrap();
+            remote.send(b"x", 60_000 + at).queue().unwrap();
+            remote.try_send(b"y", 60_010 + at).queued().now().unwrap();
+        }
+        assert!(a.settle(PATIENCE).unwrap());
+        let mut bytes = vec![0; 60_013];
+        inbox.read(0, &mut bytes).unwrap();
+        assert!(bytes[..60_000].iter().all(|&byte| byte == 1));
+        assert_eq!((&bytes[60_000..60_003], &bytes[60_010..]), (&b"xxx"[..], &b"yyy"[..]));
+        // Nobody but the calls drives the first: what is queued is still there when the wire is cut.
+        if first == 1 {
+            remote.send(b"z", 0).queue().unwrap();
+            remote.try_send(b"z", 0).queued().now().unwrap();
+            cut.store(true, Ordering::Relaxed);
+            assert!(matches!(a.settle(PATIENCE), Err(Error::Wire(_))));
+        }
+    }
 }
 
 #[test]
