@@ -286,6 +286,24 @@ fn one_s_own_full_queue_tells_of_room() {
 }
 
 #[test]
+fn a_send_that_has_gone_in_whole_waits_for_no_room() {
+    let n = alone(Progress::Caller);
+    let events = n.events();
+    let inbox = n.export("inbox").len(1 << 20).key(Key::PUBLIC).notify(true).queue(1).create().unwrap();
+    let [long, short] = [1, 2].map(|token| {
+        let me = n.import(n.local(), "inbox", Key::PUBLIC).unwrap();
+        me.report_to(&events, token).unwrap();
+        changed(&events, token);
+        me
+    });
+    assert!(long.try_send(&[7; 1 << 20], 0).now().unwrap().complete);
+    assert!(short.try_send(b"x", 0).notify(1).now().unwrap().complete);
+    assert!(!short.try_send(b"y", 0).notify(2).now().unwrap().complete);
+    inbox.wait_notification(PATIENCE).unwrap();
+    changed(&events, 2);
+}
+
+#[test]
 fn dropped_events_hold_no_sender_up() {
     let (a, b) = two(&Network::new(1, Conditions::default()), |b| b);
     let events = b.events();
