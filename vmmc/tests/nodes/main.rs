@@ -55,7 +55,7 @@ fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
         vlan: None,
         mtu: 1500,
         // Nodes come in pairs: 1 and 2, 3 and 4.
-        resolver: Box::new(Fixed(mac((n - 1 ^ 1) + 1))),
+        resolver: Box::new(Fixed(mac(((n - 1) ^ 1) + 1))),
         steering: None,
         binding: None,
     };
