@@ -21,8 +21,9 @@ mod common {
     pub mod times;
 }
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, ErrorKind};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,8 +120,11 @@ async fn serve<F: Family>(address: SocketAddr) -> io::Result<()> {
         let (stream, peer) = F::accept(&listener).await?;
         let user = User { number, say: say.clone(), present: present.clone() };
         tokio::spawn(async move {
-            if let Err(error) = user.stay::<F>(stream).await {
-                eprintln!("{peer}: {error}");
+            match user.stay::<F>(stream).await {
+                // Gone while something was being said.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+                Err(error) => eprintln!("{peer}: {error}"),
+                Ok(()) => {}
             }
         });
     }
@@ -143,15 +147,15 @@ impl User {
         let all = self.present.fetch_add(1, Ordering::Relaxed) + 1;
         // From here on: whoever has read the welcome reads everything.
         let hear = self.say.subscribe();
-        let welcome = writer.write_all(format!("* welcome, {name}: {all} here\n").as_bytes()).await;
+        let welcome = format!("* welcome, {name}: {all} here\n");
         self.everybody(format!("* {name} has come\n"));
-        let result = match welcome {
-            // The first that ends ends it: a user who doesn't read, or one who says no more.
-            Ok(()) => tokio::select! {
-                listened = self.listen(&mut reader, &name) => listened,
-                repeated = self.repeat(hear, &mut writer) => repeated,
-            },
-            error => error,
+        let result = {
+            let mut listened = pin!(self.listen(&mut reader, &name));
+            tokio::select! {
+                result = &mut listened => result,
+                // Nothing more can be told to a user who is going, but what that user has said last is still to come.
+                _ = self.repeat(welcome, hear, &mut writer) => listened.await,
+            }
         };
         self.present.fetch_sub(1, Ordering::Relaxed);
         self.everybody(format!("* {name} has gone\n"));
@@ -170,14 +174,17 @@ impl User {
         Ok(())
     }
 
-    /// Writes what the others say: all that there is at a time in one piece.
+    /// Writes the welcome, and what the others say: all that there is at a time in one piece.
     async fn repeat(
         &self,
+        welcome: String,
         mut hear: broadcast::Receiver<Line>,
         writer: &mut (impl AsyncWriteExt + Unpin),
     ) -> io::Result<()> {
-        let mut text = Vec::new();
+        let mut text = welcome.into_bytes();
         loop {
+            writer.write_all(&text).await?;
+            text.clear();
             let mut heard = hear.recv().await.map_err(|error| match error {
                 RecvError::Lagged(missed) => TryRecvError::Lagged(missed),
                 RecvError::Closed => TryRecvError::Closed,
@@ -194,8 +201,6 @@ impl User {
                 }
                 heard = hear.try_recv();
             }
-            writer.write_all(&text).await?;
-            text.clear();
         }
     }
 }
@@ -209,7 +214,7 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
     match line.strip_suffix('\n') {
         Some(text) => Ok(Some(text.trim_end_matches('\r').to_owned())),
         None if line.len() as u64 == LONGEST => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line is longer than {LONGEST} bytes")))
+            Err(io::Error::new(ErrorKind::InvalidData, format!("a line is longer than {LONGEST} bytes")))
         }
         None => Ok(Some(line)),
     }
@@ -238,7 +243,7 @@ async fn talk<F: Family>(address: SocketAddr, name: &str) -> io::Result<()> {
             },
             line = said.next_line() => match line? {
                 Some(line) => println!("{line}"),
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has gone")),
+                None => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server has gone")),
             },
         }
     }
@@ -309,7 +314,7 @@ impl Party {
         let listen = async {
             let mut left = (self.bots - 1) * self.messages as usize;
             while left > 0 {
-                let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let line = lines.next_line().await?.ok_or(ErrorKind::UnexpectedEof)?;
                 let now = self.start.elapsed();
                 if line.starts_with("* you have missed") {
                     return Err(io::Error::other(format!("the bots talk faster than the server ({line})")));

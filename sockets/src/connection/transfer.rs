@@ -130,8 +130,16 @@ impl Connection {
             tx.sender.wrote(sent.bytes);
             tx.last = sent.ticket.or(tx.last);
             done += sent.bytes;
+            if sent.bytes > 0 {
+                if std::mem::take(&mut tx.stuck) {
+                    // Perhaps nobody tells of the room that there was.
+                    self.session.unstick(self.index);
+                }
+                continue;
+            }
+            tx.stuck = true;
             // There may have been room again before the stream was on the list.
-            if sent.bytes == 0 && !self.session.is_stuck(self.index) {
+            if !self.session.is_stuck(self.index) {
                 break;
             }
         }

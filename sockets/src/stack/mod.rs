@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use builder::Settings;
 pub use builder::StackBuilder;
+#[cfg(feature = "tokio")]
+pub(crate) use registry::settle_at_exit;
 pub(crate) use registry::{Wanted, stack_for};
 pub(crate) use session::{RequestSlot, Session};
 use vmmc::{Events, Export, Key, Node};

@@ -189,18 +189,15 @@ impl Inner {
         let mut asked = false;
         // It has no room only when very many ask at the same time.
         let outcome = self.waiting.wait(&**self, &connection.readers, &connection.read_spin, Some(deadline), || {
-            if !asked {
-                match connection
-                    .import()?
-                    .try_send(&request, request_offset(index))
-                    .notify(Tag::request(index).to_u32())
-                    .now()
-                {
+            while !asked {
+                let send = connection.import()?.try_send(&request, request_offset(index));
+                match send.notify(Tag::request(index).to_u32()).now() {
                     Ok(sent) => asked = sent.complete,
                     Err(error) => return Some(Err(from_node(error))),
                 }
-                if !asked {
-                    session.is_stuck(connection.index);
+                // There may have been room again before it was on the list.
+                if !asked && !session.is_stuck(connection.index) {
+                    break;
                 }
             }
             if let Some(failure) = connection.take_failure() {
@@ -208,6 +205,7 @@ impl Inner {
             }
             lock(&connection.alive).answer.map(Ok)
         });
+        session.unstick(connection.index);
         match outcome {
             Ok(Some(Ok(answer))) => Ok(Some((connection, answer))),
             other => {

@@ -52,9 +52,14 @@ thread_local! {
     static AT_EXIT: AtExit = const { AtExit(Cell::new(false)) };
 }
 
+/// Has the thread that calls this wait at its end, if it is the last: stacks may be opened on its behalf by another.
+pub(crate) fn settle_at_exit() {
+    AT_EXIT.with(|exit| exit.0.set(true));
+}
+
 /// Makes a stack the one that is used for everything.
 pub(super) fn choose(stack: &Stack) {
-    AT_EXIT.with(|exit| exit.0.set(true));
+    settle_at_exit();
     lock(registry()).chosen = Some(stack.clone());
 }
 
@@ -72,7 +77,7 @@ pub(crate) enum Wanted {
 /// # Errors
 /// When there is no interface for it, or it can't be opened.
 pub(crate) fn stack_for(wanted: Wanted) -> io::Result<Stack> {
-    AT_EXIT.with(|exit| exit.0.set(true));
+    settle_at_exit();
     if let Some(chosen) = &lock(registry()).chosen {
         return Ok(chosen.clone());
     }

@@ -229,6 +229,11 @@ impl Session {
         note(&self.stuck, index)
     }
 
+    /// This stream's writers have found room again.
+    pub(crate) fn unstick(&self, index: u32) {
+        lock(&self.stuck).retain(|other| *other != index);
+    }
+
     /// Whether this stream's writers found no room.
     pub(crate) fn was_stuck(&self, index: u32) -> bool {
         lock(&self.stuck).contains(&index)

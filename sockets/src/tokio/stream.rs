@@ -293,6 +293,7 @@ impl VmmcStream {
 
 /// Runs what may block on a thread of tokio's for that.
 pub(super) async fn blocking<T: Send + 'static>(run: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    crate::stack::settle_at_exit();
     match spawn_blocking(run).await {
         Ok(result) => result,
         Err(ended) => match ended.try_into_panic() {

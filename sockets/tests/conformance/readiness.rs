@@ -42,8 +42,7 @@ pub fn a_new_stream_is_writable_and_not_readable<W: World>(w: &W) {
         assert!(!sleep_until(stream, PollFlags::IN, Duration::from_millis(30)));
         assert_eq!(stream.as_fd().as_raw_fd(), stream.as_raw_fd());
     }
-    let same = client.as_raw_fd() == client.try_clone().unwrap().as_raw_fd();
-    w.differs(Deviation::DescriptorOfClone, if same { "the same" } else { "its own" });
+    assert_ne!(client.as_raw_fd(), client.try_clone().unwrap().as_raw_fd(), "clones have descriptors of their own");
 }
 
 pub fn readable_while_there_is_data<W: World>(w: &W) {
@@ -158,9 +157,14 @@ pub fn not_writable_when_full_and_writable_when_drained<W: World>(w: &W) {
         drain(&server, content, at, len);
         at += len;
         sleeper.join().unwrap();
-        // What is writable takes something without waiting.
+        // What is writable takes something without waiting, but for moments in which others that share the link have filled it.
         client.set_nonblocking(true).unwrap();
-        at += client.write(&content.bytes(at, 1)).unwrap() as u64;
+        eventually("a byte is taken", || {
+            wait_for(&client, PollFlags::OUT);
+            let taken = client.write(&content.bytes(at, 1)).unwrap_or(0);
+            at += taken as u64;
+            taken == 1
+        });
         drain(&server, content, at - 1, 1);
     }
 }
@@ -174,6 +178,8 @@ pub fn a_listener_is_readable_while_somebody_waits<W: World>(w: &W) {
     let clients = [(); 2].map(|()| w.connect(listener.local_addr().unwrap()).unwrap());
     sleeper.join().unwrap();
     for client in &clients {
+        // That a client is connected it knows before the server has to.
+        wait_for(&listener, PollFlags::IN);
         assert_eq!(events(&listener), PollFlags::IN);
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
@@ -203,7 +209,7 @@ impl Epoll {
 
     /// Waits for an event of this token and kind.
     #[track_caller]
-    fn expect(&self, token: u64, flags: epoll::EventFlags) {
+    fn expect(&self, fd: &impl AsFd, token: u64, flags: epoll::EventFlags) {
         let mut seen = Vec::new();
         let start = Instant::now();
         while start.elapsed() < PATIENCE / 4 {
@@ -212,7 +218,7 @@ impl Epoll {
                 return;
             }
         }
-        panic!("no event {flags:?} of {token}, but {seen:?}");
+        panic!("no event {flags:?} of {token}, but {seen:?}; poll(2) sees {:?}", events(fd));
     }
 }
 
@@ -225,7 +231,7 @@ pub fn epoll_tells_who_is_ready<W: World>(w: &W) {
     let pairs: Vec<_> = (0..3)
         .map(|n| {
             let client = w.connect(listener.local_addr().unwrap()).unwrap();
-            epoll.expect(100, EventFlags::IN);
+            epoll.expect(&listener, 100, EventFlags::IN);
             let (server, _) = listener.accept().unwrap();
             epoll.add(&server, n, EventFlags::IN | EventFlags::RDHUP);
             (client, server)
@@ -233,16 +239,16 @@ pub fn epoll_tells_who_is_ready<W: World>(w: &W) {
         .collect();
     assert_eq!(epoll.wait(0), []);
     pairs[1].0.write_all(b"me").unwrap();
-    epoll.expect(1, EventFlags::IN);
+    epoll.expect(&pairs[1].1, 1, EventFlags::IN);
     // Level-triggered: until it is read.
     assert_eq!(epoll.wait(0), [(1, EventFlags::IN)]);
     pairs[1].1.read_exact(&mut [0; 2]).unwrap();
     assert_eq!(epoll.wait(0), []);
     pairs[2].0.shutdown(Shutdown::Write).unwrap();
-    epoll.expect(2, EventFlags::IN | EventFlags::RDHUP);
-    // What is dropped is forgotten.
+    epoll.expect(&pairs[2].1, 2, EventFlags::IN | EventFlags::RDHUP);
+    // What is dropped is forgotten; a thread that looks after descriptors may have it in its hands for a moment longer.
     drop(pairs);
-    assert_eq!(epoll.wait(0), []);
+    eventually("what is dropped is forgotten", || epoll.wait(0).is_empty());
 }
 
 pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {
@@ -251,10 +257,10 @@ pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {
     server.set_nonblocking(true).unwrap();
     let epoll = Epoll::new();
     epoll.add(&server, 1, EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET);
-    epoll.expect(1, EventFlags::OUT);
+    epoll.expect(&server, 1, EventFlags::OUT);
     for round in 0..20u8 {
         client.write_all(&[round; 10]).unwrap();
-        epoll.expect(1, EventFlags::IN);
+        epoll.expect(&server, 1, EventFlags::IN);
         // As mio's users do: read until it would block.
         let (mut seen, mut buffer) = (0, [0; 3]);
         while seen < 10 {
@@ -265,14 +271,14 @@ pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {
                 }
                 Err(error) => {
                     assert_eq!(error.kind(), WouldBlock);
-                    epoll.expect(1, EventFlags::IN);
+                    epoll.expect(&server, 1, EventFlags::IN);
                 }
             }
         }
         assert_eq!(kind(server.read(&mut buffer)), Err(WouldBlock));
     }
     drop(client);
-    epoll.expect(1, EventFlags::IN | EventFlags::RDHUP);
+    epoll.expect(&server, 1, EventFlags::IN | EventFlags::RDHUP);
     assert_eq!(server.read(&mut [0]).unwrap(), 0);
 }
 
@@ -290,7 +296,7 @@ pub fn edge_triggered_epoll_tells_of_room<W: World>(w: &W) {
         len += fill(&client, content, at + len);
         drain(&server, content, at, len);
         at += len;
-        epoll.expect(1, EventFlags::OUT);
+        epoll.expect(&client, 1, EventFlags::OUT);
     }
 }
 
@@ -304,7 +310,7 @@ pub fn edge_triggered_epoll_tells_of_clients<W: World>(w: &W) {
         let clients = [(); 3].map(|()| w.connect(listener.local_addr().unwrap()).unwrap());
         let mut accepted = 0;
         while accepted < 3 {
-            epoll.expect(1, EventFlags::IN);
+            epoll.expect(&listener, 1, EventFlags::IN);
             while listener.accept().is_ok() {
                 accepted += 1;
             }
