@@ -46,11 +46,15 @@ impl Connection {
         });
         let mut rx = lock(&self.rx);
         rx.busy = false;
+        let missed = std::mem::take(&mut rx.missed);
         let (waited, received) = match outcome {
             Ok(outcome) => outcome,
-            Err(error) => {
+            Err(_) => {
+                // The session has just ended: an ordinary read tells what became of the stream.
                 rx.receiver.consume_ahead(0);
-                return Err(from_node(error));
+                drop(rx);
+                self.let_others_read(inner, missed);
+                return Ok(None);
             }
         };
         // What had come before, and was just about to be announced, is in the ring.
@@ -64,11 +68,7 @@ impl Connection {
         }
         rx.receiver.consume_ahead(done);
         self.after_read(inner, rx);
-        // Others may have found it busy.
-        let mut tasks = Vec::new();
-        self.readers.wake(&inner.waiting, &mut tasks);
-        self.show();
-        tasks.into_iter().for_each(Waker::wake);
+        self.let_others_read(inner, missed);
         result.map_err(from_node)?;
         match waited {
             Err(error) if done == 0 => Err(error),
@@ -80,6 +80,7 @@ impl Connection {
     fn lend(&self) -> io::Result<Option<Option<Loan>>> {
         let mut rx = lock(&self.rx);
         if rx.busy {
+            rx.missed = true;
             return Ok(None);
         }
         let Some(piece) = rx.receiver.front() else {
@@ -94,12 +95,21 @@ impl Connection {
     fn settle(&self, inner: &Inner, read: usize) {
         let mut rx = lock(&self.rx);
         rx.busy = false;
+        let missed = std::mem::take(&mut rx.missed);
         rx.receiver.consume(read);
         self.after_read(inner, rx);
+        self.let_others_read(inner, missed);
+    }
+
+    /// What comes next is nobody's any more. `missed`: somebody has found it to be somebody's.
+    fn let_others_read(&self, inner: &Inner, missed: bool) {
         let mut tasks = Vec::new();
         self.readers.wake(&inner.waiting, &mut tasks);
         self.show();
-        inner.nudge();
+        if missed {
+            // That may have been the leader, whom nobody wakes.
+            inner.nudge();
+        }
         tasks.into_iter().for_each(Waker::wake);
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Rx {
     pub receiver: Receiver,
     /// Somebody has what comes next: it is lent, or is being awaited in his buffer.
     pub busy: bool,
+    /// Somebody else has found it so, and looks again when he is told.
+    pub missed: bool,
     growth: Growth,
 }
 
@@ -137,6 +139,7 @@ impl Connection {
             rx: Mutex::new(Rx {
                 receiver: Receiver::new(ring, proto::layout::MIN_RING),
                 busy: false,
+                missed: false,
                 growth: Growth::new(now),
             }),
             tx: Mutex::new(Tx { sender: Sender::new(grant), target: life.peer(), stuck: false, last: None }),
@@ -299,7 +302,9 @@ impl Connection {
         }
         lock(&self.tx).sender.stop();
         alive.life.abort();
-        alive.removed = true;
+        if !std::mem::replace(&mut alive.removed, true) {
+            inner.release_port(self.local.port());
+        }
         drop(alive);
         self.readers.wake(&inner.waiting, tasks);
         self.writers.wake(&inner.waiting, tasks);

@@ -27,6 +27,7 @@ impl Connection {
         loop {
             let mut rx = lock(&self.rx);
             if rx.busy {
+                rx.missed = true;
                 return Ok((done > 0).then_some(done));
             }
             let start = rx.receiver.consumed();
@@ -78,8 +79,9 @@ impl Connection {
         if bytes.is_empty() {
             return Ok(Some(0));
         }
-        let rx = lock(&self.rx);
+        let mut rx = lock(&self.rx);
         if rx.busy {
+            rx.missed = true;
             return Ok(None);
         }
         let mut done = 0;
@@ -114,7 +116,7 @@ impl Connection {
         }
         let (Some(import), Some(target)) = (self.import(), tx.target) else { return Ok(None) };
         let tag = proto::Tag::data(target).to_u32();
-        let mut done = 0;
+        let (mut done, mut stuck) = (0, false);
         while let Some(piece) = tx.sender.next(bytes.len() - done) {
             let part = &bytes[done..done + piece.len];
             let mut send = import.try_send(part, piece.offset).notify(tag);

@@ -257,12 +257,8 @@ impl Inner {
             }
         }
         session.export.revoke();
-        for stream in session.all() {
-            stream.lose(self, tasks);
-            self.release_port(stream.local.port());
-        }
+        session.clear().iter().for_each(|stream| stream.lose(self, tasks));
         session.opened.wake(&self.waiting, tasks);
-        session.clear();
     }
 
     /// The node has failed.

@@ -28,17 +28,20 @@ use self::ports::Ports;
 use crate::error::{self, from_node};
 use crate::listener::Accepting;
 use crate::proto::layout;
-use crate::wait::{Descriptor, Drive, State, Waiting, lock, stand_by};
+use crate::wait::{Descriptor, Drive, Spin, State, Waiting, lock, stand_by};
 use crate::{VmmcListener, VmmcStream};
 
 /// The length of what a stack exports to a peer, bytes.
 pub(crate) const SESSION_LEN: usize = layout::SESSION_LEN as usize;
 
+/// How long a stack that closes waits for room to say what its streams have left to say.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The name of the door.
 const DOOR: &str = "streams";
 
 /// A process's sockets on one node. Cloning it makes another handle; streams and listeners keep it alive, too. With the last of them it closes: what was sent is
-/// still delivered, for a second at the most.
+/// still delivered, for two seconds at the most.
 ///
 /// ```no_run
 /// use std::io::{Read, Write};
@@ -192,6 +195,9 @@ impl Stack {
 
     /// Waits until everything that was written has arrived, for `timeout` at the most.
     pub(crate) fn settle(&self, timeout: Duration) {
+        let start = Instant::now();
+        self.inner().say_all(timeout);
+        let timeout = timeout.saturating_sub(start.elapsed());
         // If the node has failed nothing arrives any more.
         let _ = self.inner().node.settle(timeout);
     }
@@ -209,10 +215,15 @@ impl std::fmt::Debug for Stack {
 
 impl Drop for Keep {
     fn drop(&mut self) {
+        let thread = lock(&self.standby).take();
+        // A task that was woken may have had the last handle.
+        let thread = thread.filter(|thread| thread.thread().id() != std::thread::current().id());
+        if thread.is_some() {
+            self.inner.say_all(LAST_WORDS);
+        }
         self.inner.waiting.stop();
         self.inner.events.interrupt();
-        let thread = lock(&self.standby).take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) = thread {
             // If it has panicked its message is already on stderr.
             let _ = thread.join();
         }
@@ -223,7 +234,7 @@ impl Drop for Keep {
         };
         for session in sessions {
             // Streams hold their session, and the session its streams.
-            session.clear();
+            drop(session.clear());
         }
     }
 }
@@ -246,6 +257,17 @@ impl Inner {
     pub(crate) fn nudge(&self) {
         if !self.waiting.is_free() {
             self.events.interrupt();
+        }
+    }
+
+    /// Waits until no stream has anything left to say for which there was no room, such as its end, for `timeout` at the most.
+    fn say_all(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let sessions: Vec<Arc<Session>> = lock(&self.table).by_id.values().cloned().collect();
+        for session in sessions {
+            let said = || session.has_said_all().then_some(());
+            // If the node has failed nothing is said any more.
+            let _ = self.waiting.wait(self, &session.opened, &Spin::new(), Some(deadline), said);
         }
     }
 

@@ -45,14 +45,17 @@ impl Inner {
 
     /// Knocks at the peer's door. Blocks while the kernel looks for the way to it.
     fn knock(self: &Arc<Self>, session: &Arc<Session>) {
-        let result = self.node.start_import(session.peer, DOOR, Key::PUBLIC).and_then(|import| {
+        let import = || {
+            let import = self.node.start_import(session.peer, DOOR, Key::PUBLIC)?;
             import.report_to(&self.events, token(session.id, PEERS_DOOR))?;
             Ok(import)
-        });
+        };
+        // There is one when this isn't the first time.
+        let result =
+            if session.door.get().is_some() { Ok(()) } else { import().map(|door| drop(session.door.set(door))) };
         let mut tasks = Vec::new();
         match result {
-            Ok(import) => {
-                let _ = session.door.set(import);
+            Ok(()) => {
                 // It may have been answered before anybody could see it.
                 self.on_import(session, PEERS_DOOR, &mut tasks);
             }
@@ -75,7 +78,12 @@ impl Inner {
             if session.begin_opening() {
                 let (inner, session) = (self.clone(), session.clone());
                 // The kernel may take a second to find the peer, and the caller hasn't always got that.
-                std::thread::Builder::new().name("vmmc-knock".to_owned()).spawn(move || inner.knock(&session))?;
+                let knocking = session.clone();
+                let thread = std::thread::Builder::new().name("vmmc-knock".to_owned());
+                if let Err(error) = thread.spawn(move || inner.knock(&knocking)) {
+                    session.open_again();
+                    return Err(error);
+                }
             }
             let spin = Spin::new();
             let phase =
@@ -85,7 +93,11 @@ impl Inner {
                 })?;
             match phase {
                 Some(Phase::Ready) => return Ok(session),
-                None | Some(Phase::Opening) => return Err(self.no_answer(address, start).into()),
+                None | Some(Phase::Opening) => {
+                    // The peer may have had no room for a session just then.
+                    session.open_again();
+                    return Err(self.no_answer(address, start).into());
+                }
                 Some(Phase::Dead(error)) => match &*error {
                     // Perhaps it is just being started; or it has been, and our link was to its predecessor.
                     vmmc::Error::Engine(EngineError::LinkEnded { .. } | EngineError::Revoked { .. }) => {
@@ -125,9 +137,12 @@ impl Inner {
             }
             let session = self.open_session(address, deadline, start)?;
             let spin = Spin::new();
-            let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || session.take_request());
+            let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || match session.phase() {
+                Phase::Dead(_) => Some(Err(session.loss(address).into())),
+                _ => session.take_request().map(Ok),
+            });
             let Some(slot) = slot? else { return Err(self.no_answer(address, start).into()) };
-            let answer = match self.request(&session, slot, address, deadline) {
+            let answer = match slot.and_then(|slot| self.request(&session, slot, address, deadline)) {
                 // The peer has been restarted, and the session was with its predecessor.
                 Err(_) if matches!(session.phase(), Phase::Dead(_)) && Instant::now() < deadline => {
                     std::thread::sleep(PAUSE);

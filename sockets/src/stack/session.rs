@@ -42,6 +42,8 @@ pub(super) struct Streams {
     free: Vec<u32>,
     pub pool: Pool,
     requests: Vec<u32>,
+    /// The session is over.
+    closed: bool,
     /// Answers to connects that found no room on the link.
     pub refusals: VecDeque<Outgoing>,
 }
@@ -82,6 +84,7 @@ impl Session {
             free: Vec::new(),
             pool,
             requests: (0..REQUESTS).rev().collect(),
+            closed: false,
             refusals: VecDeque::new(),
         };
         Session {
@@ -110,10 +113,17 @@ impl Session {
         matches!(self.phase(), Phase::Opening) && !self.opening.swap(true, Ordering::SeqCst)
     }
 
-    /// Lets go of the streams.
-    pub(super) fn clear(&self) {
-        let gone = std::mem::take(&mut lock(&self.streams).slots);
-        drop(gone);
+    /// The next who wants it open knocks once more.
+    pub(super) fn open_again(&self) {
+        self.knocked.store(false, Ordering::SeqCst);
+        self.opening.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets go of the streams. There won't be others.
+    pub(super) fn clear(&self) -> Vec<Arc<Connection>> {
+        let mut streams = lock(&self.streams);
+        streams.closed = true;
+        std::mem::take(&mut streams.slots).into_iter().flatten().collect()
     }
 
     /// The import is there: streams can be opened. Returns whether that is news.
@@ -146,9 +156,12 @@ impl Session {
         lock(&self.streams).slots.iter().flatten().cloned().collect()
     }
 
-    /// Makes a stream, with an index and a ring of its own. `None` when there are too many.
+    /// Makes a stream, with an index and a ring of its own. `None` when there are too many, or the session is over.
     pub(super) fn add(&self, make: impl FnOnce(u32, u64) -> Arc<Connection>) -> Option<Arc<Connection>> {
         let mut streams = lock(&self.streams);
+        if streams.closed {
+            return None;
+        }
         let index = match streams.free.pop() {
             Some(index) => index,
             None if streams.slots.len() < STREAMS as usize => {
@@ -173,6 +186,8 @@ impl Session {
         for (offset, len) in rings {
             self.give_back(&mut streams, offset, len);
         }
+        // The next stream of this index is another.
+        self.is_not_stuck(index);
         streams.free.push(index);
         drop(streams);
         drop(connection);
@@ -237,6 +252,12 @@ impl Session {
     /// Whether this stream's writers found no room.
     pub(crate) fn was_stuck(&self, index: u32) -> bool {
         lock(&self.stuck).contains(&index)
+    }
+
+    /// Whether no stream has anything to say for which there was no room.
+    pub(super) fn has_said_all(&self) -> bool {
+        let silent = || lock(&self.mute).is_empty() && lock(&self.streams).refusals.is_empty();
+        matches!(self.phase(), Phase::Dead(_)) || silent()
     }
 
     /// Why a stream of a dead session is over.

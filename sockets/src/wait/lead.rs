@@ -207,8 +207,11 @@ impl Waiting {
         // What came between the last look and now has woken nobody here.
         let mut value = check();
         while value.is_none() {
+            // However busy the others are.
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                break;
+            }
             match take(drive, &mut lead, spin.allowance(self.most), deadline, &mut slept) {
-                Ok(0) if deadline.is_some_and(|at| Instant::now() >= at) => break,
                 Ok(0) => {}
                 Ok(_) => drive.dispatch(&mut lead),
                 Err(error) => {
