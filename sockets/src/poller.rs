@@ -1,8 +1,7 @@
 //! Waiting for many streams and listeners at once, in user space: what epoll is to descriptors, without a system call while there is work.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,14 +27,36 @@ enum Source {
     Listener(Arc<Accepting>),
 }
 
+/// A source, where its number says.
+#[derive(Debug)]
+struct Entry {
+    /// `None` when the number is free.
+    source: Option<Source>,
+    token: u64,
+    /// It is among the candidates.
+    listed: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    sources: HashMap<u64, (Source, u64)>,
+    entries: Vec<Entry>,
+    free: Vec<u64>,
     /// By what they are of.
     numbers: HashMap<usize, u64>,
     /// Sources that may be ready, each once.
     candidates: VecDeque<u64>,
-    listed: HashSet<u64>,
+}
+
+impl State {
+    /// Puts a source on the list of candidates. Returns whether that is news.
+    fn list(&mut self, number: u64) -> bool {
+        let news =
+            self.entries.get_mut(number as usize).is_some_and(|entry| !std::mem::replace(&mut entry.listed, true));
+        if news {
+            self.candidates.push_back(number);
+        }
+        news
+    }
 }
 
 /// What the sources know of the poller.
@@ -46,17 +67,12 @@ struct Shared {
     /// Who waits here.
     watch: Watch,
     spin: Spin,
-    next: AtomicU64,
 }
 
 impl Watcher for Shared {
     fn ready(&self, source: u64) {
-        {
-            let mut state = lock(&self.state);
-            if !state.listed.insert(source) {
-                return;
-            }
-            state.candidates.push_back(source);
+        if !lock(&self.state).list(source) {
+            return;
         }
         // Only threads wait here.
         self.watch.wake(&self.stack.inner().waiting, &mut Vec::new());
@@ -98,13 +114,8 @@ pub struct Poller {
 impl Poller {
     /// A poller that watches nothing yet.
     pub fn new(stack: &Stack) -> Poller {
-        let shared = Shared {
-            stack: stack.clone(),
-            state: Mutex::default(),
-            watch: Watch::default(),
-            spin: Spin::new(),
-            next: AtomicU64::new(0),
-        };
+        let shared =
+            Shared { stack: stack.clone(), state: Mutex::default(), watch: Watch::default(), spin: Spin::new() };
         Poller { shared: Arc::new(shared) }
     }
 
@@ -153,9 +164,13 @@ impl Poller {
     fn insert(&self, key: usize, source: Source, token: u64, watch: impl FnOnce(Arc<dyn Watcher>, u64)) {
         let mut state = lock(&self.shared.state);
         let known = state.numbers.get(&key).copied();
-        let number = known.unwrap_or_else(|| self.shared.next.fetch_add(1, Ordering::Relaxed));
+        let number = known.or_else(|| state.free.pop()).unwrap_or(state.entries.len() as u64);
         state.numbers.insert(key, number);
-        state.sources.insert(number, (source, token));
+        match state.entries.get_mut(number as usize) {
+            // It may be a candidate from before: then it is looked at once too often.
+            Some(entry) => (entry.source, entry.token) = (Some(source), token),
+            None => state.entries.push(Entry { source: Some(source), token, listed: false }),
+        }
         drop(state);
         if known.is_none() {
             watch(self.shared.clone(), number);
@@ -186,7 +201,8 @@ impl Poller {
     fn take(&self, key: usize) -> bool {
         let mut state = lock(&self.shared.state);
         let Some(number) = state.numbers.remove(&key) else { return false };
-        state.sources.remove(&number).is_some()
+        state.free.push(number);
+        state.entries[number as usize].source.take().is_some()
     }
 
     /// Waits until something is ready, or `timeout` has passed, and puts what is ready to the end of `ready`. Spins for a while, then sleeps. `None` waits for
@@ -218,12 +234,13 @@ impl Poller {
         let mut state = lock(&self.shared.state);
         for _ in 0..state.candidates.len() {
             let Some(number) = state.candidates.pop_front() else { break };
-            let found = state.sources.get(&number).and_then(|(source, token)| look(source, *token));
+            let entry = &mut state.entries[number as usize];
+            let found = entry.source.as_ref().and_then(|source| look(source, entry.token));
             if let Some(found) = found {
                 ready.push(found);
                 state.candidates.push_back(number);
             } else {
-                state.listed.remove(&number);
+                entry.listed = false;
             }
         }
         ready.len() > before
@@ -241,9 +258,9 @@ fn look(source: &Source, token: u64) -> Option<Ready> {
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        let sources = std::mem::take(&mut lock(&self.shared.state).sources);
+        let entries = std::mem::take(&mut *lock(&self.shared.state)).entries;
         let watcher = Arc::as_ptr(&self.shared).cast::<()>();
-        for (source, _) in sources.into_values() {
+        for source in entries.into_iter().filter_map(|entry| entry.source) {
             match source {
                 Source::Listener(accepting) => accepting.watch.unwatch(watcher),
                 Source::Stream(connection, _) => {

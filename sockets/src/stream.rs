@@ -396,7 +396,10 @@ impl VmmcStream {
                         written += len;
                         rest = &rest[len..];
                     }
-                    Err(_) if written > 0 => return Ok(written),
+                    Err(error) if written > 0 => {
+                        connection.put_back(&error);
+                        return Ok(written);
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -224,6 +224,10 @@ impl Connection {
                 return Ok(());
             }
         }
+        if changes.reset {
+            // Before anybody can see that nothing can be written any more.
+            self.fail(SocketError::Reset { peer: self.peer });
+        }
         {
             let mut tx = lock(&self.tx);
             tx.sender.on_state(state)?;
@@ -239,7 +243,6 @@ impl Connection {
         }
         if changes.reset {
             lock(&self.tx).sender.stop();
-            self.fail(SocketError::Reset { peer: self.peer });
         }
         Ok(())
     }
@@ -258,9 +261,10 @@ impl Connection {
         if !matches!(violation, Violation::Unwanted { .. }) {
             tracing::debug!(target: "vmmc::sockets", peer = %self.peer, %violation, "stream reset");
         }
+        // Before anybody can see that nothing can be written any more.
+        self.fail(SocketError::Violation { peer: self.peer, why: violation.to_string() });
         alive.life.abort();
         lock(&self.tx).sender.stop();
-        self.fail(SocketError::Violation { peer: self.peer, why: violation.to_string() });
     }
 
     /// It is over, unless that was so before.
@@ -268,6 +272,14 @@ impl Connection {
         let known = self.broken.load(Ordering::SeqCst);
         if !self.failed.swap(true, Ordering::SeqCst) && !known {
             *lock(&self.failure) = Some(error);
+        }
+    }
+
+    /// An error that somebody was to be told, and couldn't be: the next one is.
+    pub(crate) fn put_back(&self, error: &io::Error) {
+        let told = error.get_ref().and_then(|inner| inner.downcast_ref::<SocketError>());
+        if let Some(failure) = told.filter(|failure| failure.kind() == io::ErrorKind::ConnectionReset) {
+            *lock(&self.failure) = Some(failure.clone());
         }
     }
 
@@ -279,11 +291,11 @@ impl Connection {
     /// The session is over.
     pub(crate) fn lose(&self, inner: &Inner, tasks: &mut Vec<Waker>) {
         let mut alive = lock(&self.alive);
-        lock(&self.tx).sender.stop();
         // A stream that has come to its end before is none the worse.
         if !lock(&self.rx).receiver.ended() || alive.answer.is_none() && alive.request.is_some() {
             self.fail(self.session.loss(self.peer));
         }
+        lock(&self.tx).sender.stop();
         alive.life.abort();
         alive.removed = true;
         drop(alive);

@@ -39,20 +39,18 @@ pub(super) fn token(session: u64, what: u64) -> u64 {
 impl Inner {
     /// Deals with a batch of events.
     pub(super) fn deal_with(&self, lead: &mut Lead) {
-        let Lead { batch, tasks } = lead;
+        let Lead { batch, tasks, recent } = lead;
         // What the peers are told leaves together.
         let many = batch.len() > 1;
         let corked = Cork::set(many);
-        // Most events of a batch are of one session.
-        let mut last: Option<Arc<Session>> = None;
         for event in batch.drain(..) {
             match event {
                 Event::Notification { token: DOOR_TOKEN, notification } => self.on_knock(&notification, tasks),
                 Event::Notification { token, notification } => {
-                    if last.as_ref().is_none_or(|session| session.id != token >> 2) {
-                        last = self.session(token >> 2);
+                    if recent.as_ref().is_none_or(|session| session.id != token >> 2) {
+                        *recent = self.session(token >> 2);
                     }
-                    if let Some(session) = &last {
+                    if let Some(session) = &*recent {
                         self.on_write(session, &notification, tasks);
                     }
                 }
@@ -60,6 +58,8 @@ impl Inner {
                     if let Some(session) = self.session(token >> 2) {
                         self.on_import(&session, token & 3, tasks);
                     }
+                    // It may have ended.
+                    *recent = None;
                 }
                 _ => {}
             }
@@ -97,7 +97,7 @@ impl Inner {
         if session.import.get().is_some() {
             return;
         }
-        let name = super::open::export_name(self.node.local());
+        let name = super::open::export_name(self.local);
         let import = self.node.start_import(session.peer, &name, vmmc::Key::PUBLIC);
         let reported = import.and_then(|import| {
             import.report_to(&self.events, token(session.id, IMPORT))?;
@@ -188,7 +188,7 @@ impl Inner {
             }
             Kind::Request => {}
         }
-        if session.peer == self.node.local() {
+        if session.peer == self.local {
             // Sends to this node itself have room when notifications have been taken.
             self.on_room(session, tasks);
         }
@@ -202,7 +202,7 @@ impl Inner {
         }
         let Ok(request) = Request::parse(&bytes, session.export.len() as u64) else { return };
         let listener = lock(&self.table).listeners.get(&request.to).cloned();
-        let local = SocketAddr::new(self.node.local().ip(), request.to);
+        let local = SocketAddr::new(self.local.ip(), request.to);
         let peer = SocketAddr::new(session.peer.ip(), request.from);
         let added = match &listener {
             None => return self.refuse(session, Life::refusal(request.peer, false)),

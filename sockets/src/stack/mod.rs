@@ -77,6 +77,8 @@ struct Keep {
 /// What the handles and the thread that stands by share.
 pub(crate) struct Inner {
     pub node: Node,
+    /// Its address.
+    local: SocketAddr,
     pub(crate) settings: Settings,
     events: Events,
     /// Who wants streams knocks here.
@@ -123,6 +125,7 @@ impl Stack {
         let spare = Descriptor::new()?;
         spare.show(|| State { readable: true, writable: true, ..State::default() });
         let inner = Arc::new(Inner {
+            local: node.local(),
             node,
             settings,
             events,
@@ -184,7 +187,7 @@ impl Stack {
 
     /// The stack's IP address, and the UDP port that carries everything.
     pub fn local(&self) -> SocketAddr {
-        self.inner().node.local()
+        self.inner().local
     }
 
     /// Waits until everything that was written has arrived, for `timeout` at the most.

@@ -69,7 +69,7 @@ impl Inner {
         deadline: Instant,
         start: Instant,
     ) -> io::Result<Arc<Session>> {
-        let peer = SocketAddr::new(address.ip(), self.node.local().port());
+        let peer = SocketAddr::new(address.ip(), self.local.port());
         loop {
             let session = self.session_with(peer)?;
             if session.begin_opening() {
@@ -104,7 +104,7 @@ impl Inner {
     }
 
     fn no_answer(&self, address: SocketAddr, start: Instant) -> SocketError {
-        SocketError::NoAnswer { address, after: start.elapsed(), port: self.node.local().port() }
+        SocketError::NoAnswer { address, after: start.elapsed(), port: self.local.port() }
     }
 
     /// Connects.
@@ -113,7 +113,7 @@ impl Inner {
         let deadline = start.checked_add(timeout).unwrap_or(start + Duration::from_secs(1 << 30));
         // This host is reached by its address on the network.
         let own = address.ip().is_loopback();
-        let address = if own { SocketAddr::new(self.node.local().ip(), address.port()) } else { address };
+        let address = if own { SocketAddr::new(self.local.ip(), address.port()) } else { address };
         if address.ip().is_unspecified() || address.port() == 0 {
             let text = format!("{address} is no address that can be connected to");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -127,7 +127,15 @@ impl Inner {
             let spin = Spin::new();
             let slot = self.waiting.wait(&**self, &session.opened, &spin, Some(deadline), || session.take_request());
             let Some(slot) = slot? else { return Err(self.no_answer(address, start).into()) };
-            match self.request(&session, slot, address, deadline)? {
+            let answer = match self.request(&session, slot, address, deadline) {
+                // The peer has been restarted, and the session was with its predecessor.
+                Err(_) if matches!(session.phase(), Phase::Dead(_)) && Instant::now() < deadline => {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                answer => answer?,
+            };
+            match answer {
                 Some((connection, Answer::Accepted)) => return Ok(connection),
                 Some((_, Answer::Refused)) => return Err(SocketError::Refused { address }.into()),
                 Some((_, Answer::Busy)) => {
@@ -162,7 +170,7 @@ impl Inner {
             session.give_request(slot, self);
             return Err(exhausted("ports"));
         };
-        let local = SocketAddr::new(self.node.local().ip(), port);
+        let local = SocketAddr::new(self.local.ip(), port);
         let (mut slot, mut ring) = (Some(slot), 0);
         let added = session.add(|number, offset| {
             ring = offset;

@@ -116,6 +116,16 @@ impl Own {
     }
 }
 
+impl Drop for Own {
+    /// When this returns the descriptor is closed: whoever is just showing something on it is done soon.
+    fn drop(&mut self) {
+        let Some(descriptor) = self.shared.take() else { return };
+        while Arc::strong_count(&descriptor) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// The descriptor of a handle that is a clone: the same pair under another number, as clones of sockets have.
 #[derive(Debug, Default)]
 pub(crate) struct Clone {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::task::Waker;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vmmc::{Event, Events};
 
 use super::{Spin, Watch, lock};
+use crate::stack::Session;
 
 /// What the leader works with.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Lead {
     pub batch: Vec<Event>,
     /// Tasks to be woken.
     pub tasks: Vec<Waker>,
+    /// The session of the last event: most often that of the next, too.
+    pub recent: Option<Arc<Session>>,
 }
 
 /// What there is to be driven.

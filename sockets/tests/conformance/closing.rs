@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use crate::common::{Content, eventually};
-use crate::deviations::Deviation;
 use crate::kind;
 use crate::sockets::{Listener, Stream};
 use crate::world::World;
@@ -89,7 +88,7 @@ pub fn no_more_reading_leaves_what_has_come<W: World>(w: &W) {
     server.write_all(b"early").unwrap();
     crate::waiting::peeked(&client, 5);
     client.shutdown(Shutdown::Read).unwrap();
-    w.differs(Deviation::ReadAfterShutdown, kind(client.read(&mut [0; 8])));
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 5);
     assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
 }
 
@@ -99,7 +98,7 @@ pub fn who_reads_no_more_may_be_written_to<W: World>(w: &W) {
     // Once it is known there.
     client.write_all(b"k").unwrap();
     server.read_exact(&mut [0]).unwrap();
-    w.differs(Deviation::WriteToWhoReadsNoMore, kind(server.write(b"in vain")));
+    assert_eq!(server.write(b"in vain").unwrap(), 7);
 }
 
 pub fn both_ends_at_once<W: World>(w: &W) {
@@ -199,7 +198,7 @@ pub fn after_a_reset_there_is_nothing_to_shut_down<W: World>(w: &W) {
     drop(server);
     assert_eq!(kind(client.read(&mut [0; 8])), Err(ConnectionReset));
     assert_eq!(kind(client.shutdown(Shutdown::Both)), Err(NotConnected));
-    w.differs(Deviation::PeerAfterReset, kind(client.peer_addr()).map(|_| "the peer"));
+    assert_eq!(kind(client.peer_addr()), Err(NotConnected));
     client.local_addr().unwrap();
 }
 

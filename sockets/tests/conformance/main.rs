@@ -8,6 +8,7 @@ mod addresses;
 mod closing;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowded;
 mod deviations;
 mod many;
 mod model;
@@ -35,12 +36,22 @@ macro_rules! tests {
     };
 }
 
+/// Makes a list of all cases.
+macro_rules! list {
+    ($($module:ident { $($case:ident)* })*) => {
+        fn cases<W: world::World>() -> Vec<(&'static str, fn(&W))> {
+            vec![$($((stringify!($case), $module::$case::<W>)),*),*]
+        }
+    };
+}
+
 /// Makes tests of all cases, in the worlds in which they run.
 macro_rules! suite {
     ($($cases:tt)*) => {
         tests!(tcp, crate::world::Tcp: $($cases)*);
         tests!(simulated, crate::world::Simulated: $($cases)*);
         tests!(lossy, crate::world::Lossy: $($cases)*);
+        list!($($cases)*);
     };
 }
 
@@ -79,7 +90,7 @@ suite! {
         clones_of_a_listener_share_its_clients
         a_listener_s_end_refuses_who_comes_and_resets_who_waits
         a_listener_has_no_error
-        loopback_is_not_the_network
+        loopback_leads_to_no_other_host
     }
     transfer {
         what_is_written_is_read
@@ -145,6 +156,7 @@ suite! {
         a_waiting_peek_is_woken
         a_waiting_writer_is_woken_by_room
         a_waiting_writer_is_woken_by_reset
+        a_write_that_a_reset_has_cut_short_leaves_the_error_to_be_told
         a_waiting_reader_is_released_by_a_clone_s_shutdown
         a_waiting_writer_is_released_by_a_clone_s_shutdown
         a_waiting_accept_is_woken_by_a_client_and_not_by_a_clone_s_end

@@ -42,8 +42,7 @@ pub fn a_new_stream_is_writable_and_not_readable<W: World>(w: &W) {
         assert!(!sleep_until(stream, PollFlags::IN, Duration::from_millis(30)));
         assert_eq!(stream.as_fd().as_raw_fd(), stream.as_raw_fd());
     }
-    let same = client.as_raw_fd() == client.try_clone().unwrap().as_raw_fd();
-    w.differs(Deviation::DescriptorOfClone, if same { "the same" } else { "its own" });
+    assert_ne!(client.as_raw_fd(), client.try_clone().unwrap().as_raw_fd(), "clones have descriptors of their own");
 }
 
 pub fn readable_while_there_is_data<W: World>(w: &W) {
@@ -158,9 +157,14 @@ pub fn not_writable_when_full_and_writable_when_drained<W: World>(w: &W) {
         drain(&server, content, at, len);
         at += len;
         sleeper.join().unwrap();
-        // What is writable takes something without waiting.
+        // What is writable takes something without waiting, but for moments in which others that share the link have filled it.
         client.set_nonblocking(true).unwrap();
-        at += client.write(&content.bytes(at, 1)).unwrap() as u64;
+        eventually("a byte is taken", || {
+            wait_for(&client, PollFlags::OUT);
+            let taken = client.write(&content.bytes(at, 1)).unwrap_or(0);
+            at += taken as u64;
+            taken == 1
+        });
         drain(&server, content, at - 1, 1);
     }
 }
@@ -174,6 +178,8 @@ pub fn a_listener_is_readable_while_somebody_waits<W: World>(w: &W) {
     let clients = [(); 2].map(|()| w.connect(listener.local_addr().unwrap()).unwrap());
     sleeper.join().unwrap();
     for client in &clients {
+        // That a client is connected it knows before the server has to.
+        wait_for(&listener, PollFlags::IN);
         assert_eq!(events(&listener), PollFlags::IN);
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
@@ -240,9 +246,9 @@ pub fn epoll_tells_who_is_ready<W: World>(w: &W) {
     assert_eq!(epoll.wait(0), []);
     pairs[2].0.shutdown(Shutdown::Write).unwrap();
     epoll.expect(2, EventFlags::IN | EventFlags::RDHUP);
-    // What is dropped is forgotten.
+    // What is dropped is forgotten; a thread that looks after descriptors may have it in its hands for a moment longer.
     drop(pairs);
-    assert_eq!(epoll.wait(0), []);
+    eventually("what is dropped is forgotten", || epoll.wait(0).is_empty());
 }
 
 pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {

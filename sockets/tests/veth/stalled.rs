@@ -42,5 +42,6 @@ pub fn waiting_takes_no_processor(family: Family) {
     client.ok("write a 2 0 100");
     server.ok("write a 1 0 100");
     let [one, other, _] = waiting;
-    (one.ok(), other.ok());
+    one.ok();
+    other.ok();
 }

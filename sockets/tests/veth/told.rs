@@ -92,12 +92,15 @@ impl Net for Vmmc {
     }
 }
 
+/// Streams, with the ports of their clients.
+type Group<S> = Vec<(u16, S)>;
+
 /// What a process has.
 struct State<N: Net> {
     net: N,
     listeners: Mutex<HashMap<String, Arc<N::Listener>>>,
     streams: Mutex<HashMap<String, Arc<N::Stream>>>,
-    groups: Mutex<HashMap<String, Arc<Vec<(u16, N::Stream)>>>>,
+    groups: Mutex<HashMap<String, Arc<Group<N::Stream>>>>,
 }
 
 fn obey<N: Net>(net: N) {
