@@ -114,7 +114,7 @@ impl Connection {
         }
         let (Some(import), Some(target)) = (self.import(), tx.target) else { return Ok(None) };
         let tag = proto::Tag::data(target).to_u32();
-        let mut done = 0;
+        let (mut done, mut listed) = (0, false);
         while let Some(piece) = tx.sender.next(bytes.len() - done) {
             let part = &bytes[done..done + piece.len];
             let mut send = import.try_send(part, piece.offset).notify(tag);
@@ -130,8 +130,16 @@ impl Connection {
             tx.sender.wrote(sent.bytes);
             tx.last = sent.ticket.or(tx.last);
             done += sent.bytes;
+            if sent.bytes > 0 {
+                if std::mem::take(&mut listed) {
+                    // There was, and nobody will come to say so.
+                    self.session.is_unstuck(self.index);
+                }
+                continue;
+            }
             // There may have been room again before the stream was on the list.
-            if sent.bytes == 0 && !self.session.is_stuck(self.index) {
+            listed = self.session.is_stuck(self.index);
+            if !listed {
                 break;
             }
         }

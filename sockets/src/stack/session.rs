@@ -229,6 +229,11 @@ impl Session {
         note(&self.stuck, index)
     }
 
+    /// They have found some.
+    pub(crate) fn is_unstuck(&self, index: u32) {
+        lock(&self.stuck).retain(|other| *other != index);
+    }
+
     /// Whether this stream's writers found no room.
     pub(crate) fn was_stuck(&self, index: u32) -> bool {
         lock(&self.stuck).contains(&index)
