@@ -35,7 +35,7 @@ struct World {
 impl World {
     fn new() -> World {
         let hosts = Hosts::new(1, PERFECT);
-        let [server, client] = [2, 1].map(|n| Stack::builder().open_on(hosts.lane(n)).expect("a stack on a wire"));
+        let [server, client] = [2, 1].map(|n| Stack::builder().open_on(hosts.lane(n)).expect("opening a stack"));
         World { server, client, _hosts: hosts }
     }
 
