@@ -116,7 +116,7 @@ impl Connection {
         }
         let (Some(import), Some(target)) = (self.import(), tx.target) else { return Ok(None) };
         let tag = proto::Tag::data(target).to_u32();
-        let (mut done, mut stuck) = (0, false);
+        let mut done = 0;
         while let Some(piece) = tx.sender.next(bytes.len() - done) {
             let part = &bytes[done..done + piece.len];
             let mut send = import.try_send(part, piece.offset).notify(tag);

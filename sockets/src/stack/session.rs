@@ -187,7 +187,7 @@ impl Session {
             self.give_back(&mut streams, offset, len);
         }
         // The next stream of this index is another.
-        self.is_not_stuck(index);
+        self.unstick(index);
         streams.free.push(index);
         drop(streams);
         drop(connection);
