@@ -1,4 +1,4 @@
--- Wireshark dissector for VMMC, protocol version 4: docs/protocol.md says what every field means.
+-- Wireshark dissector for VMMC, protocol version 5: docs/protocol.md says what every field means.
 --
 -- To try it:       wireshark -X lua_script:vmmc.lua FILE
 -- To install it:   copy it to the folder "Personal Lua Plugins" of Help > About Wireshark > Folders,
@@ -8,7 +8,7 @@
 -- What it flags as malformed is what a node refuses. It links each packet to the one that announced its token, PUTs
 -- and FETCHes to the name of the export they are for, and repetitions to the first packet of their number, as far as the capture has these.
 
-local VERSION = 4
+local VERSION = 5
 local HEADER_LEN, HELLO_LEN, PUT_LEN, NOTIFY_LEN, FETCH_LEN, FETCHED_LEN = 32, 40, 16, 16, 32, 16
 local MIN_MTU, MAX_NAME, MAX_SACK = 1280, 128, 128
 local HELLO, WELCOME, DATA, ACK, CLOSE, RESET = 1, 2, 3, 4, 5, 6

@@ -46,6 +46,8 @@ pub(crate) struct Tx {
     pub sender: Sender,
     /// The peer's index of the stream, once it is known.
     pub target: Option<u32>,
+    /// The last write has found no room on the link.
+    pub stuck: bool,
     /// Of what was written last.
     pub last: Option<Ticket>,
 }
@@ -140,7 +142,7 @@ impl Connection {
                 missed: false,
                 growth: Growth::new(now),
             }),
-            tx: Mutex::new(Tx { sender: Sender::new(grant), target: life.peer(), last: None }),
+            tx: Mutex::new(Tx { sender: Sender::new(grant), target: life.peer(), stuck: false, last: None }),
             alive: Mutex::new(Alive { life, request, answer: None, dropped: false, removed: false }),
             readers: Watch::default(),
             writers: Watch::default(),

@@ -116,7 +116,7 @@ impl Connection {
         }
         let (Some(import), Some(target)) = (self.import(), tx.target) else { return Ok(None) };
         let tag = proto::Tag::data(target).to_u32();
-        let (mut done, mut stuck) = (0, false);
+        let mut done = 0;
         while let Some(piece) = tx.sender.next(bytes.len() - done) {
             let part = &bytes[done..done + piece.len];
             let mut send = import.try_send(part, piece.offset).notify(tag);
@@ -133,14 +133,15 @@ impl Connection {
             tx.last = sent.ticket.or(tx.last);
             done += sent.bytes;
             if sent.bytes > 0 {
-                if std::mem::take(&mut stuck) {
-                    self.session.is_not_stuck(self.index);
+                if std::mem::take(&mut tx.stuck) {
+                    // Perhaps nobody tells of the room that there was.
+                    self.session.unstick(self.index);
                 }
                 continue;
             }
+            tx.stuck = true;
             // There may have been room again before the stream was on the list.
-            stuck = self.session.is_stuck(self.index);
-            if !stuck {
+            if !self.session.is_stuck(self.index) {
                 break;
             }
         }

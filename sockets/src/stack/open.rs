@@ -204,9 +204,9 @@ impl Inner {
         let (mut asked, mut tasks) = (false, Vec::new());
         // It has no room only when very many ask at the same time.
         let outcome = self.waiting.wait(&**self, &connection.readers, &connection.read_spin, Some(deadline), || {
-            let import = connection.import()?;
             while !asked {
-                match import.try_send(&request, request_offset(index)).notify(Tag::request(index).to_u32()).now() {
+                let send = connection.import()?.try_send(&request, request_offset(index));
+                match send.notify(Tag::request(index).to_u32()).now() {
                     Ok(sent) => asked = sent.complete,
                     Err(error) => {
                         // Nobody has taken the event that says so.
@@ -214,7 +214,7 @@ impl Inner {
                         return Some(Err(session.loss(address).into()));
                     }
                 }
-                // There may have been room again before the stream was on the list.
+                // There may have been room again before it was on the list.
                 if !asked && !session.is_stuck(connection.index) {
                     break;
                 }
@@ -224,6 +224,7 @@ impl Inner {
             }
             lock(&connection.alive).answer.map(Ok)
         });
+        session.unstick(connection.index);
         if matches!(session.phase(), Phase::Dead(_)) {
             self.nudge();
             tasks.into_iter().for_each(std::task::Waker::wake);

@@ -187,7 +187,7 @@ impl Session {
             self.give_back(&mut streams, offset, len);
         }
         // The next stream of this index is another.
-        self.is_not_stuck(index);
+        self.unstick(index);
         streams.free.push(index);
         drop(streams);
         drop(connection);
@@ -244,8 +244,8 @@ impl Session {
         note(&self.stuck, index)
     }
 
-    /// They have found some since, and no event will say so.
-    pub(crate) fn is_not_stuck(&self, index: u32) {
+    /// This stream's writers have found room again.
+    pub(crate) fn unstick(&self, index: u32) {
         lock(&self.stuck).retain(|other| *other != index);
     }
 

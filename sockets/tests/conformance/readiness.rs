@@ -209,7 +209,7 @@ impl Epoll {
 
     /// Waits for an event of this token and kind.
     #[track_caller]
-    fn expect(&self, token: u64, flags: epoll::EventFlags) {
+    fn expect(&self, fd: &impl AsFd, token: u64, flags: epoll::EventFlags) {
         let mut seen = Vec::new();
         let start = Instant::now();
         while start.elapsed() < PATIENCE / 4 {
@@ -218,7 +218,7 @@ impl Epoll {
                 return;
             }
         }
-        panic!("no event {flags:?} of {token}, but {seen:?}");
+        panic!("no event {flags:?} of {token}, but {seen:?}; poll(2) sees {:?}", events(fd));
     }
 }
 
@@ -231,7 +231,7 @@ pub fn epoll_tells_who_is_ready<W: World>(w: &W) {
     let pairs: Vec<_> = (0..3)
         .map(|n| {
             let client = w.connect(listener.local_addr().unwrap()).unwrap();
-            epoll.expect(100, EventFlags::IN);
+            epoll.expect(&listener, 100, EventFlags::IN);
             let (server, _) = listener.accept().unwrap();
             epoll.add(&server, n, EventFlags::IN | EventFlags::RDHUP);
             (client, server)
@@ -239,13 +239,13 @@ pub fn epoll_tells_who_is_ready<W: World>(w: &W) {
         .collect();
     assert_eq!(epoll.wait(0), []);
     pairs[1].0.write_all(b"me").unwrap();
-    epoll.expect(1, EventFlags::IN);
+    epoll.expect(&pairs[1].1, 1, EventFlags::IN);
     // Level-triggered: until it is read.
     assert_eq!(epoll.wait(0), [(1, EventFlags::IN)]);
     pairs[1].1.read_exact(&mut [0; 2]).unwrap();
     assert_eq!(epoll.wait(0), []);
     pairs[2].0.shutdown(Shutdown::Write).unwrap();
-    epoll.expect(2, EventFlags::IN | EventFlags::RDHUP);
+    epoll.expect(&pairs[2].1, 2, EventFlags::IN | EventFlags::RDHUP);
     // What is dropped is forgotten; a thread that looks after descriptors may have it in its hands for a moment longer.
     drop(pairs);
     eventually("what is dropped is forgotten", || epoll.wait(0).is_empty());
@@ -257,10 +257,10 @@ pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {
     server.set_nonblocking(true).unwrap();
     let epoll = Epoll::new();
     epoll.add(&server, 1, EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET);
-    epoll.expect(1, EventFlags::OUT);
+    epoll.expect(&server, 1, EventFlags::OUT);
     for round in 0..20u8 {
         client.write_all(&[round; 10]).unwrap();
-        epoll.expect(1, EventFlags::IN);
+        epoll.expect(&server, 1, EventFlags::IN);
         // As mio's users do: read until it would block.
         let (mut seen, mut buffer) = (0, [0; 3]);
         while seen < 10 {
@@ -271,14 +271,14 @@ pub fn edge_triggered_epoll_tells_of_news<W: World>(w: &W) {
                 }
                 Err(error) => {
                     assert_eq!(error.kind(), WouldBlock);
-                    epoll.expect(1, EventFlags::IN);
+                    epoll.expect(&server, 1, EventFlags::IN);
                 }
             }
         }
         assert_eq!(kind(server.read(&mut buffer)), Err(WouldBlock));
     }
     drop(client);
-    epoll.expect(1, EventFlags::IN | EventFlags::RDHUP);
+    epoll.expect(&server, 1, EventFlags::IN | EventFlags::RDHUP);
     assert_eq!(server.read(&mut [0]).unwrap(), 0);
 }
 
@@ -296,7 +296,7 @@ pub fn edge_triggered_epoll_tells_of_room<W: World>(w: &W) {
         len += fill(&client, content, at + len);
         drain(&server, content, at, len);
         at += len;
-        epoll.expect(1, EventFlags::OUT);
+        epoll.expect(&client, 1, EventFlags::OUT);
     }
 }
 
@@ -310,7 +310,7 @@ pub fn edge_triggered_epoll_tells_of_clients<W: World>(w: &W) {
         let clients = [(); 3].map(|()| w.connect(listener.local_addr().unwrap()).unwrap());
         let mut accepted = 0;
         while accepted < 3 {
-            epoll.expect(1, EventFlags::IN);
+            epoll.expect(&listener, 1, EventFlags::IN);
             while listener.accept().is_ok() {
                 accepted += 1;
             }

@@ -154,6 +154,7 @@ pub fn writes_time_out<W: World>(w: &W) {
         }
     };
     assert_eq!(failed, WouldBlock);
+    client.set_write_timeout(None).unwrap();
     drain(&server, content, 0, len);
     client.write_all(&content.bytes(len, 1000)).unwrap();
     drain(&server, content, len, 1000);

@@ -163,7 +163,7 @@ fn fetch(world: &mut World, import: u32, length: usize) -> u32 {
 }
 
 /// How many packets there are of strangers.
-pub const UNUSUAL: usize = 10;
+pub const UNUSUAL: usize = 11;
 
 /// Records that nodes which behave have no reason to send.
 fn unusual() -> [Record; UNUSUAL] {
@@ -173,6 +173,7 @@ fn unusual() -> [Record; UNUSUAL] {
         Record::Imported { request, status: ImportStatus::TooMany, grant: 0, access, length: 0 },
         Record::Refused { reason: Refusal::OutOfRange, grant, sequence: u32::MAX },
         Record::Refused { reason: Refusal::NotWritable, grant, sequence: 0 },
+        Record::Refused { reason: Refusal::Lent, grant, sequence: 1 },
         Record::Fetch { request, grant, offset: u64::MAX - 9, length: 9 },
         Record::Fetched { request, at: u64::MAX - 9, length: 9 },
         Record::FetchRefused { reason: FetchRefusal::NoGrant, request },

@@ -18,6 +18,9 @@ const BATCH: u64 = 32;
 /// Packets that sends share are no longer than this, so that each lies in one frame of its port.
 const SHARED: usize = crate::port::FIRST_FRAME;
 
+/// Less than so many bytes of a longer send aren't worth a record of their own in a packet that is open.
+const FILL: usize = 256;
+
 /// A send under way: what, where to, and how much of it has been put into packets.
 #[derive(Debug)]
 pub struct Send<'a> {
@@ -325,7 +328,9 @@ impl Engine {
         for _ in 0..BATCH {
             let rest = &send.data[send.done..];
             let whole = PUT_LEN + notify_len + rest.len();
-            if peer.open.as_ref().is_some_and(|open| open.room < whole) {
+            // A send that may go in pieces fills it up first.
+            let least = if send.piecewise { whole.min(PUT_LEN + notify_len + FILL) } else { whole };
+            if peer.open.as_ref().is_some_and(|open| open.room < least) {
                 peer.seal(now, port);
             }
             let (mut packet, room) = match peer.open.take() {

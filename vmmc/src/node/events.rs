@@ -74,13 +74,15 @@ impl Node {
 }
 
 impl Events {
-    /// Moves all events that there are to the end of `into`, and returns how many. When there are none it looks for packets first, with
-    /// [`Progress::Caller`](super::Progress). Doesn't block.
+    /// Moves all events that there are to the end of `into`, and returns how many. When there are none, or there always were some for a while, it looks for
+    /// packets first, with [`Progress::Caller`](super::Progress). Doesn't block.
     ///
     /// # Errors
     /// When the wire has failed.
     pub fn poll(&self, into: &mut Vec<Event>) -> Result<usize, Error> {
-        let found = self.handle.shared.wait(Some(Duration::ZERO), |core| {
+        let shared = &self.handle.shared;
+        let found = shared.wait(Some(Duration::ZERO), |core| {
+            shared.give_turn(core)?;
             let count = core.engine.take_events(self.id, into);
             Ok(Step::from((count > 0).then_some(count)))
         })?;
@@ -100,10 +102,11 @@ impl Events {
         spin: Duration,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<usize, Error> {
-        let found = self
-            .handle
-            .shared
-            .wait_spinning(spin, timeout.into(), |core| Ok(Step::from(core.engine.await_events(self.id, into))))?;
+        let shared = &self.handle.shared;
+        let found = shared.wait_spinning(spin, timeout.into(), |core| {
+            shared.give_turn(core)?;
+            Ok(Step::from(core.engine.await_events(self.id, into)))
+        })?;
         Ok(found.unwrap_or(0))
     }
 

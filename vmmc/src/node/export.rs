@@ -210,7 +210,7 @@ impl Export {
     /// The next notification, if one has come. With [`Progress::Caller`](super::Progress) it looks for packets first.
     ///
     /// # Errors
-    /// When the wire has failed, or the notifications go [elsewhere](ExportBuilder::report_to).
+    /// When the wire has failed, it has been [revoked](Export::revoke), or the notifications go [elsewhere](ExportBuilder::report_to).
     pub fn try_notification(&self) -> Result<Option<Notification>, Error> {
         self.take(Some(Duration::ZERO))
     }
@@ -218,7 +218,8 @@ impl Export {
     /// Waits for the next notification: spins for a while, then sleeps. `timeout` is a duration, or `None` to wait for ever.
     ///
     /// # Errors
-    /// [`Error::Timeout`] when none comes in time; or when the wire has failed, or the notifications go [elsewhere](ExportBuilder::report_to).
+    /// [`Error::Timeout`] when none comes in time; or when the wire has failed, it is [revoked](Export::revoke), or the notifications go
+    /// [elsewhere](ExportBuilder::report_to).
     pub fn wait_notification(&self, timeout: impl Into<Option<Duration>>) -> Result<Notification, Error> {
         let timeout = timeout.into();
         let after = timeout.unwrap_or(Duration::MAX);
@@ -229,7 +230,12 @@ impl Export {
         if self.reports {
             return Err(EngineError::Reported { name: self.name.clone() }.into());
         }
-        self.handle.shared.wait(timeout, |core| Ok(Step::from(core.engine.take_notification(self.id))))
+        self.handle.shared.wait(timeout, |core| Ok(Step::from(core.engine.take_notification(self.live()?))))
+    }
+
+    /// Its number, unless it has been revoked: then it may be another's by now.
+    pub(super) fn live(&self) -> Result<u32, EngineError> {
+        if self.revoked.load(Ordering::Relaxed) { Err(EngineError::Dropped) } else { Ok(self.id) }
     }
 }
 
@@ -246,8 +252,8 @@ impl Drop for Export {
 }
 
 impl Export {
-    /// Revokes it, as dropping it does: nothing is written into it from now on, its importers are told, and its name is free. What has come can still be
-    /// read. Does nothing the second time. Doesn't block.
+    /// Revokes it, as dropping it does: nothing is written into it from now on, its importers are told, and its name is free. Notifications that wait are
+    /// dropped, and whoever waits for one gets an error. What has come can still be read. Does nothing the second time. Doesn't block.
     pub fn revoke(&self) {
         if self.revoked.swap(true, Ordering::Relaxed) {
             return;

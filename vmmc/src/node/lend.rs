@@ -20,7 +20,7 @@ impl Export {
     /// Waits, if need be, until an [`Export::write`] or [`Export::discard`] of another thread has come to its end; the node waits with it.
     ///
     /// # Errors
-    /// When the range doesn't lie inside the export.
+    /// When the range doesn't lie inside the export, or this has been [revoked](Export::revoke).
     ///
     /// ```no_run
     /// use vmmc::{Key, Node};
@@ -36,7 +36,7 @@ impl Export {
     /// # }
     /// ```
     pub fn lend(&self, range: Range<u64>) -> Result<Loan, Error> {
-        Ok(self.handle.shared.enter().engine.lend(self.id, range)?)
+        Ok(self.handle.shared.enter().engine.lend(self.live()?, range)?)
     }
 
     /// Gives the memory of a part of the export back to the system: all of it reads as zeros from then on, and of the whole pages inside the range no

@@ -57,6 +57,7 @@ pub use try_send::{Sent, TrySend};
 pub use stats::Stats;
 
 pub(crate) use self::progress::Shared;
+use self::progress::Step;
 pub(crate) use self::stats::Identity;
 use crate::engine::Key;
 use crate::error::Error;
@@ -193,12 +194,8 @@ impl Node {
     /// # Errors
     /// When the wire has failed.
     pub fn settle(&self, timeout: Duration) -> Result<bool, Error> {
-        let settled = self.handle.shared.wait(Some(timeout), |core| {
-            let now = core.now();
-            let (engine, mut wire) = core.parts();
-            engine.tick(now, wire.port());
-            Ok(progress::Step::from(engine.is_settled().then_some(())))
-        })?;
+        let settled =
+            self.handle.shared.wait(Some(timeout), |core| Ok(Step::from(core.engine.is_settled().then_some(()))))?;
         Ok(settled.is_some())
     }
 

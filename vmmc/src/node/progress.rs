@@ -38,6 +38,9 @@ use crate::wire::frame::Mac;
 /// How many turns that find nothing go by from one look at the clock to the next.
 const LOOK_EVERY: u32 = 16;
 
+/// How often events are taken without a look at the wire: a node may send itself as many as it takes.
+const MOST_UNDRIVEN: u32 = 16;
+
 /// How many batches of packets are worked on before anything else.
 const MAX_BATCHES: usize = 64;
 
@@ -70,6 +73,8 @@ pub(crate) struct Core {
     batch: Vec<RxPacket>,
     /// Turns of driving: the clock is read in every [`LOOK_EVERY`]th that finds no packet.
     turns: u32,
+    /// How often events have been asked for since the last of them.
+    undriven: u32,
     /// The time, if a turn has read it since somebody last asked.
     looked_at: Option<Time>,
     /// Somebody sleeps in poll(2), or the thread drives.
@@ -115,6 +120,7 @@ impl Core {
             clock,
             batch,
             turns: 0,
+            undriven: 0,
             looked_at: None,
             led: false,
             asleep_until: None,
@@ -134,6 +140,7 @@ impl Core {
         let port = wire.port();
         port.receive(&mut self.batch).map_err(Error::Wire)?;
         self.turns = self.turns.wrapping_add(1);
+        self.undriven = 0;
         if self.batch.is_empty() && !self.turns.is_multiple_of(LOOK_EVERY) {
             return Ok(false);
         }
@@ -300,6 +307,15 @@ impl Shared {
         // Empty when it wasn't rung.
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         Ok(scheduler::waited())
+    }
+
+    /// Before somebody takes events: drives, if calls do, and there have been some too often.
+    pub(super) fn give_turn(&self, core: &mut Core) -> Result<(), Error> {
+        core.undriven = core.undriven.saturating_add(1);
+        if self.drives && core.undriven > MOST_UNDRIVEN {
+            core.drive()?;
+        }
+        Ok(())
     }
 
     pub(super) fn progress(&self) -> Result<(), Error> {

@@ -86,7 +86,7 @@ impl Export {
     /// The target may be longer than the range. With a range of no bytes the redirect is full from the start.
     ///
     /// # Errors
-    /// When the range doesn't lie inside the export, or the target is shorter than the range.
+    /// When the range doesn't lie inside the export, the target is shorter than the range, or the export has been [revoked](Export::revoke).
     pub fn redirect<T: Target>(&self, range: Range<u64>, target: T) -> Result<Redirect<T>, RedirectFailed<T>> {
         self.post(Wanted::Range(range), target)
     }
@@ -98,7 +98,7 @@ impl Export {
     /// in which it has come.
     ///
     /// # Errors
-    /// When the target panics.
+    /// When the target panics, or the export has been [revoked](Export::revoke).
     pub fn redirect_next<T: Target>(&self, target: T) -> Result<Redirect<T>, RedirectFailed<T>> {
         self.post(Wanted::Next(target.len() as u64), target)
     }
@@ -106,17 +106,24 @@ impl Export {
     /// What has arrived in this part of the export stays there: no redirect that is posted later takes it. For programs that read the export without
     /// taking notifications. What reaches past the end is ignored.
     pub fn forget(&self, range: Range<u64>) {
-        self.handle.shared.enter().engine.forget(self.id, range);
+        let mut core = self.handle.shared.enter();
+        if let Ok(id) = self.live() {
+            core.engine.forget(id, range);
+        }
     }
 
     fn post<T: Target>(&self, wanted: Wanted, target: T) -> Result<Redirect<T>, RedirectFailed<T>> {
         let shared = &self.handle.shared;
         let mut core = shared.enter();
-        let posted = core.engine.redirect(self.id, wanted, Box::new(target));
+        let export = match self.live() {
+            Ok(export) => export,
+            Err(error) => return Err(RedirectFailed { error: error.into(), target, received: Received::nothing() }),
+        };
+        let posted = core.engine.redirect(export, wanted, Box::new(target));
         shared.leave(&mut core);
         drop(core);
         match posted {
-            Ok(id) => Ok(Redirect { handle: self.handle.clone(), export: self.id, id, target: PhantomData }),
+            Ok(id) => Ok(Redirect { handle: self.handle.clone(), export, id, target: PhantomData }),
             Err((error, returned)) => {
                 let (target, received) = returned.into_parts();
                 Err(RedirectFailed { error: error.into(), target, received })

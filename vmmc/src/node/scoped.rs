@@ -48,7 +48,11 @@ impl Posting for Scope<'_> {
 
     fn post(&self, target: Box<dyn Target>) -> Result<RedirectId, Unposted<EngineError>> {
         let mut core = self.export.handle.shared.enter();
-        let posted = core.engine.redirect(self.export.id, Wanted::Range(self.range.clone()), target);
+        let export = match self.export.live() {
+            Ok(export) => export,
+            Err(error) => return Err((error, target)),
+        };
+        let posted = core.engine.redirect(export, Wanted::Range(self.range.clone()), target);
         posted.map_err(|(error, returned)| (error, returned.target))
     }
 
@@ -70,7 +74,7 @@ impl Export {
     /// Doesn't wait by itself.
     ///
     /// # Errors
-    /// As [`Export::redirect`]: when the range doesn't lie inside the export, or the slice is shorter than the range. Then `work` hasn't been called. A link that
+    /// As [`Export::redirect`]: when the range doesn't lie inside the export, the slice is shorter than the range, or the export has been revoked. Then `work` hasn't been called. A link that
     /// ends meanwhile is no error: the slice holds what has come.
     ///
     /// ```no_run

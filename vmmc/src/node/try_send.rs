@@ -97,7 +97,7 @@ impl TrySend<'_> {
             if send.done() == before {
                 break;
             }
-            if send.done() >= MOST {
+            if send.done() >= MOST && !send.is_complete() {
                 engine.await_room(import.id);
                 break;
             }

@@ -286,6 +286,53 @@ fn one_s_own_full_queue_tells_of_room() {
 }
 
 #[test]
+fn a_send_that_has_gone_in_whole_waits_for_no_room() {
+    let n = alone(Progress::Caller);
+    let events = n.events();
+    let inbox = n.export("inbox").len(1 << 20).key(Key::PUBLIC).notify(true).queue(1).create().unwrap();
+    let [long, short] = [1, 2].map(|token| {
+        let me = n.import(n.local(), "inbox", Key::PUBLIC).unwrap();
+        me.report_to(&events, token).unwrap();
+        changed(&events, token);
+        me
+    });
+    assert!(long.try_send(&[7; 1 << 20], 0).now().unwrap().complete);
+    assert!(short.try_send(b"x", 0).notify(1).now().unwrap().complete);
+    assert!(!short.try_send(b"y", 0).notify(2).now().unwrap().complete);
+    inbox.wait_notification(PATIENCE).unwrap();
+    changed(&events, 2);
+}
+
+/// Events of the node's own, without end, don't keep from it what others send.
+#[test]
+fn one_s_own_events_leave_the_wire_its_turn() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let threaded = Node::builder().progress(Progress::Thread { core: None }).spin(Duration::MAX);
+    let (a, b) = (node(&net, 1, &Arc::default(), Node::builder()), node(&net, 2, &Arc::default(), threaded));
+    let events = a.events();
+    let report = |name, token| a.export(name).key(Key::PUBLIC).notify(true).report_to(&events, token).create().unwrap();
+    let (_own, _theirs) = (report("own", 1), report("theirs", 2));
+    let me = a.import(a.local(), "own", Key::PUBLIC).unwrap();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let remote = b.import(a.local(), "theirs", Key::PUBLIC).unwrap();
+            remote.send(b"x", 0).notify(7).wait().unwrap();
+        });
+        let (start, mut into, mut seen) = (Instant::now(), Vec::new(), false);
+        while !(seen && sender.is_finished()) {
+            assert!(start.elapsed() < PATIENCE, "nobody looks at the wire");
+            me.try_send(b"y", 0).notify(1).now().unwrap();
+            let count =
+                if fastrand::bool() { events.poll(&mut into) } else { events.wait(&mut into, Duration::MAX, None) };
+            assert!(count.unwrap() > 0);
+            seen |= into.drain(..).any(|event| tag(&event) == (2, 7));
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
 fn dropped_events_hold_no_sender_up() {
     let (a, b) = two(&Network::new(1, Conditions::default()), |b| b);
     let events = b.events();

@@ -18,7 +18,7 @@ use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::port::{Layer, Port};
 use vmmc::time::Time;
-use vmmc::{Builder, Error, Key, Lane, Node, Progress};
+use vmmc::{Builder, EngineError, Error, Key, Lane, Node, Progress};
 
 struct Fixed([u8; 6]);
 impl Resolve for Fixed {
@@ -54,7 +54,8 @@ fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
         mac: mac(n),
         vlan: None,
         mtu: 1500,
-        resolver: Box::new(Fixed(mac(3 - n))),
+        // Nodes come in pairs: 1 and 2, 3 and 4.
+        resolver: Box::new(Fixed(mac(((n - 1) ^ 1) + 1))),
         steering: None,
         binding: None,
     };
@@ -142,6 +143,108 @@ fn an_import_that_is_never_answered_ends() {
     // The peer is there: that is not why.
     let stats = n.stats().unwrap();
     assert!(stats.links.iter().any(|p| p.state == LinkState::Open), "{stats:?}");
+}
+
+#[test]
+fn what_is_revoked_keeps_nobody_waiting() {
+    for progress in [Progress::Caller, Progress::Thread { core: None }] {
+        let net = Network::new(1, Conditions::default());
+        run(&net);
+        let n = node(&net, 1, &Arc::default(), Node::builder().progress(progress));
+        let inbox = n.export("a").key(Key::PUBLIC).notify(true).create().unwrap();
+        inbox.write(0, b"still").unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| inbox.wait_notification(PATIENCE));
+            // It has gone to sleep by then; if not, the test is only easier.
+            std::thread::sleep(Duration::from_millis(200));
+            inbox.revoke();
+            let told = waiter.join().unwrap();
+            assert!(matches!(told, Err(Error::Engine(EngineError::Dropped))), "{told:?}");
+        });
+        assert!(matches!(inbox.try_notification(), Err(Error::Engine(EngineError::Dropped))));
+        let mut bytes = [0; 5];
+        inbox.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"still");
+        inbox.revoke();
+    }
+}
+
+#[test]
+fn a_slice_comes_back_from_an_export_that_is_revoked_meanwhile() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let n = node(&net, 1, &Arc::default(), Node::builder());
+    let old = n.export("a").len(64).key(Key::PUBLIC).create().unwrap();
+    let me = n.import(n.local(), "a", Key::PUBLIC).unwrap();
+    let mut bytes = [0; 64];
+    let (new, received) = old
+        .redirect_scoped(0..64, &mut bytes, |_| {
+            me.send(&[7; 10], 0).wait().unwrap();
+            old.revoke();
+            n.export("a").len(64).create().unwrap()
+        })
+        .unwrap();
+    new.write(0, &[9; 64]).unwrap();
+    assert_eq!((&bytes[..10], bytes[10], received.bytes()), (&[7; 10][..], 0, 10));
+}
+
+#[test]
+fn what_is_revoked_is_no_other_export() {
+    let net = Network::new(1, Conditions::default());
+    run(&net);
+    let n = node(&net, 1, &Arc::default(), Node::builder());
+    let old = n.export("a").len(64).notify(true).create().unwrap();
+    old.revoke();
+    // So many times that its number is given out again.
+    for _ in 1..4096 {
+        n.export("a").len(64).create().unwrap();
+    }
+    let new = n.export("a").len(64).key(Key::PUBLIC).notify(true).create().unwrap();
+    let me = n.import(n.local(), "a", Key::PUBLIC).unwrap();
+    me.send(&[7; 64], 0).notify(1).wait().unwrap();
+    assert!(old.try_notification().is_err());
+    old.forget(0..64);
+    old.discard(0..64).unwrap();
+    let lent = old.lend(0..64).map(|loan| loan[0]);
+    assert!(matches!(lent, Err(Error::Engine(EngineError::Dropped))), "{lent:?}");
+    assert!(old.redirect(0..64, vec![0; 64]).is_err());
+    assert!(old.redirect_scoped(0..64, &mut [0; 64], |_| ()).is_err());
+    let (bytes, received) = new.redirect(0..64, vec![0; 64]).unwrap().cancel();
+    assert_eq!((bytes, received.bytes()), (vec![7; 64], 64));
+    assert_eq!(new.try_notification().unwrap().unwrap().tag, 1);
+}
+
+#[test]
+fn a_node_settles_when_all_has_arrived() {
+    let net = Network::new(1, Conditions { loss: 0.1, ..Conditions::default() });
+    run(&net);
+    for (first, progress) in [(1, Progress::Caller), (3, Progress::Thread { core: None })] {
+        let cut = Arc::new(AtomicBool::new(false));
+        // There is nothing to sleep on: a simulated packet wakes nobody.
+        let threaded = || Node::builder().progress(Progress::Thread { core: None }).spin(Duration::MAX);
+        let a = node(&net, first, &cut, Node::builder().progress(progress).spin(Duration::MAX));
+        let b = node(&net, first + 1, &Arc::default(), threaded());
+        let inbox = b.export("inbox").len(1 << 16).key(Key::PUBLIC).create().unwrap();
+        let remote = a.import(b.local(), "inbox", Key::PUBLIC).unwrap();
+        assert!(a.settle(PATIENCE).unwrap(), "nothing was sent");
+        for at in 0..3 {
+            remote.send(&[1; 20_000], at * 20_000).start().unwrap();
+            remote.send(b"x", 60_000 + at).queue().unwrap();
+            remote.try_send(b"y", 60_010 + at).queued().now().unwrap();
+        }
+        assert!(a.settle(PATIENCE).unwrap());
+        let mut bytes = vec![0; 60_013];
+        inbox.read(0, &mut bytes).unwrap();
+        assert!(bytes[..60_000].iter().all(|&byte| byte == 1));
+        assert_eq!((&bytes[60_000..60_003], &bytes[60_010..]), (&b"xxx"[..], &b"yyy"[..]));
+        // Nobody but the calls drives the first: what is queued is still there when the wire is cut.
+        if first == 1 {
+            remote.send(b"z", 0).queue().unwrap();
+            remote.try_send(b"z", 0).queued().now().unwrap();
+            cut.store(true, Ordering::Relaxed);
+            assert!(matches!(a.settle(PATIENCE), Err(Error::Wire(_))));
+        }
+    }
 }
 
 #[test]

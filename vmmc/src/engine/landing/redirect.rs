@@ -39,7 +39,7 @@ pub struct Received {
 
 impl Received {
     /// Nothing.
-    pub(in crate::engine) fn nothing() -> Received {
+    pub(crate) fn nothing() -> Received {
         Received { set: Box::new(ByteSet::new(0)) }
     }
 
