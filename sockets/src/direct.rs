@@ -57,7 +57,7 @@ impl Connection {
                 return Ok(None);
             }
         };
-        // What had come before, and was just about to be announced, is in the ring.
+        // What had come before, and was just about to be announced, is in the ring: redirects don't look back here.
         let (mut done, mut result) = (0, Ok(()));
         for run in received.ranges() {
             let gap = &mut target[done..run.start as usize];

@@ -98,12 +98,12 @@ impl Connection {
     pub(crate) fn requested(
         session: &Arc<Session>,
         index: u32,
-        ring: u64,
+        ring: RingGrant,
         (local, peer): (SocketAddr, SocketAddr),
         request: RequestSlot,
         now: u64,
     ) -> Arc<Connection> {
-        let life = Life::requested(index, RingGrant::new(ring, proto::layout::MIN_RING, 0));
+        let life = Life::requested(index, ring);
         Self::new(session, index, ring, (local, peer), life, Some(request), None, now)
     }
 
@@ -111,7 +111,7 @@ impl Connection {
     pub(crate) fn accepted(
         session: &Arc<Session>,
         index: u32,
-        ring: u64,
+        ring: RingGrant,
         (local, peer): (SocketAddr, SocketAddr),
         request: &proto::Request,
         now: u64,
@@ -124,7 +124,7 @@ impl Connection {
     fn new(
         session: &Arc<Session>,
         index: u32,
-        ring: u64,
+        ring: RingGrant,
         (local, peer): (SocketAddr, SocketAddr),
         life: Life,
         request: Option<RequestSlot>,
@@ -137,7 +137,7 @@ impl Connection {
             local,
             peer,
             rx: Mutex::new(Rx {
-                receiver: Receiver::new(ring, proto::layout::MIN_RING),
+                receiver: Receiver::new(ring.offset, ring.bytes()),
                 busy: false,
                 missed: false,
                 growth: Growth::new(now),

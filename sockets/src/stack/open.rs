@@ -12,8 +12,8 @@ use super::session::{Phase, RequestSlot, Session};
 use super::{DOOR, Inner, SESSION_LEN};
 use crate::connection::Connection;
 use crate::error::{SocketError, from_node};
-use crate::proto::layout::{MIN_RING, request_offset};
-use crate::proto::{Answer, Request, RingGrant, Tag};
+use crate::proto::layout::request_offset;
+use crate::proto::{Answer, Request, Tag};
 use crate::wait::{Spin, lock};
 
 /// How many notifications of a peer may wait to be taken. The leader takes them all each time.
@@ -36,7 +36,8 @@ impl Inner {
         }
         let id = self.next_session.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         let export = self.node.export(&export_name(peer)).len(SESSION_LEN).sparse(true).only(peer).key(Key::PUBLIC);
-        let export = export.notify(true).merge(true).queue(QUEUE).report_to(&self.events, token(id, EXPORT));
+        let export =
+            export.notify(true).merge(true).look_back(false).queue(QUEUE).report_to(&self.events, token(id, EXPORT));
         let session = Arc::new(Session::new(id, peer, export.create().map_err(from_node)?));
         table.by_peer.insert(peer, session.clone());
         table.by_id.insert(id, session.clone());
@@ -186,20 +187,19 @@ impl Inner {
             return Err(exhausted("ports"));
         };
         let local = SocketAddr::new(self.local.ip(), port);
-        let (mut slot, mut ring) = (Some(slot), 0);
-        let added = session.add(|number, offset| {
-            ring = offset;
+        let (mut slot, mut grant) = (Some(slot), None);
+        let added = session.add(|number, ring| {
+            grant = Some(ring);
             let slot = slot.take().unwrap_or(RequestSlot(index));
-            Connection::requested(session, number, offset, (local, address), slot, self.now())
+            Connection::requested(session, number, ring, (local, address), slot, self.now())
         });
-        let Some(connection) = added else {
+        let (Some(connection), Some(grant)) = (added, grant) else {
             self.release_port(port);
             if let Some(slot) = slot {
                 session.give_request(slot, self);
             }
             return Err(exhausted("rings"));
         };
-        let grant = RingGrant::new(ring, MIN_RING, 0);
         let request = Request { peer: connection.index, from: port, to: address.port(), grant }.emit();
         let (mut asked, mut tasks) = (false, Vec::new());
         // It has no room only when very many ask at the same time.

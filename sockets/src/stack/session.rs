@@ -20,9 +20,12 @@ use vmmc::{Export, Import};
 use super::Inner;
 use crate::connection::Connection;
 use crate::error::SocketError;
-use crate::proto::layout::{REQUESTS, STREAMS};
-use crate::proto::{Outgoing, Pool};
+use crate::proto::layout::{MIN_RING, REQUESTS, STREAMS};
+use crate::proto::{Outgoing, Pool, RingGrant};
 use crate::wait::{Watch, lock};
+
+/// The length of a stream's first ring, bytes, as long as there is plenty of room: credit is given rarely, and an idle stream has it no longer than a second.
+const FIRST_RING: u64 = 16 << 10;
 
 /// How far it has come.
 #[derive(Clone, Debug)]
@@ -157,7 +160,7 @@ impl Session {
     }
 
     /// Makes a stream, with an index and a ring of its own. `None` when there are too many, or the session is over.
-    pub(super) fn add(&self, make: impl FnOnce(u32, u64) -> Arc<Connection>) -> Option<Arc<Connection>> {
+    pub(super) fn add(&self, make: impl FnOnce(u32, RingGrant) -> Arc<Connection>) -> Option<Arc<Connection>> {
         let mut streams = lock(&self.streams);
         if streams.closed {
             return None;
@@ -170,10 +173,17 @@ impl Session {
             }
             None => return None,
         };
-        let Some(ring) = streams.pool.alloc(crate::proto::layout::MIN_RING) else {
+        // Where there is enough for all it is no waste: memory is taken only as it is written.
+        let plenty = streams.pool.used() < streams.pool.total() / 2;
+        let lengths = [if plenty { FIRST_RING } else { MIN_RING }, MIN_RING];
+        let ring = lengths.into_iter().find_map(|len| Some(RingGrant::new(streams.pool.alloc(len)?, len, 0)));
+        let Some(ring) = ring else {
             streams.free.push(index);
             return None;
         };
+        if ring.bytes() > MIN_RING {
+            self.large.fetch_add(1, Ordering::Relaxed);
+        }
         let connection = make(index, ring);
         streams.slots[index as usize] = Some(connection.clone());
         Some(connection)
@@ -183,8 +193,8 @@ impl Session {
     pub(crate) fn remove(&self, index: u32, rings: impl Iterator<Item = (u64, u64)>) {
         let mut streams = lock(&self.streams);
         let Some(connection) = streams.slots.get_mut(index as usize).and_then(Option::take) else { return };
-        for (offset, len) in rings {
-            self.give_back(&mut streams, offset, len);
+        for ring in rings {
+            self.give_back(&mut streams, ring, true);
         }
         // The next stream of this index is another.
         self.unstick(index);
@@ -195,14 +205,17 @@ impl Session {
 
     /// A ring isn't needed any more.
     pub(crate) fn free_ring(&self, offset: u64, len: u64) {
-        self.give_back(&mut lock(&self.streams), offset, len);
+        self.give_back(&mut lock(&self.streams), (offset, len), false);
     }
 
-    fn give_back(&self, streams: &mut Streams, offset: u64, len: u64) {
-        if len > crate::proto::layout::MIN_RING {
+    /// With `keep` its memory is left in the pool: the next stream is likely to want it soon.
+    fn give_back(&self, streams: &mut Streams, (offset, len): (u64, u64), keep: bool) {
+        if len > MIN_RING {
             self.large.fetch_sub(1, Ordering::Relaxed);
-            // Small ones are used again soon. If it can't be it is only memory that isn't saved.
-            let _ = self.export.discard(offset..offset + len);
+            if !keep || len > FIRST_RING {
+                // If it can't be it is only memory that isn't saved.
+                let _ = self.export.discard(offset..offset + len);
+            }
         }
         streams.pool.free(offset, len);
     }
@@ -210,7 +223,7 @@ impl Session {
     /// A ring of this length, if there is room.
     pub(crate) fn ring(&self, len: u64) -> Option<u64> {
         let offset = lock(&self.streams).pool.alloc(len)?;
-        if len > crate::proto::layout::MIN_RING {
+        if len > MIN_RING {
             self.large.fetch_add(1, Ordering::Relaxed);
         }
         Some(offset)

@@ -209,6 +209,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether redirects of an export take what has come before they were posted. To be said before anything has come.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub fn look_back(&mut self, export: u32, look_back: bool) -> Result<(), EngineError> {
+        self.exports.get_mut(export).ok_or(EngineError::Dropped)?.landing.look_back(look_back);
+        Ok(())
+    }
+
     /// Has an import report to a queue. If it has been answered already, that is the first event.
     ///
     /// # Errors

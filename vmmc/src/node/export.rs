@@ -21,6 +21,7 @@ pub struct ExportBuilder<'a> {
     options: ExportOptions,
     report: Option<(&'a Events, u64)>,
     merge: bool,
+    look_back: bool,
 }
 
 impl<'a> ExportBuilder<'a> {
@@ -35,7 +36,16 @@ impl<'a> ExportBuilder<'a> {
             writable: true,
             queue: 1024,
         };
-        ExportBuilder { node, len: 4096, key: None, sparse: false, options, report: None, merge: false }
+        ExportBuilder {
+            node,
+            len: 4096,
+            key: None,
+            sparse: false,
+            options,
+            report: None,
+            merge: false,
+            look_back: true,
+        }
     }
 
     /// Its length, bytes: 1 up to what the arena has left. Default: 4096.
@@ -114,6 +124,13 @@ impl<'a> ExportBuilder<'a> {
         self
     }
 
+    /// Whether redirects take what has come before they were posted, unless it has been taken. When false they take only what comes from then on, and what has come stays
+    /// in the export: messages cost a little less, many small ones to many places the most. Default: true.
+    pub fn look_back(mut self, look_back: bool) -> Self {
+        self.look_back = look_back;
+        self
+    }
+
     /// Exports it. Its bytes are zero.
     ///
     /// # Errors
@@ -132,6 +149,7 @@ impl<'a> ExportBuilder<'a> {
         let mut core = handle.shared.enter();
         let id = core.engine.export(self.options, region.clone())?;
         core.engine.merge_notifications(id, self.merge)?;
+        core.engine.look_back(id, self.look_back)?;
         if let Some((events, token)) = self.report {
             core.engine.report_export(id, events.id, token)?;
         }

@@ -99,6 +99,8 @@ pub(crate) struct Landing {
     posted: VecDeque<Redirect>,
     ended: Vec<Ended>,
     unclaimed: ByteSet,
+    /// Redirects take what has come before them, too.
+    looks_back: bool,
     /// Where what was taken last ends.
     taken_to: u64,
     whereabouts: Whereabouts,
@@ -120,12 +122,18 @@ impl Landing {
             posted: VecDeque::new(),
             ended: Vec::new(),
             unclaimed: ByteSet::new(len),
+            looks_back: true,
             taken_to: 0,
             whereabouts: Whereabouts::new(len),
             plain: true,
             redirected_bytes: 0,
             moved_bytes: 0,
         }
+    }
+
+    /// Whether redirects take what has come before they were posted. Said before anything comes.
+    pub(super) fn look_back(&mut self, looks_back: bool) {
+        self.looks_back = looks_back;
     }
 
     /// Puts the next `len` bytes of a packet, which were sent to `at`, where they belong.
@@ -164,7 +172,9 @@ impl Landing {
             source.taken(bytes.len());
             at += bytes.len() as u64;
         }
-        self.unclaimed.insert(run);
+        if self.looks_back {
+            self.unclaimed.insert(run);
+        }
         Ok(())
     }
 
