@@ -475,6 +475,14 @@ impl Connection {
         Ok(())
     }
 
+    /// Its connect waits for no room any more. One that was refused may have lost its index to another already, who does.
+    pub(crate) fn unstick(&self) {
+        let alive = lock(&self.alive);
+        if !alive.removed {
+            self.session.unstick(self.index);
+        }
+    }
+
     /// It was never asked for: it has no use for its index any more.
     pub(crate) fn forget(&self, inner: &Inner) {
         let mut alive = lock(&self.alive);

@@ -224,7 +224,7 @@ impl Inner {
             }
             lock(&connection.alive).answer.map(Ok)
         });
-        session.unstick(connection.index);
+        connection.unstick();
         if matches!(session.phase(), Phase::Dead(_)) {
             self.nudge();
             tasks.into_iter().for_each(std::task::Waker::wake);
