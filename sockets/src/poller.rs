@@ -258,6 +258,7 @@ fn look(source: &Source, token: u64) -> Option<Ready> {
 
 impl Drop for Poller {
     fn drop(&mut self) {
+        Cork::set(false);
         let entries = std::mem::take(&mut *lock(&self.shared.state)).entries;
         let watcher = Arc::as_ptr(&self.shared).cast::<()>();
         for source in entries.into_iter().filter_map(|entry| entry.source) {

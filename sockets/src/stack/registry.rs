@@ -84,7 +84,8 @@ pub(crate) fn stack_for(wanted: Wanted) -> io::Result<Stack> {
     let (interface, address) = choose_interface(wanted)?;
     // Whoever comes meanwhile waits: there is one stack to an interface.
     let mut registry = lock(registry());
-    if let Some(stack) = registry.stacks.get(&interface.name) {
+    // One whose node has failed is of no use any more: perhaps the interface is back.
+    if let Some(stack) = registry.stacks.get(&interface.name).filter(|stack| stack.inner().failure().is_none()) {
         return Ok(stack.clone());
     }
     let mut builder = StackBuilder::new().interface(&interface.name);
@@ -96,6 +97,7 @@ pub(crate) fn stack_for(wanted: Wanted) -> io::Result<Stack> {
         let udp_port = udp_port.ok_or_else(|| invalid(format!("VMMC_PORT is {port:?}, and may be 1 to 65535")))?;
         builder = builder.port(udp_port);
     }
+    registry.stacks.remove(&interface.name);
     let stack = builder.open()?;
     registry.stacks.insert(interface.name.clone(), stack.clone());
     Ok(stack)

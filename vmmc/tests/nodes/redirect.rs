@@ -50,6 +50,24 @@ fn one_that_becomes_full_wakes_who_waits() {
 }
 
 #[test]
+fn where_nothing_looks_back_what_has_come_stays() {
+    let (node, _, _) = alone(Progress::Caller);
+    for look_back in [true, false] {
+        let export = node.export("b").key(Key::PUBLIC).notify(true).look_back(look_back).create().unwrap();
+        let me = node.import(node.local(), "b", Key::PUBLIC).unwrap();
+        me.send(&[1; 10], 0).notify(1).wait().unwrap();
+        let posted = export.redirect(0..30, vec![0; 30]).unwrap();
+        assert_eq!(posted.received(), if look_back { 10 } else { 0 });
+        me.send(&[2; 10], 10).notify(2).wait().unwrap();
+        let (target, received) = posted.cancel();
+        let expected = if look_back { 0..20 } else { 10..20 };
+        assert_eq!(received.ranges().collect::<Vec<_>>(), [expected]);
+        assert_eq!(target[10..20], [2; 10]);
+        assert_eq!(target[..10] == [1; 10], look_back);
+    }
+}
+
+#[test]
 fn another_thread_stops_it() {
     for progress in BOTH {
         let (_node, inbox, me) = alone(progress);
