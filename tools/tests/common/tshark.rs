@@ -29,6 +29,8 @@ pub(crate) fn raw(capture: &Path, args: &[&str]) -> Output {
         .env("XDG_CONFIG_HOME", home.path())
         .arg("-X")
         .arg(format!("lua_script:{}", dissector().display()))
+        // It takes any packet for its own whose first bits are set, as those of a header that was cut off may be.
+        .args(["--disable-protocol", "sigcomp"])
         .arg("-r")
         .arg(capture)
         .args(args)
