@@ -3,6 +3,8 @@
 //! Locks are taken in this order: life, then the receiver's or the sender's, then the session's. One thread may read while another writes; the leader takes
 //! them for a moment.
 
+mod ending;
+mod rings;
 mod transfer;
 
 use std::io;
@@ -21,13 +23,6 @@ use crate::proto::{Answer, Growth, Kind, Life, Receiver, RingGrant, Sender, Stat
 use crate::stack::{Inner, RequestSlot, Session};
 use crate::wait::{Cork, Descriptor, Spin, Watch, lock};
 use crate::{proto, wait};
-
-/// How much a peer may write while the program doesn't read, if there is room: what TCP takes by default.
-const UNREAD: u64 = 128 << 10;
-
-fn prev_power_of_two(value: u64) -> u64 {
-    1 << value.max(1).ilog2()
-}
 
 /// The reading side.
 #[derive(Debug)]
@@ -351,56 +346,6 @@ impl Connection {
         alive.answer.is_some_and(|answer| answer != Answer::Accepted)
     }
 
-    /// The program has read: gives credit, and has the ring grow, where that is due.
-    pub(crate) fn after_read(&self, inner: &Inner, mut rx: std::sync::MutexGuard<'_, Rx>) {
-        let freed = rx.receiver.free_ring();
-        let due = rx.receiver.credit_due();
-        if due {
-            self.fit(inner, &mut rx);
-        }
-        drop(rx);
-        if let Some((offset, len)) = freed {
-            self.session.free_ring(offset, len);
-        }
-        if due {
-            self.tell(inner);
-        }
-    }
-
-    /// The program doesn't read, and yet the peer may write as much as with TCP.
-    fn widen(&self, inner: &Inner, rx: &mut Rx) -> bool {
-        let len = UNREAD.min(prev_power_of_two(self.session.ring_limit(inner.settings.ring)));
-        if rx.receiver.ring_len() >= len || !rx.receiver.can_grant() {
-            return false;
-        }
-        let Some(offset) = self.session.ring(len) else { return false };
-        let granted = rx.receiver.grant(offset, len);
-        if !granted {
-            self.session.free_ring(offset, len);
-        }
-        granted
-    }
-
-    /// Gives the stream a ring of another length, if that would be better.
-    fn fit(&self, inner: &Inner, rx: &mut Rx) -> bool {
-        let limit = self.session.ring_limit(inner.settings.ring);
-        let Some(len) = rx.growth.wants(inner.now(), &rx.receiver, limit) else { return false };
-        let Some(offset) = self.session.ring(len) else { return false };
-        let granted = rx.receiver.grant(offset, len);
-        if !granted {
-            self.session.free_ring(offset, len);
-        }
-        granted
-    }
-
-    /// Looks after a stream that may be idle.
-    pub(crate) fn keep_house(&self, inner: &Inner) {
-        let fitted = self.fit(inner, &mut lock(&self.rx));
-        if fitted {
-            self.tell(inner);
-        }
-    }
-
     /// Whether a read wouldn't block.
     pub(crate) fn is_readable(&self) -> bool {
         let rx = lock(&self.rx);
@@ -439,69 +384,6 @@ impl Connection {
         };
         let over = failed || ended && lock(&self.tx).sender.is_over();
         wait::State { readable, writable: self.can_write(), ended, over }
-    }
-
-    /// The last handle has gone. Returns whether what was written has been delivered, if that was asked for with `linger`.
-    pub(crate) fn close(&self, inner: &Inner, discard: bool) {
-        let mut alive = lock(&self.alive);
-        alive.dropped = true;
-        let unread = {
-            let mut rx = lock(&self.rx);
-            rx.receiver.stop();
-            rx.receiver.readable() > 0
-        };
-        let reset = alive.life.close(unread, discard);
-        {
-            let mut tx = lock(&self.tx);
-            if reset { tx.sender.stop() } else { tx.sender.finish() }
-        }
-        self.tell_locked(inner, &mut alive);
-    }
-
-    /// Nothing more will be written.
-    pub(crate) fn finish(&self, inner: &Inner) -> io::Result<()> {
-        let mut alive = lock(&self.alive);
-        if self.failed.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        lock(&self.tx).sender.finish();
-        self.tell_locked(inner, &mut alive);
-        drop(alive);
-        let mut tasks = Vec::new();
-        self.writers.wake(&inner.waiting, &mut tasks);
-        self.show();
-        inner.nudge();
-        tasks.into_iter().for_each(Waker::wake);
-        Ok(())
-    }
-
-    /// Its connect waits for no room any more. One that was refused may have lost its index to another already, who does.
-    pub(crate) fn unstick(&self) {
-        let alive = lock(&self.alive);
-        if !alive.removed {
-            self.session.unstick(self.index);
-        }
-    }
-
-    /// It was never asked for: it has no use for its index any more.
-    pub(crate) fn forget(&self, inner: &Inner) {
-        let mut alive = lock(&self.alive);
-        if std::mem::replace(&mut alive.removed, true) {
-            return;
-        }
-        if let Some(slot) = alive.request.take() {
-            self.session.give_request(slot, inner);
-        }
-        self.session.remove(self.index, lock(&self.rx).receiver.rings());
-        inner.release_port(self.local.port());
-    }
-
-    /// Whether all that was written is in the peer's memory.
-    pub(crate) fn is_delivered(&self) -> bool {
-        match (lock(&self.tx).last, self.import()) {
-            (Some(last), Some(import)) => import.is_delivered(&last).unwrap_or(true),
-            _ => true,
-        }
     }
 
     /// When a timeout ends.
