@@ -16,8 +16,9 @@ thread_local! {
 /// How long this thread has waited for a core since the last call. Zero where the kernel doesn't say.
 pub(super) fn waited() -> Duration {
     let mut text = [0; 64];
-    let length = FILE.with(|file| file.as_ref().and_then(|f| f.read_at(&mut text, 0).ok()));
-    let Some(total) = length.and_then(|length| parse(&text[..length])) else { return Duration::ZERO };
+    // A thread that is ending may have closed the file already, and still have something to wait for.
+    let length = FILE.try_with(|file| file.as_ref().and_then(|f| f.read_at(&mut text, 0).ok()));
+    let Some(total) = length.ok().flatten().and_then(|length| parse(&text[..length])) else { return Duration::ZERO };
     Duration::from_nanos(total.saturating_sub(BEFORE.replace(total)))
 }
 
@@ -34,6 +35,23 @@ mod tests {
         assert_eq!(parse(b"12345 678 9\n"), Some(678));
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"1 x 3"), None);
+    }
+
+    #[test]
+    fn it_may_be_asked_while_the_thread_ends() {
+        struct Late;
+        impl Drop for Late {
+            fn drop(&mut self) {
+                // A panic here would end the process.
+                let _ = waited();
+            }
+        }
+        thread_local! {
+            static LATE: Late = const { Late };
+        }
+        // What was used first goes last.
+        let ended = std::thread::spawn(|| LATE.with(|_| waited())).join();
+        assert!(ended.is_ok());
     }
 
     #[test]

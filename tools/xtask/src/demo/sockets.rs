@@ -137,7 +137,11 @@ pub(super) fn print(comparisons: &[Comparison]) {
             _ => format!("{value:.1} {}", demo.unit),
         };
         let faster = if demo.more { vmmc / tcp } else { tcp / vmmc };
-        println!("  {:<42} {:>14} {:>14}   {faster:.1} times as fast", demo.what, cell(*vmmc), cell(*tcp));
+        let verdict = match faster {
+            1.0.. => format!("{faster:.1} times as fast"),
+            _ => format!("kernel TCP is {:.1} times as fast", 1.0 / faster),
+        };
+        println!("  {:<42} {:>14} {:>14}   {verdict}", demo.what, cell(*vmmc), cell(*tcp));
     }
     println!(
         "\n  (kernel TCP hands the file over in pieces of 64 KiB, which no wire would carry; VMMC sends\n  \
