@@ -54,8 +54,14 @@ pub(crate) struct Waiting {
     pub(super) tenures: AtomicU64,
     /// The thread that stands by leads.
     pub(super) standing: AtomicBool,
-    /// The thread that wants to lead in its stead.
-    pub(super) wanted: Mutex<Option<Thread>>,
+    /// Whoever leads sleeps.
+    asleep: AtomicBool,
+    /// The thread that wants to lead in his stead, and since when: until it does, or for a while, nobody else begins to.
+    wanted: Mutex<Option<(Thread, Instant)>>,
+    /// There may be one.
+    pub(super) wants: AtomicBool,
+    /// The thread that stands by is to lead at once.
+    pub(super) called: AtomicBool,
     pub(super) standby: OnceLock<Thread>,
     /// It sleeps until it is roused.
     pub(super) idle: AtomicBool,
@@ -63,6 +69,9 @@ pub(crate) struct Waiting {
     /// The longest anybody spins, if the program has said.
     pub(super) most: Option<Duration>,
 }
+
+/// For how long whoever has asked for the lead may take to come and get it.
+const RESERVED: Duration = Duration::from_millis(2);
 
 /// What is left until a deadline: `None` for ever.
 fn left(deadline: Option<Instant>) -> Option<Duration> {
@@ -77,7 +86,10 @@ impl Waiting {
             served: AtomicUsize::new(0),
             tenures: AtomicU64::new(0),
             standing: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             wanted: Mutex::new(None),
+            wants: AtomicBool::new(false),
+            called: AtomicBool::new(false),
             standby: OnceLock::new(),
             idle: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -85,13 +97,53 @@ impl Waiting {
         }
     }
 
+    /// Whether another thread than this one is to lead next.
+    fn is_reserved(&self) -> bool {
+        if !self.wants.load(Ordering::SeqCst) {
+            return false;
+        }
+        let mut wanted = lock(&self.wanted);
+        let valid = wanted.as_ref().is_some_and(|(_, since)| since.elapsed() < RESERVED);
+        if !valid {
+            *wanted = None;
+            self.wants.store(false, Ordering::SeqCst);
+        }
+        wanted.as_ref().is_some_and(|(thread, _)| thread.id() != std::thread::current().id())
+    }
+
+    /// Asks whoever sleeps while he leads to let this thread lead. Returns whether it was the first to ask.
+    fn want(&self, drive: &dyn Drive) -> bool {
+        if !self.asleep.load(Ordering::SeqCst) || self.is_reserved() || self.wants.load(Ordering::SeqCst) {
+            return false;
+        }
+        *lock(&self.wanted) = Some((std::thread::current(), Instant::now()));
+        self.wants.store(true, Ordering::SeqCst);
+        drive.events().interrupt();
+        true
+    }
+
+    /// This thread wants to lead no longer, or does.
+    fn unwant(&self) {
+        if self.wants.load(Ordering::SeqCst) {
+            let mut wanted = lock(&self.wanted);
+            if wanted.as_ref().is_some_and(|(thread, _)| thread.id() == std::thread::current().id()) {
+                *wanted = None;
+                self.wants.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+
     /// Leads, if nobody does.
     pub(super) fn try_lead(&self) -> Option<MutexGuard<'_, Lead>> {
+        if self.is_reserved() {
+            return None;
+        }
         let lead = match self.lead.try_lock() {
             Ok(lead) => lead,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
+        self.unwant();
         // Only who leads changes it.
         self.tenures.store(self.tenures.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(lead)
@@ -99,12 +151,13 @@ impl Waiting {
 
     /// Whether nobody leads.
     pub(crate) fn is_free(&self) -> bool {
-        !matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
+        !self.is_reserved() && !matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// So many more tasks or descriptors are to be served.
     pub(crate) fn serve(&self, more: usize) {
         if self.served.fetch_add(more, Ordering::SeqCst) == 0 && more > 0 {
+            self.called.store(true, Ordering::SeqCst);
             self.rouse();
         }
     }
@@ -139,25 +192,42 @@ impl Waiting {
         self.rouse();
     }
 
-    /// The lead has been given up: somebody else may have to take it.
-    fn hand_over(&self) {
+    /// The lead has been given up: somebody else may have to take it. A thread that is `hot` is likely to be back before anybody else has been woken; should it not be, the
+    /// thread that stands by sees that within two milliseconds.
+    pub(super) fn hand_over(&self, hot: bool) {
         // Whoever has just found the lead taken is seen here; or has seen it free.
         fence(Ordering::SeqCst);
-        if self.has_dependants() || self.idle.load(Ordering::SeqCst) {
+        if self.wants.load(Ordering::SeqCst) {
+            if let Some((thread, _)) = &*lock(&self.wanted) {
+                thread.unpark();
+            }
+            return;
+        }
+        let called = self.served.load(Ordering::SeqCst) > 0 || !hot && self.followers.load(Ordering::SeqCst) > 0;
+        if called {
+            self.called.store(true, Ordering::SeqCst);
+        }
+        if called || self.idle.load(Ordering::SeqCst) {
             self.rouse();
         }
     }
 
     /// Works on what has come, without blocking, unless somebody else does that.
     pub(crate) fn glance(&self, drive: &dyn Drive) {
-        let Some(mut lead) = self.try_lead() else { return };
+        let Some(mut lead) = self.try_lead() else {
+            // Whoever looks again and again without waiting is quicker than one who must be woken.
+            if self.served.load(Ordering::SeqCst) == 0 {
+                self.want(drive);
+            }
+            return;
+        };
         match drive.events().poll(&mut lead.batch) {
             Ok(0) => {}
             Ok(_) => drive.dispatch(&mut lead),
             Err(error) => drive.fail(error, &mut lead),
         }
         drop(lead);
-        self.hand_over();
+        self.hand_over(true);
     }
 
     /// Waits until `check` yields something, which events on `watch` may bring about; at most until the deadline, when it yields `None`.
@@ -186,7 +256,7 @@ impl Waiting {
                     }
                 }
                 None => {
-                    if let Some(value) = self.follow(drive, watch, deadline, &mut check) {
+                    if let Some(value) = self.follow(drive, watch, spin, deadline, &mut check) {
                         return Ok(Some(value));
                     }
                 }
@@ -220,9 +290,13 @@ impl Waiting {
                 }
             }
             value = check();
+            // Who sleeps can as well be woken by another.
+            if slept.is_some() && self.wants.load(Ordering::SeqCst) {
+                break;
+            }
         }
         drop(lead);
-        self.hand_over();
+        self.hand_over(spin.is_hot());
         if value.is_some() {
             spin.learn(slept.is_none_or(|since: Instant| Spin::is_short(since.elapsed())));
         }
@@ -234,10 +308,11 @@ impl Waiting {
         &self,
         drive: &dyn Drive,
         watch: &Watch,
+        spin: &Spin,
         deadline: Option<Instant>,
         check: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        let me = std::thread::current();
+        let (me, start) = (std::thread::current(), Instant::now());
         watch.enter(me.clone());
         self.followers.fetch_add(1, Ordering::SeqCst);
         let mut asked = false;
@@ -246,12 +321,12 @@ impl Waiting {
             if value.is_some() || self.is_free() || drive.failure().is_some() {
                 break value;
             }
-            // It leads because nobody else did. One thread alone had better lead itself.
-            let alone = self.followers.load(Ordering::SeqCst) == 1 && self.served.load(Ordering::SeqCst) == 0;
-            if alone && !asked && self.standing.load(Ordering::SeqCst) {
-                asked = true;
-                *lock(&self.wanted) = Some(me.clone());
-                drive.events().interrupt();
+            // To be woken by somebody who must be woken himself takes twice as long as to lead: whoever waits for short times had better, and so
+            // had a thread that is alone with the one that stands by.
+            let served = self.served.load(Ordering::SeqCst) > 0;
+            let alone = self.standing.load(Ordering::SeqCst) && self.followers.load(Ordering::SeqCst) == 1;
+            if !asked && !served && (alone || spin.is_hot()) {
+                asked = self.want(drive);
             }
             match left(deadline) {
                 None => std::thread::park(),
@@ -261,6 +336,10 @@ impl Waiting {
         };
         self.followers.fetch_sub(1, Ordering::SeqCst);
         watch.leave(&me);
+        if value.is_some() {
+            spin.learn(Spin::is_short(start.elapsed()));
+            self.unwant();
+        }
         value
     }
 }
@@ -289,5 +368,9 @@ pub(super) fn take(
         return Ok(taken);
     }
     slept.get_or_insert_with(Instant::now);
-    events.wait(&mut lead.batch, Duration::ZERO, left(deadline))
+    let asleep = &drive.waiting().asleep;
+    asleep.store(true, Ordering::SeqCst);
+    let taken = events.wait(&mut lead.batch, Duration::ZERO, left(deadline));
+    asleep.store(false, Ordering::SeqCst);
+    taken
 }

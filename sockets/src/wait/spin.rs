@@ -37,6 +37,11 @@ impl Spin {
         }
     }
 
+    /// Whether waits have been short lately: whoever waits here is likely to be back soon.
+    pub(crate) fn is_hot(&self) -> bool {
+        self.score.load(Ordering::Relaxed) >= ENOUGH
+    }
+
     /// A wait is over.
     pub(crate) fn learn(&self, short: bool) {
         let score = self.score.load(Ordering::Relaxed);

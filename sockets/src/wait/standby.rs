@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::Spin;
 use super::lead::{Drive, Waiting, take};
-use super::{Spin, lock};
 
 /// How long nobody may lead.
 const TICK: Duration = Duration::from_millis(1);
@@ -26,7 +26,8 @@ pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
         let now = waiting.tenures.load(Ordering::Relaxed);
         same = if now == last { same + 1 } else { 0 };
         last = now;
-        if (waiting.has_dependants() || same > 0) && serve(&*drive, waiting) {
+        let called = waiting.called.swap(false, Ordering::SeqCst) && waiting.has_dependants();
+        if (called || same > 0) && serve(&*drive, waiting) {
             (last, same) = (waiting.tenures.load(Ordering::Relaxed), 0);
             std::thread::park_timeout(TICK);
             continue;
@@ -54,7 +55,7 @@ fn serve(drive: &dyn Drive, waiting: &Waiting) -> bool {
     let spin = Spin::new();
     let mut slept = None;
     while !waiting.stopping.load(Ordering::SeqCst) && drive.failure().is_none() {
-        if lock(&waiting.wanted).is_some() {
+        if waiting.wants.load(Ordering::SeqCst) {
             break;
         }
         let next = drive.keep_house().map(|next| Instant::now() + next);
@@ -71,8 +72,6 @@ fn serve(drive: &dyn Drive, waiting: &Waiting) -> bool {
     }
     waiting.standing.store(false, Ordering::SeqCst);
     drop(lead);
-    if let Some(thread) = lock(&waiting.wanted).take() {
-        thread.unpark();
-    }
+    waiting.hand_over(true);
     true
 }
