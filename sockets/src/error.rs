@@ -20,7 +20,7 @@ pub enum SocketError {
         address: SocketAddr,
     },
     /// The listener has as many connections waiting as it takes.
-    #[error("{address} took no connection within {after:?}: its listener accepts too slowly")]
+    #[error("{address} took no connection within {after:.1?}: its listener accepts too slowly")]
     Busy {
         /// The address.
         address: SocketAddr,
@@ -29,7 +29,7 @@ pub enum SocketError {
     },
     /// No answer.
     #[error(
-        "{address} didn't answer within {after:?}: is a program with stream sockets running there, and does UDP port {port} reach it?"
+        "{address} didn't answer within {after:.1?}: is a program with stream sockets running there, and does UDP port {port} reach it?"
     )]
     NoAnswer {
         /// The address.

@@ -1,6 +1,7 @@
 //! Listeners: what accepts streams at a port.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -109,11 +110,16 @@ struct Shared {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct VmmcListener {
     shared: Arc<Shared>,
     /// Of a clone.
     number: Option<CloneDescriptor>,
+}
+
+impl fmt::Debug for VmmcListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VmmcListener").field("addr", &self.shared.address).finish_non_exhaustive()
+    }
 }
 
 impl std::panic::UnwindSafe for VmmcListener {}

@@ -2,6 +2,7 @@
 
 mod calls;
 
+use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -52,7 +53,6 @@ struct Settings {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct VmmcStream {
     shared: Arc<Shared>,
     /// Of a clone.
@@ -72,6 +72,13 @@ pub(crate) fn first_that_works<T>(
         }
     }
     Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "could not resolve to any addresses")))
+}
+
+impl fmt::Debug for VmmcStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Connection { local, peer, .. } = &*self.shared.connection;
+        f.debug_struct("VmmcStream").field("addr", local).field("peer", peer).finish_non_exhaustive()
+    }
 }
 
 impl std::panic::UnwindSafe for VmmcStream {}
