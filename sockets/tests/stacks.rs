@@ -123,7 +123,15 @@ fn who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart() {
         let connecting: Vec<_> = (0..REQUESTS + 6)
             .map(|_| {
                 let client = client.clone();
-                std::thread::spawn(move || client.connect(address))
+                std::thread::spawn(move || {
+                    loop {
+                        match client.connect(address) {
+                            // The peer is back, and its listener isn't yet.
+                            Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::thread::yield_now(),
+                            outcome => break outcome,
+                        }
+                    }
+                })
             })
             .collect();
         silent.door.wait_notification(PATIENCE).unwrap();
