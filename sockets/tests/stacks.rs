@@ -146,6 +146,27 @@ fn who_waits_for_his_turn_to_connect_outlives_a_peer_s_restart() {
 }
 
 #[test]
+fn who_asks_for_the_lead_and_does_not_come_leaves_nobody_waiting() {
+    watched("who_asks_for_the_lead_and_does_not_come_leaves_nobody_waiting", || {
+        let hosts = Hosts::new(1, PERFECT);
+        // Without rings that may become shorter nothing has to be looked after, and whoever sleeps does so until he is woken.
+        let server = Stack::builder().largest_ring(4096).open_on(hosts.lane(2)).expect("a stack on a wire");
+        let client = stack(&hosts, 1);
+        let listener = listen(&server);
+        let (_sender, receiver) = pair(&client, &listener);
+        let address = listener.local_addr().unwrap();
+        let accepting = std::thread::spawn(move || listener.accept().map(drop));
+        // It leads, and sleeps, and so does the thread that stands by.
+        let_it_wait();
+        // One look, which asks it to make way; and never another.
+        assert_eq!(receiver.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let_it_wait();
+        client.connect(address).expect("connecting to one who makes way for nobody");
+        accepting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_peer_that_has_not_opened_is_knocked_at_again() {
     watched("a_peer_that_has_not_opened_is_knocked_at_again", || {
         let hosts = Hosts::new(1, PERFECT);

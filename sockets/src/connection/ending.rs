@@ -9,7 +9,7 @@ use crate::stack::Inner;
 use crate::wait::lock;
 
 impl Connection {
-    /// The last handle has gone. Returns whether what was written has been delivered, if that was asked for with `linger`.
+    /// The last handle has gone: the stream ends in order, or is reset when there is unread data, or what is under way may be lost (`discard`).
     pub(crate) fn close(&self, inner: &Inner, discard: bool) {
         let mut alive = lock(&self.alive);
         alive.dropped = true;

@@ -172,7 +172,7 @@ impl Connection {
             }
         };
         let freed = rx.receiver.free_ring();
-        let grown = rx.receiver.readable() as u64 >= rx.receiver.ring_len() / 2 && self.widen(inner, &mut rx);
+        let grown = rx.receiver.readable() as u64 >= rx.receiver.ring_len() / 2 && self.widen(&mut rx);
         drop(rx);
         if let Some((offset, len)) = freed {
             self.session.free_ring(offset, len);
@@ -240,9 +240,6 @@ impl Connection {
         };
         if let Some((offset, len)) = freed {
             self.session.free_ring(offset, len);
-        }
-        if changes.reset {
-            lock(&self.tx).sender.stop();
         }
         Ok(())
     }

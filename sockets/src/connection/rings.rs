@@ -29,23 +29,19 @@ impl Connection {
     }
 
     /// The program doesn't read, and yet the peer may write as much as with TCP.
-    pub(super) fn widen(&self, inner: &Inner, rx: &mut Rx) -> bool {
-        let len = UNREAD.min(prev_power_of_two(self.session.ring_limit(inner.settings.ring)));
-        if rx.receiver.ring_len() >= len || !rx.receiver.can_grant() {
-            return false;
-        }
-        let Some(offset) = self.session.ring(len) else { return false };
-        let granted = rx.receiver.grant(offset, len);
-        if !granted {
-            self.session.free_ring(offset, len);
-        }
-        granted
+    pub(super) fn widen(&self, rx: &mut Rx) -> bool {
+        let len = UNREAD.min(prev_power_of_two(self.session.ring_limit()));
+        rx.receiver.ring_len() < len && rx.receiver.can_grant() && self.change(rx, len)
     }
 
     /// Gives the stream a ring of another length, if that would be better.
     fn fit(&self, inner: &Inner, rx: &mut Rx) -> bool {
-        let limit = self.session.ring_limit(inner.settings.ring);
-        let Some(len) = rx.growth.wants(inner.now(), &rx.receiver, limit) else { return false };
+        let wanted = rx.growth.wants(inner.now(), &rx.receiver, self.session.ring_limit());
+        wanted.is_some_and(|len| self.change(rx, len))
+    }
+
+    /// Gives the stream a ring of this length, if there is room.
+    fn change(&self, rx: &mut Rx, len: u64) -> bool {
         let Some(offset) = self.session.ring(len) else { return false };
         let granted = rx.receiver.grant(offset, len);
         if !granted {

@@ -38,7 +38,7 @@ impl Inner {
         let export = self.node.export(&export_name(peer)).len(SESSION_LEN).sparse(true).only(peer).key(Key::PUBLIC);
         let export =
             export.notify(true).merge(true).look_back(false).queue(QUEUE).report_to(&self.events, token(id, EXPORT));
-        let session = Arc::new(Session::new(id, peer, export.create().map_err(from_node)?));
+        let session = Arc::new(Session::new(id, peer, export.create().map_err(from_node)?, self.settings.ring as u64));
         table.by_peer.insert(peer, session.clone());
         table.by_id.insert(id, session.clone());
         Ok(session)

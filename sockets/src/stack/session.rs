@@ -58,6 +58,8 @@ pub(crate) struct Session {
     /// The peer's node.
     pub peer: SocketAddr,
     pub export: Export,
+    /// The length of the longest ring that a stream may have, bytes.
+    largest: u64,
     pub import: OnceLock<Import>,
     /// The peer's door, until the peer has come through ours.
     pub door: OnceLock<Import>,
@@ -80,7 +82,7 @@ pub(crate) struct Session {
 pub(crate) struct RequestSlot(pub u32);
 
 impl Session {
-    pub(super) fn new(id: u64, peer: SocketAddr, export: Export) -> Session {
+    pub(super) fn new(id: u64, peer: SocketAddr, export: Export, largest: u64) -> Session {
         let pool = Pool::new(export.len() as u64);
         let streams = Streams {
             slots: Vec::new(),
@@ -94,6 +96,7 @@ impl Session {
             id,
             peer,
             export,
+            largest,
             import: OnceLock::new(),
             door: OnceLock::new(),
             opening: AtomicBool::new(false),
@@ -175,7 +178,7 @@ impl Session {
         };
         // Where there is enough for all it is no waste: memory is taken only as it is written.
         let plenty = streams.pool.used() < streams.pool.total() / 2;
-        let lengths = [if plenty { FIRST_RING } else { MIN_RING }, MIN_RING];
+        let lengths = [if plenty { FIRST_RING.min(self.largest) } else { MIN_RING }, MIN_RING];
         let ring = lengths.into_iter().find_map(|len| Some(RingGrant::new(streams.pool.alloc(len)?, len, 0)));
         let Some(ring) = ring else {
             streams.free.push(index);
@@ -230,10 +233,10 @@ impl Session {
     }
 
     /// The longest ring that a stream may have now: an eighth of what is free.
-    pub(crate) fn ring_limit(&self, most: usize) -> u64 {
+    pub(crate) fn ring_limit(&self) -> u64 {
         let streams = lock(&self.streams);
         let free = streams.pool.total() - streams.pool.used();
-        (free / 8).min(most as u64)
+        (free / 8).min(self.largest)
     }
 
     /// A slot for a connect, if there is one.

@@ -149,9 +149,14 @@ impl Waiting {
         Some(lead)
     }
 
-    /// Whether nobody leads.
+    /// Whether somebody leads.
+    pub(super) fn is_led(&self) -> bool {
+        matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Whether nobody leads, and this thread may.
     pub(crate) fn is_free(&self) -> bool {
-        !self.is_reserved() && !matches!(self.lead.try_lock(), Err(TryLockError::WouldBlock))
+        !self.is_reserved() && !self.is_led()
     }
 
     /// So many more tasks or descriptors are to be served.
@@ -197,16 +202,16 @@ impl Waiting {
     pub(super) fn hand_over(&self, hot: bool) {
         // Whoever has just found the lead taken is seen here; or has seen it free.
         fence(Ordering::SeqCst);
-        if self.wants.load(Ordering::SeqCst) {
-            if let Some((thread, _)) = &*lock(&self.wanted) {
-                thread.unpark();
-            }
-            return;
+        let wanted = self.wants.load(Ordering::SeqCst);
+        if wanted && let Some((thread, _)) = &*lock(&self.wanted) {
+            thread.unpark();
         }
-        let called = self.served.load(Ordering::SeqCst) > 0 || !hot && self.followers.load(Ordering::SeqCst) > 0;
+        let called =
+            !wanted && (self.served.load(Ordering::SeqCst) > 0 || !hot && self.followers.load(Ordering::SeqCst) > 0);
         if called {
             self.called.store(true, Ordering::SeqCst);
         }
+        // Whoever wants the lead may not come for it, either.
         if called || self.idle.load(Ordering::SeqCst) {
             self.rouse();
         }
@@ -330,7 +335,10 @@ impl Waiting {
             }
             match left(deadline) {
                 None => std::thread::park(),
-                Some(Duration::ZERO) => break None,
+                Some(Duration::ZERO) => {
+                    self.unwant();
+                    break None;
+                }
                 Some(left) => std::thread::park_timeout(left),
             }
         };

@@ -36,7 +36,7 @@ pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
             // Somebody leads and has for a while: whoever that is rouses this thread when he is done.
             waiting.idle.store(true, Ordering::SeqCst);
             match drive.keep_house() {
-                _ if waiting.is_free() => {}
+                _ if !waiting.is_led() => {}
                 Some(next) => std::thread::park_timeout(next),
                 None => std::thread::park(),
             }
