@@ -20,11 +20,11 @@ use crate::stack::Inner;
 use crate::wait::lock;
 
 /// Shorter buffers, and streams with shorter rings, are better served by a copy.
-const WORTH: usize = 16 << 10;
+pub(crate) const WORTH: usize = 16 << 10;
 const BUSY_RING: u64 = 64 << 10;
 
 impl Connection {
-    /// Waits for data with `bytes` posted as a redirect, and returns how many bytes it got. `wait` waits until its argument yields something. `None` when nothing was read
+    /// Waits for data with `bytes`, of which there are [`WORTH`] or more, posted as a redirect, and returns how many bytes it got. `wait` waits until its argument yields something. `None` when nothing was read
     /// in this way, and it has to be seen why.
     pub(crate) fn read_directly<W>(&self, inner: &Inner, bytes: &mut [u8], wait: W) -> io::Result<Option<usize>>
     where
@@ -32,7 +32,7 @@ impl Connection {
     {
         let place = {
             let mut rx = lock(&self.rx);
-            let wanted = !rx.busy && bytes.len() >= WORTH && rx.receiver.ring_len() >= BUSY_RING;
+            let wanted = !rx.busy && rx.receiver.ring_len() >= BUSY_RING;
             let place = wanted.then(|| rx.receiver.expected_place(bytes.len())).flatten();
             rx.busy |= place.is_some();
             place

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Shared, VmmcStream};
 use crate::connection::Connection;
+use crate::direct::WORTH;
 use crate::wait::lock;
 
 impl VmmcStream {
@@ -28,7 +29,7 @@ impl VmmcStream {
     /// Waits for data in the buffer itself, where that is worth it.
     fn read_directly(&self, bytes: &mut [u8]) -> io::Result<Option<usize>> {
         let Shared { stack, connection, nonblocking, settings, .. } = &*self.shared;
-        if nonblocking.load(Ordering::Relaxed) || connection.is_readable() {
+        if bytes.len() < WORTH || nonblocking.load(Ordering::Relaxed) || connection.is_readable() {
             return Ok(None);
         }
         let inner = stack.inner();
