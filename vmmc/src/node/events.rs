@@ -141,15 +141,8 @@ impl std::fmt::Debug for Events {
 impl Drop for Events {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        let mut core = shared.enter();
-        let now = core.now();
-        let (engine, mut wire) = core.parts();
-        let port = wire.port();
-        engine.close_events(self.id);
         // Whoever was held up gets credit again.
-        engine.tick(now, port);
-        // If it can't leave now, it does with the next progress.
-        let _ = port.flush();
+        let mut core = shared.act(|engine| engine.close_events(self.id));
         shared.leave(&mut core);
     }
 }

@@ -277,14 +277,8 @@ impl Export {
             return;
         }
         let shared = &self.handle.shared;
-        let mut core = shared.enter();
-        let now = core.now();
-        let (engine, mut wire) = core.parts();
-        let port = wire.port();
-        engine.unexport(self.id);
-        engine.tick(now, port);
-        // Whoever isn't told now learns it from the refusal of the next send.
-        let _ = port.flush();
+        // Whoever isn't told learns it from the refusal of the next send.
+        let mut core = shared.act(|engine| engine.unexport(self.id));
         shared.announce(&mut core);
     }
 }

@@ -154,14 +154,7 @@ impl std::fmt::Debug for Import {
 impl Drop for Import {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
-        let mut core = shared.enter();
-        let now = core.now();
-        let (engine, mut wire) = core.parts();
-        let port = wire.port();
-        engine.unimport(self.id);
-        engine.tick(now, port);
-        // If it can't leave now, it does with the next progress.
-        let _ = port.flush();
+        let mut core = shared.act(|engine| engine.unimport(self.id));
         shared.leave(&mut core);
     }
 }

@@ -282,6 +282,18 @@ impl Shared {
         }
     }
 
+    /// Has the engine do something that peers are to be told of, and tells them at once. If that can't leave now, it does with the next progress.
+    pub(super) fn act(&self, act: impl FnOnce(&mut Engine)) -> MutexGuard<'_, Core> {
+        let mut core = self.enter();
+        let now = core.now();
+        let (engine, mut wire) = core.parts();
+        let port = wire.port();
+        act(engine);
+        engine.tick(now, port);
+        let _ = port.flush();
+        core
+    }
+
     /// After a call that may have given the engine an earlier deadline, or news.
     pub(super) fn leave(&self, core: &mut Core) {
         if core.has_news() {
