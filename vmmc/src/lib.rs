@@ -23,6 +23,7 @@
 //!
 //! Everything is measured in bytes; where durations are numbers, they are microseconds. See the module [`node`] for an example.
 
+mod bulk;
 pub mod engine;
 mod error;
 pub mod link;

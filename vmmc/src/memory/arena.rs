@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::alloc::{self, ALIGN, Allocator, Block};
@@ -23,6 +24,8 @@ pub struct Arena {
 #[derive(Debug)]
 struct Inner {
     backing: Backing,
+    /// The kernel has all pages as they are: none may go.
+    registered: AtomicBool,
     allocator: Mutex<Allocator>,
 }
 
@@ -45,7 +48,9 @@ impl Arena {
     pub fn with(len: usize, huge: HugePages) -> Result<Arena, MemoryError> {
         let backing = Backing::new(len, huge)?;
         let allocator = Allocator::new(backing.len(), backing.page_size());
-        Ok(Arena { inner: Arc::new(Inner { backing, allocator: Mutex::new(allocator) }) })
+        Ok(Arena {
+            inner: Arc::new(Inner { backing, registered: AtomicBool::new(false), allocator: Mutex::new(allocator) }),
+        })
     }
 
     /// How much of an arena a region or buffer of `len` bytes takes at the most unless it is aligned to more than 64, its guard included, bytes: one as long as the sum for all that
@@ -144,16 +149,32 @@ impl Arena {
         })
     }
 
+    /// Whether these are two handles on the same memory.
+    pub(super) fn is(&self, other: &Arena) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Whether it can give memory back to the system, and take it again as it is touched.
     pub(super) fn is_giving(&self) -> bool {
-        self.inner.backing.is_giving()
+        self.inner.backing.is_giving() && !self.inner.registered.load(Ordering::Relaxed)
+    }
+
+    /// From now on no page goes back to the system: the kernel is about to be told of all of them, and would keep the old one of a page that has gone and
+    /// come again.
+    pub(crate) fn register(&self) {
+        self.inner.registered.store(true, Ordering::Relaxed);
+    }
+
+    /// All of its memory: where it begins, and how many bytes it has.
+    pub(crate) fn memory(&self) -> (*mut u8, usize) {
+        (self.inner.backing.pointer(), self.len())
     }
 
     /// Gives whole pages back to the system: they are zero from then on. Returns whether it did; otherwise nothing has happened.
     ///
     /// Nobody has them as a slice; who accesses them meanwhile does so by atomic accesses.
     pub(super) fn give_back(&self, pages: Range<usize>) -> bool {
-        self.inner.backing.give_back(pages)
+        self.is_giving() && self.inner.backing.give_back(pages)
     }
 
     /// Takes a block back.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::slice;
 
-use super::Target;
 use super::piece::Piece;
+use super::{Arena, MemoryError, Target};
 
 /// A piece of the arena that nobody but its owner reads or writes: a slice of bytes. It goes back to the arena when it is dropped.
 ///
@@ -52,6 +52,16 @@ pub struct Buffer {
 impl Buffer {
     pub(super) fn new(piece: Piece) -> Buffer {
         Buffer { piece }
+    }
+
+    /// Where in `arena` it begins; `None` when it is of another one.
+    pub(super) fn place(&self, arena: &Arena) -> Option<u64> {
+        self.piece.place(arena)
+    }
+
+    /// Where `len` bytes from `offset` on lie.
+    pub(super) fn range(&self, offset: u64, len: usize) -> Result<*mut u8, MemoryError> {
+        self.piece.range(offset, len)
     }
 }
 
@@ -105,7 +115,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::memory::{Arena, MemoryError};
 
     #[test]
     fn it_is_zero_and_comes_back() {

@@ -35,6 +35,7 @@ mod arena;
 mod backing;
 mod buffer;
 mod copy;
+mod direct;
 #[cfg(all(test, not(miri)))]
 mod fork_test;
 mod lend;
@@ -50,6 +51,7 @@ pub use alloc::GUARD;
 pub use arena::Arena;
 pub use backing::HugePages;
 pub use buffer::Buffer;
+pub use direct::{DirectSource, DirectTarget};
 pub use lend::Loan;
 pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;

@@ -79,6 +79,11 @@ impl Piece {
         self.len
     }
 
+    /// Where in `arena` it begins; `None` when it is of another one.
+    pub(super) fn place(&self, arena: &Arena) -> Option<u64> {
+        self.arena.is(arena).then_some(self.start as u64)
+    }
+
     /// Where it begins: at least 64 bytes aligned. Valid as long as this lives, for [`Piece::len`] bytes rounded up to a multiple of 64.
     pub(super) fn pointer(&self) -> *mut u8 {
         self.arena.pointer(self.start)

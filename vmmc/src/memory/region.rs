@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::lend::{Lending, Loan};
 use super::piece::Piece;
-use super::{MemoryError, copy};
+use super::{Arena, MemoryError, copy};
 
 /// A piece of the arena, shared by whoever has a clone of this handle. It goes back to the arena with the last.
 ///
@@ -44,6 +44,11 @@ impl Region {
     /// Where it begins.
     pub(super) fn pointer(&self) -> *mut u8 {
         self.shared.piece.pointer()
+    }
+
+    /// Where in `arena` it begins; `None` when it is of another one.
+    pub(super) fn place(&self, arena: &Arena) -> Option<u64> {
+        self.shared.piece.place(arena)
     }
 
     /// Copies `bytes` to `offset`.

@@ -11,6 +11,7 @@
 //! Both are handles that only the port can make and that can't be copied, so that no packet is given back twice.
 //! A port that is handed a packet of another one panics. Dropping one without giving it back leaks its frames until the port closes.
 
+pub mod bulk;
 pub mod eager;
 pub mod fault;
 mod layer;

@@ -29,6 +29,7 @@
 //! assert!(Header::parse(&bytes[..31]).is_err());
 //! ```
 
+mod bulk;
 pub mod frame;
 mod header;
 mod hello;
@@ -36,13 +37,14 @@ mod reader;
 pub mod record;
 mod sack;
 
+pub use bulk::{BULK_CHECKED, BULK_HEADER_LEN, BULK_KIND, BulkHeader};
 pub use header::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, checksum};
 pub use hello::{HELLO_LEN, Hello, Options};
 pub use reader::{Fragments, Reader};
 pub use sack::{SACK_BITS, Sack};
 
 /// The version of the protocol spoken here.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// The smallest IP packet every path must carry, bytes: IPv6's minimum (RFC 8200).
 pub const MIN_MTU: usize = 1280;

@@ -1,0 +1,228 @@
+//! Memory that the kernel itself reads and writes: what packets of the bulk lane are gathered from, and where they land.
+//!
+//! Both types keep the memory for as long as anybody has a clone of them, and the lane has one for each packet that it has handed to the kernel, and for
+//! each place that it has posted. So whatever the engine does, memory doesn't go back to the arena, or to the program, while the kernel may still
+//! touch it: [`DirectTarget::into_buffer`] gives a buffer back only when the lane has let go of it.
+
+use std::sync::Arc;
+
+use super::{Arena, Buffer, MemoryError, Region, copy};
+
+/// Bytes that are copied, or looked at, at once.
+const CHUNK: usize = 4096;
+
+/// Memory of the arena that packets are sent from without being copied. Nobody writes it meanwhile, unless it is a region: then what is sent is as
+/// mixed as what a reader of it would see.
+#[derive(Clone, Debug)]
+pub struct DirectSource {
+    from: Arc<From>,
+}
+
+#[derive(Debug)]
+enum From {
+    Buffer(Arc<Buffer>),
+    Region(Region),
+}
+
+impl DirectSource {
+    /// A buffer. It can be had back with [`Arc::try_unwrap`] once all clones of this are gone.
+    pub fn of_buffer(buffer: Arc<Buffer>) -> DirectSource {
+        DirectSource { from: Arc::new(From::Buffer(buffer)) }
+    }
+
+    /// An export.
+    pub fn of_region(region: Region) -> DirectSource {
+        DirectSource { from: Arc::new(From::Region(region)) }
+    }
+
+    /// Length, bytes.
+    #[allow(clippy::len_without_is_empty)] // it is never empty
+    pub fn len(&self) -> usize {
+        match &*self.from {
+            From::Buffer(buffer) => buffer.len(),
+            From::Region(region) => region.len(),
+        }
+    }
+
+    /// Where in `arena` bytes `at..at + len` of this begin; `None` when it has no such bytes, or is of another arena.
+    pub fn place(&self, arena: &Arena, at: usize, len: usize) -> Option<u64> {
+        let inside = at <= self.len() && len <= self.len() - at;
+        let start = match &*self.from {
+            From::Buffer(buffer) => buffer.place(arena)?,
+            From::Region(region) => region.place(arena)?,
+        };
+        inside.then_some(start + at as u64)
+    }
+
+    /// Hands bytes `at..at + len` to `take`, in pieces and in order. What reaches past the end isn't there.
+    pub fn for_each(&self, at: usize, len: usize, mut take: impl FnMut(&[u8])) {
+        match &*self.from {
+            From::Buffer(buffer) => {
+                let end = at.saturating_add(len).min(buffer.len());
+                take(&buffer[at.min(end)..end]);
+            }
+            From::Region(region) => chunks(at, len, |at, bytes| region.read(at, bytes), take),
+        }
+    }
+}
+
+/// Reads shared memory piece by piece.
+fn chunks(
+    at: usize,
+    len: usize,
+    read: impl Fn(u64, &mut [u8]) -> Result<(), MemoryError>,
+    mut take: impl FnMut(&[u8]),
+) {
+    let mut chunk = [0; CHUNK];
+    for done in (0..len).step_by(CHUNK) {
+        let bytes = &mut chunk[..CHUNK.min(len - done)];
+        if read((at + done) as u64, bytes).is_err() {
+            return;
+        }
+        take(bytes);
+    }
+}
+
+/// Memory of the arena where packets land.
+#[derive(Clone, Debug)]
+pub struct DirectTarget {
+    to: Arc<To>,
+}
+
+#[derive(Debug)]
+enum To {
+    Buffer(Buffer),
+    Region(Region),
+}
+
+impl DirectTarget {
+    /// A buffer, which nobody else has until it is had [back](DirectTarget::into_buffer).
+    pub fn of_buffer(buffer: Buffer) -> DirectTarget {
+        DirectTarget { to: Arc::new(To::Buffer(buffer)) }
+    }
+
+    /// An export.
+    pub fn of_region(region: Region) -> DirectTarget {
+        DirectTarget { to: Arc::new(To::Region(region)) }
+    }
+
+    /// The buffer it was made of.
+    ///
+    /// # Errors
+    /// When others have a clone of this, such as a lane that has posted places in it, or when it is no buffer. It comes back.
+    pub fn into_buffer(self) -> Result<Buffer, DirectTarget> {
+        match Arc::try_unwrap(self.to) {
+            Ok(To::Buffer(buffer)) => Ok(buffer),
+            Ok(to) => Err(DirectTarget { to: Arc::new(to) }),
+            Err(to) => Err(DirectTarget { to }),
+        }
+    }
+
+    /// Whether nobody else has a clone.
+    pub fn is_free(&self) -> bool {
+        Arc::strong_count(&self.to) == 1
+    }
+
+    /// Length, bytes.
+    #[allow(clippy::len_without_is_empty)] // it is never empty
+    pub fn len(&self) -> usize {
+        match &*self.to {
+            To::Buffer(buffer) => buffer.len(),
+            To::Region(region) => region.len(),
+        }
+    }
+
+    /// Where in `arena` bytes `at..at + len` of this begin; `None` when it has no such bytes, or is of another arena.
+    pub fn place(&self, arena: &Arena, at: usize, len: usize) -> Option<u64> {
+        let inside = at <= self.len() && len <= self.len() - at;
+        let start = match &*self.to {
+            To::Buffer(buffer) => buffer.place(arena)?,
+            To::Region(region) => region.place(arena)?,
+        };
+        inside.then_some(start + at as u64)
+    }
+
+    /// Copies bytes from `at` on to `bytes`.
+    ///
+    /// # Errors
+    /// When that reaches past the end; then nothing is read.
+    pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        match &*self.to {
+            To::Region(region) => region.read(at, bytes),
+            To::Buffer(buffer) => {
+                let from = buffer.range(at, bytes.len())?;
+                // SAFETY: the bytes lie within the buffer. No slice of it exists: its owner has given it away for as long as this lives. Others who
+                // have a clone of this access it by these two functions, and the kernel as another process would.
+                unsafe { copy::load(from, bytes) };
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies `bytes` to `at`.
+    ///
+    /// # Errors
+    /// When that reaches past the end, or some of it is lent; then nothing is written.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        match &*self.to {
+            To::Region(region) => region.write(at, bytes),
+            To::Buffer(buffer) => {
+                let to = buffer.range(at, bytes.len())?;
+                // SAFETY: as in `read`.
+                unsafe { copy::store(to, bytes) };
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands bytes `at..at + len` to `take`, in pieces and in order. What reaches past the end isn't there.
+    pub fn for_each(&self, at: usize, len: usize, take: impl FnMut(&[u8])) {
+        chunks(at, len, |at, bytes| self.read(at, bytes), take);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_once_nobody_else_has_it() {
+        let arena = Arena::new(1 << 16).unwrap();
+        let target = DirectTarget::of_buffer(arena.buffer(5000).unwrap());
+        let posted = target.clone();
+        posted.write(4990, &[7; 10]).unwrap();
+        assert!(posted.write(4991, &[7; 10]).is_err());
+        assert!(!target.is_free());
+        let target = target.into_buffer().unwrap_err();
+        drop(posted);
+        let buffer = target.into_buffer().unwrap();
+        assert_eq!((buffer[4989], &buffer[4990..]), (0, &[7; 10][..]));
+        let region = DirectTarget::of_region(arena.alloc(100).unwrap());
+        assert!(region.into_buffer().is_err());
+    }
+
+    #[test]
+    fn places_are_of_one_arena() {
+        let (arena, other) = (Arena::new(1 << 16).unwrap(), Arena::new(1 << 16).unwrap());
+        let buffer = Arc::new(arena.buffer(5000).unwrap());
+        let source = DirectSource::of_buffer(buffer.clone());
+        let start = source.place(&arena, 0, 5000).unwrap();
+        assert_eq!(source.place(&arena, 10, 4990), Some(start + 10));
+        for (at, len) in [(0, 5001), (5001, 0), (1, usize::MAX)] {
+            assert_eq!(source.place(&arena, at, len), None);
+        }
+        assert_eq!(source.place(&other, 0, 1), None);
+        let region = arena.alloc(5000).unwrap();
+        region.write(0, &[3; 5000]).unwrap();
+        let target = DirectTarget::of_region(region.clone());
+        assert_eq!(target.place(&other, 0, 1), None);
+        assert!(target.place(&arena, 0, 5000).is_some_and(|at| at != start));
+        let mut seen = Vec::new();
+        DirectSource::of_region(region).for_each(100, 4500, |bytes| seen.extend_from_slice(bytes));
+        assert_eq!(seen, [3; 4500]);
+        seen.clear();
+        target.for_each(4999, 1, |bytes| seen.extend_from_slice(bytes));
+        source.for_each(4000, 5000, |bytes| seen.extend_from_slice(bytes));
+        assert_eq!(seen.len(), 1001);
+    }
+}

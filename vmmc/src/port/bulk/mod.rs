@@ -1,0 +1,118 @@
+//! The bulk lane's wire: packets that are gathered from memory where it lies, and land where they belong.
+//!
+//! A [`BulkPort`] is one AF_XDP socket whose packet memory is the arena itself. What it sends is a header and a piece of the arena. What it receives it
+//! receives into *places*, which are posted beforehand, in order, and used in that order; a gate lets in only packets that a place is there for, and keeps
+//! account of what their headers said, because the headers themselves don't survive:
+//!
+//! ```text
+//!   posted (run 1)      |  place 3  |  place 2  |  place 1  |  place 0  |      from the highest address down
+//!   packets let in      segment 3, segment 1 (2 was lost), segment 0
+//!   landings            3 in place 3, 1 in place 2, 0 in place 1
+//! ```
+//!
+//! Which places to post, whose packets to let in, and what to do about a segment in another's place is for [`crate::bulk`] and the engine to decide.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::memory::{DirectSource, DirectTarget};
+use crate::wire::frame::Encap;
+
+/// Which packets are let into the places of a run: those of one grant, from one peer, of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Our token of the link to the peer.
+    pub token: u64,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The number of the grant.
+    pub grant: u32,
+    /// Bytes of payload of each packet.
+    pub segment: u32,
+}
+
+/// A packet that has landed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// Of the places posted since the port was opened, which one it has used: 0 is the first. Landings come in this order, and none is left out.
+    pub place: u64,
+    /// The grant, as its header said.
+    pub grant: u32,
+    /// The segment, as its header said. Anything may stand there.
+    pub segment: u32,
+    /// The checksum, as its header said; `None` if it said that there is none.
+    pub checksum: Option<u32>,
+}
+
+/// What a bulk port has counted since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkCounters {
+    /// Packets sent, again or not.
+    pub tx_packets: u64,
+    /// Their bytes of payload.
+    pub tx_bytes: u64,
+    /// Packets that have landed.
+    pub rx_packets: u64,
+    /// Their bytes of payload.
+    pub rx_bytes: u64,
+    /// System calls that woke the kernel to send.
+    pub wakeups: u64,
+    /// Places posted.
+    pub places: u64,
+    /// Times the socket was closed and opened anew, to take back what was posted.
+    pub reopened: u64,
+}
+
+/// Sends packets from memory where it lies, and has others land where they belong.
+pub trait BulkPort: Send {
+    /// How many bytes in front of each place a packet's headers write over when it lands there: 0 where they are taken off before.
+    fn overlap(&self) -> usize;
+
+    /// How many packets of so many bytes of payload may be posted now.
+    fn room(&self, segment: usize) -> usize;
+
+    /// Posts a place for a packet of `run`: bytes `at..at + run.segment` of `target`. Returns its number; `None` when there is no room, or the kernel couldn't write there: the target is
+    /// of another arena, or too near its end. Nothing is let in until [`BulkPort::admit`].
+    fn post(&mut self, run: &Run, target: &DirectTarget, at: usize) -> Option<u64>;
+
+    /// Lets packets into all places that are posted.
+    fn admit(&mut self);
+
+    /// Moves what has landed to the end of `batch`. Never blocks.
+    ///
+    /// # Errors
+    /// When the interface is gone.
+    fn receive(&mut self, batch: &mut Vec<Landing>) -> io::Result<()>;
+
+    /// Whether every packet that was let in has landed, as far as the kernel knows: none was dropped for want of a place or of room in a ring. Costs a
+    /// system call. After a false, no landing since the last true can be trusted, and the port is to be [reopened](BulkPort::reopen).
+    fn is_consistent(&mut self) -> bool;
+
+    /// Queues a packet: `encap` and `header`, then bytes `at..at + len` of `source`. Returns false when it can't be queued now, or the source is of another arena.
+    fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool;
+
+    /// How many packets more could be queued now, of so many bytes of payload.
+    fn tx_room(&self, segment: usize) -> usize;
+
+    /// Sends what was queued, and lets go of sources that the kernel has done with.
+    ///
+    /// # Errors
+    /// When the interface is down or gone.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Takes back all that is posted: when this returns, the kernel writes nowhere any more, and all targets are let go of. What was let in and hasn't been
+    /// [received](BulkPort::receive) is lost. Place numbers go on from where they were. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// When the lane couldn't be opened again. Then there are no places, and nothing can be posted or sent; but the memory is free all the same.
+    fn reopen(&mut self) -> io::Result<()>;
+
+    /// What to sleep on: readable when a packet has landed. `None` when there is nothing to sleep on.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What it has counted.
+    fn counters(&self) -> BulkCounters;
+}
