@@ -74,7 +74,7 @@ impl Engine {
     }
     /// A link has ended: its imports fail, its packets go back.
     #[cold]
-    pub(super) fn end(&mut self, token: u64, end: LinkEnd, port: &mut dyn Port) {
+    pub(super) fn end(&mut self, now: Time, token: u64, end: LinkEnd, port: &mut dyn Port) {
         if self.peer(token).is_none() {
             return;
         }
@@ -94,6 +94,7 @@ impl Engine {
             provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
+        self.end_transfers(now, port, token);
         peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
@@ -110,7 +111,10 @@ impl Engine {
         debug!(target: "vmmc::engine", links = self.by_address.len(), "closing all links");
         for (place, peer) in self.peers.iter_mut().enumerate() {
             if let Some(peer) = peer {
-                peer.link.close(now);
+                // Others follow when that is done.
+                if !peer.transfers.hold() {
+                    peer.link.close(now);
+                }
                 self.timers.set(place, now);
             }
         }
@@ -118,7 +122,7 @@ impl Engine {
 
     /// Whether everything that was sent has been acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.peers.iter().flatten().all(|p| p.open.is_none() && p.is_told() && p.link.in_flight() == 0)
+        self.peers.iter().flatten().all(|p| p.open.is_none() && p.is_told() && !p.transfers.hold() && p.link.in_flight() == 0)
     }
 
     /// Whether no link is open or waits for the other side to close.
@@ -169,7 +173,7 @@ impl Engine {
     fn accept(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, hello: &Hello) -> Option<u64> {
         if self.half_open.len() >= MAX_HALF_OPEN {
             let oldest = self.half_open[0];
-            self.end(oldest, LinkEnd::NoAnswer(Duration::ZERO), port);
+            self.end(now, oldest, LinkEnd::NoAnswer(Duration::ZERO), port);
         }
         let token = self.new_token()?;
         let path = self.way_back(datagram);
@@ -204,7 +208,7 @@ impl Engine {
             if unopened || twin {
                 self.move_requests(old, token);
             }
-            self.end(old, LinkEnd::Restarted, port);
+            self.end(now, old, LinkEnd::Restarted, port);
         }
         self.half_open.retain(|&t| t != token);
         self.by_address.insert(address, token);
@@ -220,13 +224,13 @@ impl Engine {
     }
 
     #[cold]
-    pub(super) fn on_reset(&mut self, port: &mut dyn Port, datagram: &Datagram, header: &Header) {
+    pub(super) fn on_reset(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, header: &Header) {
         let Some(&token) = self.by_address.get(&datagram.source) else {
             return;
         };
         if self.peer(token).is_some_and(|p| p.link.is_reset_by(header.token)) {
             provoked!(DEBUG, target: "vmmc::link", peer = %datagram.source, "RESET: the peer doesn't know this link");
-            self.end(token, LinkEnd::Restarted, port);
+            self.end(now, token, LinkEnd::Restarted, port);
         }
     }
 

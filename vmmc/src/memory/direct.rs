@@ -25,7 +25,7 @@ enum From {
 }
 
 impl DirectSource {
-    /// A buffer. It can be had back with [`Arc::try_unwrap`] once all clones of this are gone.
+    /// A buffer, which can be had [back](DirectSource::into_buffer).
     pub fn of_buffer(buffer: Arc<Buffer>) -> DirectSource {
         DirectSource { from: Arc::new(From::Buffer(buffer)) }
     }
@@ -52,6 +52,36 @@ impl DirectSource {
             From::Region(region) => region.place(arena)?,
         };
         inside.then_some(start + at as u64)
+    }
+
+    /// All of its bytes, if nobody can be writing them.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &*self.from {
+            From::Buffer(buffer) => Some(buffer),
+            From::Region(_) => None,
+        }
+    }
+
+    /// Whether nobody else has a clone.
+    pub fn is_free(&self) -> bool {
+        Arc::strong_count(&self.from) == 1
+    }
+
+    /// Whether the other is a clone of this.
+    pub fn is(&self, other: &DirectSource) -> bool {
+        Arc::ptr_eq(&self.from, &other.from)
+    }
+
+    /// The buffer it was made of.
+    ///
+    /// # Errors
+    /// When others have a clone of this, such as a lane that is sending from it, or when it is no buffer. It comes back.
+    pub fn into_buffer(self) -> Result<Arc<Buffer>, DirectSource> {
+        match Arc::try_unwrap(self.from) {
+            Ok(From::Buffer(buffer)) => Ok(buffer),
+            Ok(from) => Err(DirectSource { from: Arc::new(from) }),
+            Err(from) => Err(DirectSource { from }),
+        }
     }
 
     /// Hands bytes `at..at + len` to `take`, in pieces and in order. What reaches past the end isn't there.

@@ -239,7 +239,7 @@ impl Builder {
                 credit: capacity,
                 connect_timeout: self.connect_timeout,
                 peer_timeout: self.peer_timeout,
-                options: Options { checksum: self.checksum },
+                options: Options { checksum: self.checksum, bulk: false },
             },
             max_peers: self.max_peers,
             max_exports: 1 << 16,

@@ -141,13 +141,15 @@ impl Core {
         port.receive(&mut self.batch).map_err(Error::Wire)?;
         self.turns = self.turns.wrapping_add(1);
         self.undriven = 0;
-        if self.batch.is_empty() && !self.turns.is_multiple_of(LOOK_EVERY) {
+        let clock = self.clock;
+        let landed = self.engine.land(|| clock.now(), port).map_err(Error::Wire)?;
+        if self.batch.is_empty() && !landed && !self.turns.is_multiple_of(LOOK_EVERY) {
             return Ok(false);
         }
         let now = self.clock.now();
         self.engine.look(now);
         self.looked_at = Some(now);
-        let busy = !self.batch.is_empty() || now >= self.engine.deadline();
+        let busy = landed || !self.batch.is_empty() || now >= self.engine.deadline();
         if busy {
             // All that is here, before the timers: a peer whose packets wait isn't silent. But not for ever.
             for _ in 0..MAX_BATCHES {
@@ -198,6 +200,13 @@ impl Core {
         let now = self.now();
         self.engine.woke(now - waited);
         self.look_next();
+    }
+
+    /// Has the engine do something that it needs the port for.
+    pub(super) fn with<R>(&mut self, act: impl FnOnce(&mut Engine, Time, &mut dyn Port) -> R) -> R {
+        let now = self.now();
+        let (engine, mut wire) = self.parts();
+        act(engine, now, wire.port())
     }
 
     /// The engine and the port, to call one with the other.

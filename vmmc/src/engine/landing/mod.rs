@@ -16,13 +16,17 @@
 //! went where by [`whereabouts::MOST`]. How many redirects there are is the program's own affair.
 
 mod byte_set;
+mod direct;
 mod landed;
+mod memory;
 mod redirect;
 mod whereabouts;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+pub(super) use direct::Reserved;
+pub(super) use memory::Memory;
 pub use landed::{Landed, Piece, Place, RedirectId};
 pub use redirect::{Received, RedirectEnd, Returned, Wanted};
 
