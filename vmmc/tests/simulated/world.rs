@@ -8,15 +8,21 @@ use std::time::Duration;
 use vmmc::engine::{Config, Engine, EngineError, ExportOptions, Key, Notification, Send, Ticket};
 use vmmc::link;
 use vmmc::memory::{Arena, Region};
-use vmmc::port::sim::{Conditions, Network, SimPort};
+use vmmc::port::bulk::sim::SimBulkConfig;
+use vmmc::port::sim::{Conditions, Network};
 use vmmc::port::tap::{Tap, Wire};
 use vmmc::time::Time;
 use vmmc::wire::frame::Path;
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Options, checksum};
 
+use crate::lanes::HostPort;
+
+/// Length of a host's arena, bytes.
+const ARENA: usize = 16 << 20;
+
 pub struct Host {
     pub engine: Engine,
-    pub port: SimPort,
+    pub port: HostPort,
     /// For captures of what it sends and receives.
     pub tap: Tap,
     pub arena: Arena,
@@ -32,6 +38,8 @@ pub struct Host {
 pub struct World {
     pub network: Network,
     pub hosts: Vec<Host>,
+    /// The bulk lanes that hosts have, from when they are booted.
+    pub lanes: Vec<Option<SimBulkConfig>>,
     seed: u64,
     lives: u64,
 }
@@ -50,8 +58,19 @@ impl World {
     }
 
     pub fn with(hosts: usize, seed: u64, conditions: Conditions, link: link::Config) -> World {
+        World::with_lanes(vec![None; hosts], seed, conditions, link)
+    }
+
+    /// As many hosts as there are `lanes`, with these bulk lanes.
+    pub fn with_lanes(
+        lanes: Vec<Option<SimBulkConfig>>,
+        seed: u64,
+        conditions: Conditions,
+        link: link::Config,
+    ) -> World {
         let network = Network::new(seed, conditions);
-        let mut world = World { network, hosts: Vec::new(), seed, lives: 0 };
+        let hosts = lanes.len();
+        let mut world = World { network, hosts: Vec::new(), lanes, seed, lives: 0 };
         for host in 0..hosts {
             let host = world.boot(host, link);
             world.hosts.push(host);
@@ -64,12 +83,14 @@ impl World {
         self.lives += 1;
         let mut random = fastrand::Rng::with_seed(self.seed ^ self.lives << 32);
         let local = address(number);
+        let arena = Arena::new(ARENA).unwrap();
+        let port = HostPort::new(self.network.attach(mac), &arena, self.lanes[number]);
         let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
         Host {
             engine: Engine::new(config, Box::new(move || random.u64(..))),
-            port: self.network.attach(mac),
+            port,
             tap: Tap::default(),
-            arena: Arena::new(16 << 20).unwrap(),
+            arena,
             address: address(number),
             mac,
             on: true,
@@ -126,6 +147,7 @@ impl World {
                 }
             }
             host.engine.tick(now, port);
+            port.flush().unwrap();
         }
     }
 

@@ -12,6 +12,8 @@
 //!
 //! Which places to post, whose packets to let in, and what to do about a segment in another's place is for [`crate::bulk`] and the engine to decide.
 
+pub mod sim;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
