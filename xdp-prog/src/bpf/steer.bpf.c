@@ -111,7 +111,8 @@ static __always_inline enum verdict classify_ipv4(struct cursor *frame, struct b
 		return FRAGMENT;
 	if (ip->protocol != IPPROTO_UDP)
 		return NOT_UDP;
-	bulk->source[0] = ip->saddr;
+	bulk->source[2] = bpf_htonl(0xffff);
+	bulk->source[3] = ip->saddr;
 	return classify_udp(frame, bulk);
 }
 
