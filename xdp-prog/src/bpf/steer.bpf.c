@@ -66,6 +66,7 @@ static __always_inline void *take(struct cursor *frame, __u32 length)
 
 	if (header + length > frame->end)
 		return NULL;
+	__builtin_assume(header != NULL); /* or clang compares the pointer with 0, which takes CAP_PERFMON, too */
 	frame->next = header + length;
 	frame->taken += length;
 	return header;

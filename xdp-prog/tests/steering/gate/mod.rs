@@ -1,6 +1,8 @@
 //! The bulk lane's gate: what is let in, what is left of it, and the account that is kept.
 
 mod admitted;
+#[cfg(feature = "damage")]
+mod damage;
 mod model;
 mod property;
 mod refused;
