@@ -3,11 +3,15 @@
 //! A failing test prints the seed. The same seed gives the same run.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
-use vmmc::engine::{Config, Engine, EngineError, ExportOptions, Key, Notification, Send, Ticket};
+use vmmc::Target;
+use vmmc::engine::{
+    Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket, Unfetched,
+};
 use vmmc::link;
-use vmmc::memory::{Arena, Region};
+use vmmc::memory::{Arena, Loan, Region};
 use vmmc::port::bulk::sim::SimBulkConfig;
 use vmmc::port::sim::{Conditions, Network};
 use vmmc::port::tap::{Tap, Wire};
@@ -19,6 +23,9 @@ use crate::lanes::HostPort;
 
 /// Length of a host's arena, bytes.
 const ARENA: usize = 16 << 20;
+
+/// Sends of so many bytes go by the bulk lane, if there is one.
+pub const THRESHOLD: usize = 4096;
 
 pub struct Host {
     pub engine: Engine,
@@ -41,6 +48,7 @@ pub struct World {
     /// The bulk lanes that hosts have, from when they are booted.
     pub lanes: Vec<Option<SimBulkConfig>>,
     seed: u64,
+    link: link::Config,
     lives: u64,
 }
 
@@ -70,7 +78,7 @@ impl World {
     ) -> World {
         let network = Network::new(seed, conditions);
         let hosts = lanes.len();
-        let mut world = World { network, hosts: Vec::new(), lanes, seed, lives: 0 };
+        let mut world = World { network, hosts: Vec::new(), lanes, seed, link, lives: 0 };
         for host in 0..hosts {
             let host = world.boot(host, link);
             world.hosts.push(host);
@@ -86,8 +94,12 @@ impl World {
         let arena = Arena::new(ARENA).unwrap();
         let port = HostPort::new(self.network.attach(mac), &arena, self.lanes[number]);
         let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
+        let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
+        if self.lanes[number].is_some() {
+            engine.use_bulk_lane(THRESHOLD);
+        }
         Host {
-            engine: Engine::new(config, Box::new(move || random.u64(..))),
+            engine,
             port,
             tap: Tap::default(),
             arena,
@@ -97,6 +109,11 @@ impl World {
             looks_every: None,
             looks_at: Time::ZERO,
         }
+    }
+
+    /// Kills a host and starts it anew, as it was.
+    pub fn reboot(&mut self, host: usize) {
+        self.restart(host, self.link);
     }
 
     /// Kills a host and starts it anew.
@@ -146,6 +163,7 @@ impl World {
                     seen(&mut host.engine, number, source.into());
                 }
             }
+            host.engine.land(|| now, port).unwrap();
             host.engine.tick(now, port);
             port.flush().unwrap();
         }
@@ -236,6 +254,30 @@ impl World {
             Ok(true) => Some(Ok(())),
             Err(error) => Some(Err(error)),
         })
+    }
+
+    /// As [`Engine::fetched`].
+    pub fn fetched(&mut self, host: usize, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
+        let (now, host) = (self.now(), &mut self.hosts[host]);
+        host.engine.fetched(now, &mut host.port, fetch)
+    }
+
+    /// As [`Engine::cancel_fetch`].
+    pub fn cancel_fetch(&mut self, host: usize, fetch: u32) -> Option<Box<dyn Target>> {
+        let (now, host) = (self.now(), &mut self.hosts[host]);
+        host.engine.cancel_fetch(now, &mut host.port, fetch)
+    }
+
+    /// As [`Engine::lend`].
+    pub fn lend(&mut self, host: usize, export: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        let (now, host) = (self.now(), &mut self.hosts[host]);
+        host.engine.lend(now, &mut host.port, export, range)
+    }
+
+    /// As [`Engine::take_redirect`].
+    pub fn take_redirect(&mut self, host: usize, export: u32, id: RedirectId) -> Option<Returned> {
+        let (now, host) = (self.now(), &mut self.hosts[host]);
+        host.engine.take_redirect(now, &mut host.port, export, id)
     }
 
     pub fn notification(&mut self, host: usize, export: u32) -> Notification {
