@@ -49,7 +49,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Lend(start, end) => {
-                    let loan = world.hosts[1].engine.lend(export, start as u64..end as u64).unwrap();
+                    let loan = world.hosts[1].lend(export, start as u64..end as u64).unwrap();
                     prop_assert_eq!(&loan[..], &contents(&region)[start..end]);
                     let bytes = loan.to_vec();
                     lent.push(Lent { loan, bytes });

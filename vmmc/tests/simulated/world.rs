@@ -3,11 +3,14 @@
 //! A failing test prints the seed. The same seed gives the same run.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
-use vmmc::engine::{Config, Engine, EngineError, ExportOptions, Key, Notification, Send, Ticket};
+use vmmc::engine::{
+    Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket, Unfetched,
+};
 use vmmc::link;
-use vmmc::memory::{Arena, Region};
+use vmmc::memory::{Arena, Loan, Region, Target};
 use vmmc::port::bulk::sim::SimBulkConfig;
 use vmmc::port::sim::{Conditions, Network};
 use vmmc::port::tap::{Tap, Wire};
@@ -33,6 +36,25 @@ pub struct Host {
     /// A host that shares its core with others looks at its port only so often.
     pub looks_every: Option<Duration>,
     looks_at: Time,
+}
+
+/// What the engine needs its port for.
+impl Host {
+    pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
+        self.engine.fetched(&mut self.port, fetch)
+    }
+
+    pub fn cancel_fetch(&mut self, fetch: u32) -> Option<Box<dyn Target>> {
+        self.engine.cancel_fetch(&mut self.port, fetch)
+    }
+
+    pub fn take_redirect(&mut self, export: u32, id: RedirectId) -> Option<Returned> {
+        self.engine.take_redirect(&mut self.port, export, id)
+    }
+
+    pub fn lend(&mut self, export: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        self.engine.lend(&mut self.port, export, range)
+    }
 }
 
 pub struct World {

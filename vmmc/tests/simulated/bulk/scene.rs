@@ -237,7 +237,7 @@ impl Scene {
             assert!(*buffer == source.held, "what was sent was written");
         }
         for fetch in sender.reads {
-            let target = self.world.hosts[number].engine.fetched(fetch).map_err(|(error, _)| error);
+            let target = self.world.hosts[number].fetched(fetch).map_err(|(error, _)| error);
             self.outcome.reads.push(into_bytes(target.unwrap().expect("it has ended")));
         }
     }
