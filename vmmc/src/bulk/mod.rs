@@ -16,5 +16,8 @@ pub(crate) mod outgoing;
 pub(crate) mod permutation;
 pub(crate) mod schedule;
 
+#[cfg(test)]
+mod model;
+
 /// Segments of a transfer at most: each takes at least one entry of the fill ring, and a grant may have so many of them.
 pub(crate) const MAX_SEGMENTS: u32 = 1024;
