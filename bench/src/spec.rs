@@ -159,6 +159,8 @@ pub(crate) struct Spec {
     pub(crate) bench: Bench,
     /// MTU of the interfaces, bytes.
     pub(crate) mtu: u32,
+    /// Whether the interfaces have a single queue, so that no node has a bulk lane, and not two.
+    pub(crate) one_queue: bool,
     /// Payload of one message, bytes.
     pub(crate) size: usize,
     /// Latency: how many round trips count, unless the time is over before.

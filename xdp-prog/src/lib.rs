@@ -73,6 +73,8 @@ mod link;
 mod log;
 mod maps;
 mod program;
+#[cfg(feature = "queues")]
+pub mod queues;
 mod steering;
 mod survey;
 mod verdicts;

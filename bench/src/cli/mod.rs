@@ -111,6 +111,9 @@ pub(crate) struct Common {
     #[arg(long, value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: Vec<u32>,
+    /// Interfaces with a single queue, where nodes have no bulk lane, instead of two.
+    #[arg(long)]
+    one_queue: bool,
     /// How often each peer is measured [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
@@ -261,6 +264,9 @@ pub(crate) struct Soak {
     /// MTU of the interfaces, 1280 to 65535 bytes.
     #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: u32,
+    /// Interfaces with a single queue, where nodes have no bulk lane, instead of two.
+    #[arg(long)]
+    one_queue: bool,
     /// How much is sent: bytes, or with a suffix as in 64MiB or 10GB (all of them powers of two).
     #[arg(long, default_value = "10GB", value_parser = amount)]
     bytes: u64,

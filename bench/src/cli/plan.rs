@@ -16,6 +16,7 @@ impl Soak {
         let spec = Spec {
             bench: Bench::Soak,
             mtu: self.mtu,
+            one_queue: self.one_queue,
             size: soak::LARGEST,
             bytes: if self.duration.is_some() { u64::MAX } else { self.bytes },
             // A day.
@@ -156,6 +157,7 @@ impl Common {
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
     fn complete(&self, specs: Vec<Spec>, rounds: Rounds, usual: &[&str]) -> Result<Plan, BenchError> {
+        let specs: Vec<_> = specs.into_iter().map(|spec| Spec { one_queue: self.one_queue, ..spec }).collect();
         let able = |peer: &&dyn Peer| specs.iter().any(|spec| peer.measures(spec.bench));
         let chosen = self.chosen()?;
         if let Some(spec) = specs.first()
@@ -274,6 +276,14 @@ mod tests {
         let usual = plan("vmmc-bench bw").unwrap().peers;
         assert!(usual.len() > 1 && usual.iter().all(|peer| peer.needs().is_none() && !peer.is_extra()));
         assert_eq!(plan("vmmc-bench rate --peers vmmc,vmmc-watched").unwrap().peers.len(), 2);
+    }
+
+    #[test]
+    fn interfaces_can_have_one_queue() {
+        for (line, expected) in [("vmmc-bench versus --quick", false), ("vmmc-bench bw --one-queue", true)] {
+            let specs = plan(line).unwrap().specs;
+            assert!(!specs.is_empty() && specs.iter().all(|spec| spec.one_queue == expected), "{line}");
+        }
     }
 
     #[test]
