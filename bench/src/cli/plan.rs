@@ -290,11 +290,17 @@ mod tests {
     fn a_choice_that_makes_no_sense_is_refused() {
         let error = |line| plan(line).err().expect(line).to_string();
         assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
-        assert!(error("vmmc-bench loss --peers floor").ends_with("there are: vmmc, tcp, tcp-nooff"));
+        assert!(error("vmmc-bench loss --peers floor").ends_with("there are: vmmc, vmmc-eager, tcp, tcp-nooff"));
         let Command::Soak(soak) = Cli::parse_from(["vmmc-bench", "soak", "--peer", "tcp"]).command else {
             panic!("a soak")
         };
-        assert!(soak.plan().err().expect("TCP has no soak").to_string().ends_with("there are: vmmc, vmmc-nocrc"));
+        assert!(
+            soak.plan()
+                .err()
+                .expect("TCP has no soak")
+                .to_string()
+                .ends_with("there are: vmmc, vmmc-eager, vmmc-nocrc")
+        );
         for line in [
             "vmmc-bench lat --mtu 1279",
             "vmmc-bench lat --mtu 65536",
