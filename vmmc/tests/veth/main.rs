@@ -1,5 +1,6 @@
 //! Nodes on real veth pairs, in network namespaces that the tests make. They need root, and fail without.
 
+mod bulk;
 mod damage;
 mod errors;
 mod fetch;

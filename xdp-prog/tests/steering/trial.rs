@@ -19,7 +19,11 @@ pub(crate) fn verdict(program: &Program<'_>, frame: &[u8]) -> &'static str {
     let action = program.run(frame).unwrap();
     let after = program.maps().counters().unwrap();
     let verdict = only_change(&before, &after);
-    let expected = if verdict == "redirected" { Action::Redirect } else { Action::Pass };
+    let expected = match verdict {
+        "redirected" | "bulk_admitted" => Action::Redirect,
+        dropped if dropped.starts_with("bulk_") => Action::Drop,
+        _ => Action::Pass,
+    };
     assert_eq!(action, expected, "action with verdict {verdict}");
     verdict
 }
