@@ -140,12 +140,15 @@ impl Gate {
         self.queue.store(queue, Release);
     }
 
-    /// Lets in nothing any more, but for a packet that the program is just at.
-    pub fn close(&self) {
+    /// Lets in nothing any more, but for a packet that the program is just at. Returns how many places have been used: they are numbered on from there. Whoever wants to
+    /// know for sure closes the socket, waits until the kernel has let go of it, and asks again.
+    pub fn close(&self) -> u64 {
         for run in &self.runs {
             run.end.store(0, Release);
         }
-        self.posted.store(self.used(), Release);
+        let used = self.used();
+        self.posted.store(used, Release);
+        used
     }
 
     /// Begins anew at `place`: those before it count as used. Only while the gate is closed, and when the kernel has let go of

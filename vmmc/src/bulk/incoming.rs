@@ -140,14 +140,20 @@ impl Incoming {
         }
     }
 
+    /// The position that this place is: `None` when the place isn't of this grant, or has been used before.
+    pub(crate) fn position_of(&self, place: u64) -> Option<u32> {
+        let index = self.posted.binary_search_by_key(&place, |&(place, _)| place).ok()?;
+        Some(self.posted[index].1)
+    }
+
     /// The position of a place that is posted.
     pub(crate) fn position(&self, place: u64) -> Option<u32> {
         let index = self.posted.binary_search_by_key(&place, |&(place, _)| place).ok()?;
         Some(self.posted[index].1)
     }
 
-    /// A packet has landed in this place, and its header says that it is this segment. `intact`: its checksum is right, or it has none.
-    /// `None` when the place isn't of this grant, or has been used before.
+    /// A packet has landed in this place, and its header says that it is this segment. `intact`: its header named this grant (where places aren't used in order, the
+    /// program in front of the lane may have mistaken it for one of an other), and its checksum is right, or it has none. `None` when the place isn't of this grant, or has been used before.
     pub(crate) fn landed(&mut self, now: Time, place: u64, segment: u32, intact: bool) -> Option<Landed> {
         let index = self.posted.binary_search_by_key(&place, |&(place, _)| place).ok()?;
         let (_, position) = self.posted.remove(index)?;
@@ -195,8 +201,9 @@ impl Incoming {
         self.trusted = self.landings;
     }
 
-    /// The port was reopened: what is posted is free again. If it was because the port wasn't consistent, then neither is what has landed since the last [`trust`](Incoming::trust)
-    /// here. Returns the positions below which the caller has saved bytes: they are to be written back.
+    /// The port was reopened: what is posted is free again. `consistent` is what the port [said](crate::port::bulk::BulkPort::is_consistent) just before, whatever it was reopened for: if it
+    /// wasn't, then what has landed since the last [`trust`](Incoming::trust) isn't here either. Returns the positions below which the caller has saved bytes:
+    /// they are to be written back.
     pub(crate) fn reopened(&mut self, consistent: bool) -> Vec<u32> {
         let mut restore = Vec::new();
         for (_, position) in std::mem::take(&mut self.posted) {
@@ -255,6 +262,12 @@ impl Incoming {
     /// How long nothing has landed that was kept.
     pub(crate) fn quiet(&self, now: Time) -> Duration {
         now.since(self.landed_at)
+    }
+
+    /// Its segments couldn't land before `now`, so the silence so far means nothing: the places of an earlier grant come first, and something lands in those; or
+    /// the port was reopened because of another grant.
+    pub(crate) fn held_up(&mut self, now: Time) {
+        (self.landed_at, self.quiet_since, self.backoff) = (now, now, 0);
     }
 
     /// The segments that aren't here, as ranges, highest first; the lowest are left out if there are more than `limit` ranges.
@@ -327,3 +340,6 @@ fn ranges(numbers: impl Iterator<Item = u32>, limit: usize) -> (Vec<Range<u32>>,
     }
     (ranges, true)
 }
+
+#[cfg(test)]
+mod tests;

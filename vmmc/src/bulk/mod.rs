@@ -9,12 +9,14 @@
 //! | [`schedule`] | which peer's transfer is granted next | the receiver's |
 //! | [`incoming`] | one granted transfer: what has landed where, what to ask for again | the receiver's |
 //! | [`permutation`] | how to put segments in order that landed in one another's places | the receiver's |
-#![allow(dead_code)] // what the engine doesn't use yet
 
 pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod permutation;
 pub(crate) mod schedule;
+
+#[cfg(test)]
+mod model;
 
 /// Segments of a transfer at most: each takes at least one entry of the fill ring, and a grant may have so many of them.
 pub(crate) const MAX_SEGMENTS: u32 = 1024;

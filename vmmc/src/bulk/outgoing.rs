@@ -271,3 +271,6 @@ impl Transfer {
         (self.segments - self.unsent).saturating_sub(self.landed).saturating_sub(self.again.len() as u32)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,6 @@ pub(crate) fn moves(order: &[u32]) -> Option<Vec<Move>> {
     }
     Some(moves)
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,6 @@ impl Schedule {
 fn disjoint(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.end <= other.start || other.end <= one.start
 }
+
+#[cfg(test)]
+mod tests;

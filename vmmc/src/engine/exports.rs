@@ -10,7 +10,7 @@ use super::landing::{Ended, Landed, Landing, Piece, Place, RedirectId};
 use super::slab::Slab;
 use super::{EngineCounters, EngineError};
 use crate::memory::{Region, Writer};
-use crate::wire::record::{Refusal, Access, MAX_NAME};
+use crate::wire::record::{Access, MAX_NAME, Refusal};
 
 /// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]

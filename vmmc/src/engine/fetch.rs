@@ -238,7 +238,16 @@ impl Engine {
             Some(_) => {}
         }
         let Some(taken) = target.take() else { return Ok(None) };
-        let fetch = Fetch { import: id, link, state, received: 0, length, target: Some(Memory::Any(taken)), reserved: 0, panicked: false };
+        let fetch = Fetch {
+            import: id,
+            link,
+            state,
+            received: 0,
+            length,
+            target: Some(Memory::Any(taken)),
+            reserved: 0,
+            panicked: false,
+        };
         let request = match self.imports.fetches.slab.insert(fetch) {
             Ok(request) => request,
             Err(fetch) => {
@@ -265,14 +274,9 @@ impl Engine {
     ///
     /// # Errors
     /// When it has failed: the peer has refused it, the link has ended before all of it was here, or the target has panicked. The target comes with the error.
-    pub fn fetched(
-        &mut self,
-        now: Time,
-        port: &mut dyn Port,
-        fetch: u32,
-    ) -> Result<Option<Box<dyn Target>>, Unfetched> {
+    pub fn fetched(&mut self, port: &mut dyn Port, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
         if self.has_ended(fetch) {
-            self.clear_fetch(now, port, fetch);
+            self.clear_fetch(port, fetch);
         }
         let fetches = &mut self.imports.fetches.slab;
         if !fetches.get(fetch).is_some_and(|f| matches!(f.state, State::Ended(_))) {
@@ -280,7 +284,9 @@ impl Engine {
         }
         match fetches.remove(fetch) {
             Some(Fetch { state: State::Ended(Ok(())), target, .. }) => Ok(target.map(Memory::give_back)),
-            Some(Fetch { state: State::Ended(Err(error)), target: Some(target), .. }) => Err((error, target.give_back())),
+            Some(Fetch { state: State::Ended(Err(error)), target: Some(target), .. }) => {
+                Err((error, target.give_back()))
+            }
             _ => Ok(None),
         }
     }
@@ -296,8 +302,8 @@ impl Engine {
     }
 
     /// Gives a fetch up. Nothing is written to its target any more: it comes back as it is.
-    pub fn cancel_fetch(&mut self, now: Time, port: &mut dyn Port, fetch: u32) -> Option<Box<dyn Target>> {
-        self.clear_fetch(now, port, fetch);
+    pub fn cancel_fetch(&mut self, port: &mut dyn Port, fetch: u32) -> Option<Box<dyn Target>> {
+        self.clear_fetch(port, fetch);
         let fetches = &mut self.imports.fetches.slab;
         let found = fetches.get_mut(fetch)?;
         let (link, target) = (found.link, found.target.take());

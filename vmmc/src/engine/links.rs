@@ -74,7 +74,7 @@ impl Engine {
     }
     /// A link has ended: its imports fail, its packets go back.
     #[cold]
-    pub(super) fn end(&mut self, now: Time, token: u64, end: LinkEnd, port: &mut dyn Port) {
+    pub(super) fn end(&mut self, token: u64, end: LinkEnd, port: &mut dyn Port) {
         if self.peer(token).is_none() {
             return;
         }
@@ -94,7 +94,7 @@ impl Engine {
             provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
-        self.end_transfers(now, port, token);
+        self.end_transfers(port, token);
         peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
@@ -122,7 +122,10 @@ impl Engine {
 
     /// Whether everything that was sent has been acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.peers.iter().flatten().all(|p| p.open.is_none() && p.is_told() && !p.transfers.hold() && p.link.in_flight() == 0)
+        self.peers
+            .iter()
+            .flatten()
+            .all(|p| p.open.is_none() && p.is_told() && !p.transfers.hold() && p.link.in_flight() == 0)
     }
 
     /// Whether no link is open or waits for the other side to close.
@@ -173,7 +176,7 @@ impl Engine {
     fn accept(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, hello: &Hello) -> Option<u64> {
         if self.half_open.len() >= MAX_HALF_OPEN {
             let oldest = self.half_open[0];
-            self.end(now, oldest, LinkEnd::NoAnswer(Duration::ZERO), port);
+            self.end(oldest, LinkEnd::NoAnswer(Duration::ZERO), port);
         }
         let token = self.new_token()?;
         let path = self.way_back(datagram);
@@ -208,7 +211,7 @@ impl Engine {
             if unopened || twin {
                 self.move_requests(old, token);
             }
-            self.end(now, old, LinkEnd::Restarted, port);
+            self.end(old, LinkEnd::Restarted, port);
         }
         self.half_open.retain(|&t| t != token);
         self.by_address.insert(address, token);
@@ -224,13 +227,13 @@ impl Engine {
     }
 
     #[cold]
-    pub(super) fn on_reset(&mut self, now: Time, port: &mut dyn Port, datagram: &Datagram, header: &Header) {
+    pub(super) fn on_reset(&mut self, port: &mut dyn Port, datagram: &Datagram, header: &Header) {
         let Some(&token) = self.by_address.get(&datagram.source) else {
             return;
         };
         if self.peer(token).is_some_and(|p| p.link.is_reset_by(header.token)) {
             provoked!(DEBUG, target: "vmmc::link", peer = %datagram.source, "RESET: the peer doesn't know this link");
-            self.end(now, token, LinkEnd::Restarted, port);
+            self.end(token, LinkEnd::Restarted, port);
         }
     }
 

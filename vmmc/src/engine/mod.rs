@@ -247,14 +247,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the export has gone, or has no such range.
-    pub fn lend(
-        &mut self,
-        now: Time,
-        port: &mut dyn Port,
-        id: u32,
-        range: Range<u64>,
-    ) -> Result<Loan, EngineError> {
-        self.clear_range(now, port, id, &range);
+    pub fn lend(&mut self, port: &mut dyn Port, id: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        self.clear_range(port, id, &range);
         let export = self.exports.get_mut(id).ok_or(EngineError::Dropped)?;
         let (start, end, length) = (range.start, range.end, export.region.len() as u64);
         export.region.lend(range).map_err(|_| {
@@ -338,7 +332,7 @@ impl Engine {
             let end = peer.link.tick(now, port);
             self.acknowledged += u64::from(peer.link.progress() != before);
             match end {
-                Some(end) => self.end(now, token, end, port),
+                Some(end) => self.end(token, end, port),
                 None => self.list(place),
             }
         }

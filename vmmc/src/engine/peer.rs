@@ -325,7 +325,12 @@ impl Peer {
 
     /// Takes note of a record about transfers, to be heard when the packet has been processed.
     #[cold]
-    fn note_transfer(&mut self, record: BulkRecord, sequence: u64, reader: &mut Reader<'_, '_>) -> Result<(), WireError> {
+    fn note_transfer(
+        &mut self,
+        record: BulkRecord,
+        sequence: u64,
+        reader: &mut Reader<'_, '_>,
+    ) -> Result<(), WireError> {
         let mut heard = HeardTransfer { record, body: Box::default(), ranges: Vec::new(), sequence };
         match record {
             BulkRecord::Ask { rest, .. } => {

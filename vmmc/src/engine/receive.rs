@@ -64,7 +64,7 @@ impl Engine {
                     None => self.counters.rx_unknown += 1,
                 }
             }
-            What::Reset => self.on_reset(now, port, &datagram, &header),
+            What::Reset => self.on_reset(port, &datagram, &header),
             What::Unknown => self.send_reset(now, port, &datagram, &header),
             What::Link { sack } => {
                 if !self.promote(now, port, header.token) {
@@ -87,7 +87,7 @@ impl Engine {
                 } else if header.kind == Kind::Close
                     && let Some(end) = peer.link.on_close(now, &header, port)
                 {
-                    self.end(now, header.token, end, port);
+                    self.end(header.token, end, port);
                 }
                 let moved = self.peer(header.token).is_some_and(|p| p.link.progress() != before);
                 self.acknowledged += u64::from(moved);
@@ -245,7 +245,7 @@ impl Engine {
                 let heard = self.hear_transfers(now, port, place);
                 if let Err(error) = heard {
                     provoked!(DEBUG, target: "vmmc::engine", %error, "protocol violation");
-                    self.end(now, token, LinkEnd::Violation(error), port);
+                    self.end(token, LinkEnd::Violation(error), port);
                     return false;
                 }
                 true
@@ -260,7 +260,7 @@ impl Engine {
                 port.recycle(held.packet);
                 let token = peer.link.token();
                 provoked!(DEBUG, target: "vmmc::engine", peer = %peer.link.peer(), %error, "protocol violation");
-                self.end(now, token, LinkEnd::Violation(error), port);
+                self.end(token, LinkEnd::Violation(error), port);
                 false
             }
         }

@@ -63,7 +63,13 @@ impl<'a> Send<'a> {
     }
 
     /// The rest of a send of which so many bytes have been put into packets, and which may itself be the end of one of `total` bytes.
-    pub(super) fn resume(data: &'a [u8], offset: u64, done: usize, notify: Option<u32>, total: Option<u64>) -> Send<'a> {
+    pub(super) fn resume(
+        data: &'a [u8],
+        offset: u64,
+        done: usize,
+        notify: Option<u32>,
+        total: Option<u64>,
+    ) -> Send<'a> {
         Send { notify, done, counted: true, total, ..Send::new(data, offset) }
     }
 
@@ -295,7 +301,13 @@ impl Engine {
     }
 
     /// The link and the grant by which a send goes to a peer, when it may. `None` while the peer hasn't answered, or when it is this node itself.
-    pub(super) fn may_send(&mut self, id: u32, offset: u64, length: u64, notifies: bool) -> Result<Option<(u64, u32)>, EngineError> {
+    pub(super) fn may_send(
+        &mut self,
+        id: u32,
+        offset: u64,
+        length: u64,
+        notifies: bool,
+    ) -> Result<Option<(u64, u32)>, EngineError> {
         Ok(match self.check_send(id, offset, length, notifies)? {
             Target::Remote { link, grant } => Some((link, grant)),
             Target::Unknown | Target::Local { .. } => None,
@@ -491,7 +503,9 @@ impl Engine {
         };
         match (self.peer(ticket.link), failure) {
             (_, Some(error)) if refused => Err(error.clone()),
-            (Some(_), _) if ticket.transfer.is_some_and(|number| !self.has_transferred(ticket.link, number)) => Ok(false),
+            (Some(_), _) if ticket.transfer.is_some_and(|number| !self.has_transferred(ticket.link, number)) => {
+                Ok(false)
+            }
             (Some(_), _) if ticket.transfer.is_some() => Ok(true),
             (Some(peer), _) => Ok(peer.link.completed() > ticket.last),
             (None, Some(error)) => Err(error.clone()),

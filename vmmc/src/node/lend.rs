@@ -39,7 +39,7 @@ impl Export {
         let shared = &self.handle.shared;
         let mut core = shared.enter();
         let export = self.live()?;
-        let loan = core.with(|engine, now, port| engine.lend(now, port, export, range));
+        let loan = core.with(|engine, _, port| engine.lend(port, export, range));
         shared.leave(&mut core);
         Ok(loan?)
     }

@@ -18,7 +18,7 @@ mod thread;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -106,7 +106,7 @@ pub(crate) struct Shared {
     /// How long to wait for a peer's answer at the most.
     pub(super) patience: Duration,
     pub(super) resolver: Mutex<Box<dyn Resolve>>,
-    pub(super) steering: Option<Steering>,
+    pub(super) steering: Option<Arc<Steering>>,
     pub(super) identity: Identity,
 }
 
@@ -221,7 +221,7 @@ impl Shared {
         drives: bool,
         spin: Duration,
         resolver: Box<dyn Resolve>,
-        steering: Option<Steering>,
+        steering: Option<Arc<Steering>>,
         identity: Identity,
     ) -> Result<Shared, Error> {
         let system = |doing| move |source: std::io::Error| Error::System { doing, source };

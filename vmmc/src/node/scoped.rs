@@ -60,7 +60,7 @@ impl Posting for Scope<'_> {
         // Nobody else is told: there is no other handle on it that somebody could wait with.
         let returned = {
             let mut core = self.export.handle.shared.enter();
-            core.with(|engine, now, port| engine.take_redirect(now, port, self.export.id, *id))?
+            core.with(|engine, _, port| engine.take_redirect(port, self.export.id, *id))?
         };
         Some((returned.target, returned.received))
     }

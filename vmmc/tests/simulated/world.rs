@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use vmmc::Target;
 use vmmc::engine::{
     Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket, Unfetched,
 };
 use vmmc::link;
-use vmmc::memory::{Arena, Loan, Region};
+use vmmc::memory::{Arena, Loan, Region, Target};
 use vmmc::port::bulk::sim::SimBulkConfig;
 use vmmc::port::sim::{Conditions, Network};
 use vmmc::port::tap::{Tap, Wire};
@@ -40,6 +39,25 @@ pub struct Host {
     /// A host that shares its core with others looks at its port only so often.
     pub looks_every: Option<Duration>,
     looks_at: Time,
+}
+
+/// What the engine needs its port for.
+impl Host {
+    pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
+        self.engine.fetched(&mut self.port, fetch)
+    }
+
+    pub fn cancel_fetch(&mut self, fetch: u32) -> Option<Box<dyn Target>> {
+        self.engine.cancel_fetch(&mut self.port, fetch)
+    }
+
+    pub fn take_redirect(&mut self, export: u32, id: RedirectId) -> Option<Returned> {
+        self.engine.take_redirect(&mut self.port, export, id)
+    }
+
+    pub fn lend(&mut self, export: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        self.engine.lend(&mut self.port, export, range)
+    }
 }
 
 pub struct World {
@@ -254,30 +272,6 @@ impl World {
             Ok(true) => Some(Ok(())),
             Err(error) => Some(Err(error)),
         })
-    }
-
-    /// As [`Engine::fetched`].
-    pub fn fetched(&mut self, host: usize, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
-        let (now, host) = (self.now(), &mut self.hosts[host]);
-        host.engine.fetched(now, &mut host.port, fetch)
-    }
-
-    /// As [`Engine::cancel_fetch`].
-    pub fn cancel_fetch(&mut self, host: usize, fetch: u32) -> Option<Box<dyn Target>> {
-        let (now, host) = (self.now(), &mut self.hosts[host]);
-        host.engine.cancel_fetch(now, &mut host.port, fetch)
-    }
-
-    /// As [`Engine::lend`].
-    pub fn lend(&mut self, host: usize, export: u32, range: Range<u64>) -> Result<Loan, EngineError> {
-        let (now, host) = (self.now(), &mut self.hosts[host]);
-        host.engine.lend(now, &mut host.port, export, range)
-    }
-
-    /// As [`Engine::take_redirect`].
-    pub fn take_redirect(&mut self, host: usize, export: u32, id: RedirectId) -> Option<Returned> {
-        let (now, host) = (self.now(), &mut self.hosts[host]);
-        host.engine.take_redirect(now, &mut host.port, export, id)
     }
 
     pub fn notification(&mut self, host: usize, export: u32) -> Notification {

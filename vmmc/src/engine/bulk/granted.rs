@@ -39,8 +39,6 @@ pub(super) struct Granted {
     saved: SmallVec<[(u32, Box<[u8]>); 1]>,
     /// It is to be abandoned.
     pub condemned: bool,
-    /// When it was granted.
-    pub since: Time,
 }
 
 /// What has come of a landing.
@@ -56,7 +54,6 @@ pub(super) enum Outcome {
 impl Granted {
     #[allow(clippy::too_many_arguments)] // all it is made of
     pub(super) fn new(
-        now: Time,
         run: Run,
         (transfer, errand): (u32, Errand),
         home: Home,
@@ -78,7 +75,6 @@ impl Granted {
             incoming,
             saved: SmallVec::new(),
             condemned: false,
-            since: now,
         })
     }
 

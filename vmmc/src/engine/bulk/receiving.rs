@@ -199,8 +199,7 @@ impl Engine {
         let length = asked.len();
         let (home, target, start) = self.find_home(token, &asked, length)?;
         let place = place_of(token);
-        let (Some(lane), Some(peer), Some(bulk)) =
-            (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
+        let (Some(lane), Some(peer), Some(bulk)) = (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
         else {
             return Err(Declined::Unable);
         };
@@ -208,14 +207,13 @@ impl Engine {
         let Asked { errand, segment, segments, rest, .. } = asked;
         let run = Run { token, peer: peer.link.peer(), grant: lane.last_grant, segment };
         let incoming = Incoming::new(segments, bulk.overlap(), now).ok_or(Declined::Unable)?;
-        let granted =
-            Granted::new(now, run, (transfer, errand), home, (target, start), &rest, incoming, segments);
+        let granted = Granted::new(run, (transfer, errand), home, (target, start), &rest, incoming, segments);
         let Ok(mut granted) = granted else { return Err(Declined::Unable) };
         let whole = granted.post(bulk).is_ok() && granted.incoming.unused() == segments;
         lane.open.push(granted);
         if !whole {
             // Some may be posted: they are taken back before anything is let in.
-            self.abandon(now, port, |granted| granted.run == run, false);
+            self.abandon(port, |granted| granted.run == run, false);
             return Err(Declined::Unable);
         }
         bulk.admit();
@@ -293,7 +291,7 @@ impl Engine {
         let late = |granted: &Granted| granted.condemned || granted.incoming.quiet(now) >= PATIENCE;
         if lane.open.iter().any(late) {
             let peers: Vec<u64> = lane.open.iter().filter(|g| late(g) && !g.condemned).map(|g| g.run.token).collect();
-            self.abandon(now, port, late, true);
+            self.abandon(port, late, true);
             for token in peers {
                 self.distrust(now, token);
             }
@@ -328,7 +326,7 @@ impl Engine {
             self.tell(token, Record::Bulk(record), &body);
         }
         if unpostable {
-            self.abandon(now, port, |granted| granted.condemned, true);
+            self.abandon(port, |granted| granted.condemned, true);
         }
         self.grant_transfers(now, port);
     }
@@ -438,13 +436,7 @@ impl Engine {
 
     /// Abandons transfers, and those of the same peers that were granted after them: their memory is free when this returns. They come by the eager lane, and with `decline` their
     /// senders are told so.
-    pub(in crate::engine) fn abandon(
-        &mut self,
-        now: Time,
-        port: &mut dyn Port,
-        which: impl Fn(&Granted) -> bool,
-        decline: bool,
-    ) {
+    fn abandon(&mut self, port: &mut dyn Port, which: impl Fn(&Granted) -> bool, decline: bool) {
         let removed = self.remove(which, true);
         if removed.is_empty() {
             return;
@@ -507,18 +499,18 @@ impl Engine {
     }
 
     /// A link has ended: what it was granted is abandoned.
-    pub(in crate::engine) fn end_transfers(&mut self, now: Time, port: &mut dyn Port, token: u64) {
+    pub(in crate::engine) fn end_transfers(&mut self, port: &mut dyn Port, token: u64) {
         let Some(lane) = &mut self.lane else { return };
         lane.asked.retain(|&(of, _), _| of != token);
         lane.schedule.withdraw(token);
-        self.abandon(now, port, |granted| granted.run.token == token, false);
+        self.abandon(port, |granted| granted.run.token == token, false);
         if let Some(lane) = &mut self.lane {
             lane.schedule.forget(token);
         }
     }
 
     /// Before a part of an export is lent: nothing lands in it any more.
-    pub(in crate::engine) fn clear_range(&mut self, now: Time, port: &mut dyn Port, export: u32, range: &Range<u64>) {
+    pub(in crate::engine) fn clear_range(&mut self, port: &mut dyn Port, export: u32, range: &Range<u64>) {
         let within = |granted: &Granted| match &granted.home {
             Home::Export { id, reserved } => {
                 let Range { start, end } = reserved.run;
@@ -527,15 +519,15 @@ impl Engine {
             Home::Fetch { .. } => false,
         };
         if self.lane.as_ref().is_some_and(|lane| lane.open.iter().any(within)) {
-            self.abandon(now, port, within, true);
+            self.abandon(port, within, true);
         }
     }
 
     /// Before what was to be fetched is given back: nothing lands in it any more.
-    pub(in crate::engine) fn clear_fetch(&mut self, now: Time, port: &mut dyn Port, fetch: u32) {
+    pub(in crate::engine) fn clear_fetch(&mut self, port: &mut dyn Port, fetch: u32) {
         let of = |granted: &Granted| matches!(granted.home, Home::Fetch { request } if request == fetch);
         if self.lane.as_ref().is_some_and(|lane| lane.open.iter().any(of)) {
-            self.abandon(now, port, of, true);
+            self.abandon(port, of, true);
         }
     }
 
@@ -549,13 +541,13 @@ impl Engine {
     }
 
     /// Before a redirect's memory is given back: nothing lands in it any more.
-    pub(in crate::engine) fn clear_redirect(&mut self, now: Time, port: &mut dyn Port, export: u32, id: RedirectId) {
+    pub(in crate::engine) fn clear_redirect(&mut self, port: &mut dyn Port, export: u32, id: RedirectId) {
         let of = |granted: &Granted| match &granted.home {
             Home::Export { id: of, reserved } => *of == export && reserved.redirect == Some(id),
             Home::Fetch { .. } => false,
         };
         if self.lane.as_ref().is_some_and(|lane| lane.open.iter().any(of)) {
-            self.abandon(now, port, of, true);
+            self.abandon(port, of, true);
         }
     }
 }

@@ -220,7 +220,9 @@ impl Engine {
                     transfers.outgoing.on_granted(transfer, grant).map_err(|_| nonsense())?;
                 }
             }
-            BulkRecord::Landed { grant, packets } => transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?,
+            BulkRecord::Landed { grant, packets } => {
+                transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?
+            }
             BulkRecord::Missing { grant, .. } => {
                 transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
                 self.counters.tx_bulk_asked_again +=
@@ -272,7 +274,9 @@ impl Engine {
 
     /// Sends what a peer has granted, and what it has declined, as far as there is room. Returns whether there may be more to do at once.
     pub(in crate::engine) fn send_transfers(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
-        let Some(peer) = self.peers[place].as_deref_mut().filter(|peer| !peer.transfers.is_idle()) else { return false };
+        let Some(peer) = self.peers[place].as_deref_mut().filter(|peer| !peer.transfers.is_idle()) else {
+            return false;
+        };
         let mut again = peer.send_segments(port, &mut self.counters);
         again |= self.send_declined(now, port, place);
         if self.closing
@@ -321,7 +325,6 @@ impl Engine {
         }
         again
     }
-
 }
 
 impl Peer {
@@ -362,8 +365,18 @@ impl Peer {
         let mut body = Vec::with_capacity(rest);
         source.for_each(start, rest, |bytes| body.extend_from_slice(bytes));
         self.tell(Record::Bulk(record), &body);
-        let transfer =
-            Transfer { number, import, source: Some(source), start, parts, offset, errand, job, declined: None, sent: false };
+        let transfer = Transfer {
+            number,
+            import,
+            source: Some(source),
+            start,
+            parts,
+            offset,
+            errand,
+            job,
+            declined: None,
+            sent: false,
+        };
         self.transfers.queue.push_back(transfer);
         Some(number)
     }
@@ -384,8 +397,8 @@ impl Peer {
             let at = transfer.start + rest + segment as usize * length;
             let header = BulkHeader { token, grant, segment };
             let Some(source) = &transfer.source else { return false };
-            let payload = checked
-                .then_some(|take: &mut dyn FnMut(&[u8])| source.for_each(at, length, |bytes| take(bytes)));
+            let payload =
+                checked.then_some(|take: &mut dyn FnMut(&[u8])| source.for_each(at, length, |bytes| take(bytes)));
             let header = header.emit(payload);
             if !lane.submit(encap, &header, source, at, length) {
                 // The next flush makes room.

@@ -15,15 +15,6 @@ pub(in crate::engine) enum Memory {
 }
 
 impl Memory {
-    /// Length, bytes.
-    pub(in crate::engine) fn len(&self) -> usize {
-        match self {
-            Memory::Any(target) => target.len(),
-            Memory::Direct(target) => target.len(),
-            Memory::Gone => 0,
-        }
-    }
-
     /// As memory where packets land, if it is a buffer. Nobody else's type can pass for one: it couldn't be trusted to stay where it is.
     pub(in crate::engine) fn direct(&mut self) -> Option<&DirectTarget> {
         if let Memory::Any(target) = self

@@ -26,8 +26,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 pub(super) use direct::Reserved;
-pub(super) use memory::Memory;
 pub use landed::{Landed, Piece, Place, RedirectId};
+pub(super) use memory::Memory;
 pub use redirect::{Received, RedirectEnd, Returned, Wanted};
 
 use self::byte_set::ByteSet;

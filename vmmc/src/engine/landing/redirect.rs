@@ -124,7 +124,14 @@ impl Redirect {
     /// One that has nothing yet. The target has room for what it wants.
     pub(super) fn new(id: RedirectId, wanted: Wanted, target: Box<dyn Target>) -> Redirect {
         let memory = Memory::Any(target);
-        Redirect { id, filled: ByteSet::new(wanted.len()), wanted, memory, reserved: SmallVec::new(), holes: SmallVec::new() }
+        Redirect {
+            id,
+            filled: ByteSet::new(wanted.len()),
+            wanted,
+            memory,
+            reserved: SmallVec::new(),
+            holes: SmallVec::new(),
+        }
     }
 
     pub(crate) fn received(&self) -> u64 {

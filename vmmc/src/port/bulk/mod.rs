@@ -12,12 +12,12 @@
 //!
 //! Which places to post, whose packets to let in, and what to do about a segment in another's place is for [`crate::bulk`] and the engine to decide.
 
-pub mod sim;
 mod error;
 mod gate;
 mod lane;
 mod places;
 mod rings;
+pub mod sim;
 mod slots;
 mod socket;
 

@@ -153,6 +153,10 @@ impl BulkPort for SimBulk {
         self.overlap
     }
 
+    fn max_segment(&self) -> usize {
+        super::MAX_SEGMENT
+    }
+
     fn room(&self, segment: usize) -> usize {
         if !self.is_open {
             return 0;

@@ -189,7 +189,14 @@ impl BulkRecord {
             }
             Errand::Put { grant: number, notify }
         };
-        Ok(BulkRecord::Ask { transfer: short.number.get(), errand, offset, segment, segments, rest: short.length.get() })
+        Ok(BulkRecord::Ask {
+            transfer: short.number.get(),
+            errand,
+            offset,
+            segment,
+            segments,
+            rest: short.length.get(),
+        })
     }
 
     /// How many bytes follow the fixed part.
@@ -223,8 +230,7 @@ impl BulkRecord {
                     reserved: 0.into(),
                     offset: offset.into(),
                 };
-                let notify =
-                    notify.map(|n| RawNotify { tag: n.tag.into(), reserved: 0.into(), total: n.total.into() });
+                let notify = notify.map(|n| RawNotify { tag: n.tag.into(), reserved: 0.into(), total: n.total.into() });
                 let notify = notify.as_ref().map_or(&[][..], IntoBytes::as_bytes);
                 Emitted::new(short(11, flags, rest, transfer), raw.as_bytes(), notify)
             }

@@ -128,7 +128,7 @@ proptest! {
         let mut targets = HashMap::new();
         for (number, &redirect) in posted.iter().enumerate() {
             if rng.bool() {
-                let returned = world.take_redirect(1, id, redirect).unwrap();
+                let returned = world.hosts[1].take_redirect(id, redirect).unwrap();
                 let ranges: Vec<_> = returned.received.ranges().collect();
                 targets.insert(redirect, (into_bytes(returned.target), ranges));
             } else if rng.bool() {
@@ -142,7 +142,7 @@ proptest! {
         let news = world.notification(1, id);
         for redirect in posted {
             if !targets.contains_key(&redirect) {
-                let returned = world.take_redirect(1, id, redirect).unwrap();
+                let returned = world.hosts[1].take_redirect(id, redirect).unwrap();
                 let ranges: Vec<_> = returned.received.ranges().collect();
                 targets.insert(redirect, (into_bytes(returned.target), ranges));
             }
@@ -170,7 +170,7 @@ proptest! {
         let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64), target).unwrap();
         let mut put = Put::new(&world, 0, import, seed, LEN, 0, 1);
         let _ = put.steps(&mut world, steps).unwrap();
-        let mut buffer: Buffer = world.take_redirect(1, id, redirect).unwrap().into_parts().0;
+        let mut buffer: Buffer = world.hosts[1].take_redirect(id, redirect).unwrap().into_parts().0;
         buffer.fill(0x77);
         put.finish(&mut world).unwrap();
         prop_assert!(buffer.iter().all(|&byte| byte == 0x77), "written after it was given back");

@@ -266,13 +266,12 @@ impl Scene {
             assert!(*buffer == source.held, "what was sent was written");
         }
         for fetch in sender.reads {
-            let target = self.world.fetched(number, fetch).map_err(|(error, _)| error);
+            let target = self.world.hosts[number].fetched(fetch).map_err(|(error, _)| error);
             self.outcome.reads.push(into_bytes(target.unwrap().expect("it has ended")));
         }
     }
 
     fn write_down(&mut self, epoch: &Epoch, posted: &[RedirectId]) {
-        let now = self.world.now();
         let host = &mut self.world.hosts[self.receiver];
         let engine = &mut host.engine;
         let place = |piece: &Piece| match piece.place {
@@ -295,7 +294,7 @@ impl Scene {
         self.outcome.told.extend(told);
         for (post, &id) in epoch.posts.iter().zip(posted) {
             let returned: Returned =
-                engine.take_redirect(now, &mut host.port, self.exports[post.export].0, id).expect("it is posted");
+                engine.take_redirect(&mut host.port, self.exports[post.export].0, id).expect("it is posted");
             let ranges = returned.received.ranges().collect();
             self.outcome.redirects.push((ranges, into_bytes(returned.target)));
         }

@@ -184,13 +184,13 @@ fn closed_nothing_is_let_in_until_it_begins_anew() {
     lane.post(node, 64);
     let frame = packet(node, 1, &payload(64));
     assert_eq!(verdict(&lane.program, &frame), "bulk_admitted");
-    lane.gate.close();
+    let _ = lane.gate.close();
     assert_eq!((lane.gate.used(), lane.gate.posted()), (1, 1));
     assert_eq!(verdict(&lane.program, &frame), "bulk_no_place");
     lane.gate.admit(10);
     assert_eq!(verdict(&lane.program, &frame), "bulk_no_place");
 
-    lane.gate.close();
+    let _ = lane.gate.close();
     lane.gate.skip_to(1 << 40);
     lane.gate.set_run(0, &run(node, 1 << 40, (1 << 40) + 2, 64));
     assert_eq!(verdict(&lane.program, &frame), "bulk_no_place");
