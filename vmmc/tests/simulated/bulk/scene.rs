@@ -9,8 +9,8 @@ use vmmc::Target;
 use vmmc::engine::{ExportOptions, Piece, Place, RedirectId, Returned, Send, Ticket};
 use vmmc::memory::{Arena, Buffer, Region};
 
-use super::program::{Act, Epoch, From, Post, Program, Put, Read, bytes};
-use crate::world::{World, contents, export_options, key};
+use super::program::{Act, Epoch, Post, Program, Put, Read, bytes};
+use crate::world::{Host, World, contents, export_options, key};
 
 /// What a target holds before anything has come.
 const BLANK: u8 = 0x5a;
@@ -243,7 +243,7 @@ impl Scene {
     }
 
     fn write_down(&mut self, epoch: &Epoch, posted: &[RedirectId]) {
-        let engine = &mut self.world.hosts[self.receiver].engine;
+        let Host { engine, port, .. } = &mut self.world.hosts[self.receiver];
         let place = |piece: &Piece| match piece.place {
             Place::Redirect { redirect, at } => {
                 Some((posted.iter().position(|&id| id == redirect).expect("it is posted"), at))
@@ -264,7 +264,7 @@ impl Scene {
         self.outcome.told.extend(told);
         for (post, &id) in epoch.posts.iter().zip(posted) {
             let returned: Returned =
-                engine.take_redirect(self.exports[post.export].0, id).expect("nothing lands in it");
+                engine.take_redirect(port, self.exports[post.export].0, id).expect("nothing lands in it");
             let ranges = returned.received.ranges().collect();
             self.outcome.redirects.push((ranges, into_bytes(returned.target)));
         }
