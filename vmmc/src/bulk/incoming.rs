@@ -146,12 +146,6 @@ impl Incoming {
         Some(self.posted[index].1)
     }
 
-    /// The position of a place that is posted.
-    pub(crate) fn position(&self, place: u64) -> Option<u32> {
-        let index = self.posted.binary_search_by_key(&place, |&(place, _)| place).ok()?;
-        Some(self.posted[index].1)
-    }
-
     /// A packet has landed in this place, and its header says that it is this segment. `intact`: its header named this grant (where places aren't used in order, the
     /// program in front of the lane may have mistaken it for one of an other), and its checksum is right, or it has none. `None` when the place isn't of this grant, or has been used before.
     pub(crate) fn landed(&mut self, now: Time, place: u64, segment: u32, intact: bool) -> Option<Landed> {

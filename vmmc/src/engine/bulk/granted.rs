@@ -114,7 +114,7 @@ impl Granted {
 
     /// A packet has landed. With `checked` it must have had a checksum.
     pub(super) fn land(&mut self, now: Time, landing: &Landing, checked: bool) -> Outcome {
-        let Some(position) = self.incoming.position(landing.place) else { return Outcome::Foreign };
+        let Some(position) = self.incoming.position_of(landing.place) else { return Outcome::Foreign };
         let at = self.at(position);
         let header = BulkHeader { token: self.run.token, grant: landing.grant, segment: landing.segment };
         let intact = landing.grant == self.run.grant

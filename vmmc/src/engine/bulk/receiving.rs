@@ -266,11 +266,14 @@ impl Engine {
         let peers = &self.peers;
         for landing in lane.batch.drain(..) {
             let mut outcome = Outcome::Foreign;
-            for granted in &mut lane.open {
+            for number in 0..lane.open.len() {
+                let granted = &mut lane.open[number];
                 let peer = peers.get(place_of(granted.run.token)).and_then(Option::as_deref);
                 let checked = peer.is_none_or(|peer| peer.link.options().checksum);
                 outcome = granted.land(now, &landing, checked);
                 if !matches!(outcome, Outcome::Foreign) {
+                    // Nothing is let in for those behind it until its places are used.
+                    lane.open[number + 1..].iter_mut().for_each(|granted| granted.incoming.held_up(now));
                     break;
                 }
             }
