@@ -23,6 +23,9 @@ use crate::lanes::HostPort;
 /// Length of a host's arena, bytes.
 const ARENA: usize = 16 << 20;
 
+/// Sends of so many bytes go by the bulk lane, if there is one.
+pub const THRESHOLD: usize = 4096;
+
 pub struct Host {
     pub engine: Engine,
     pub port: HostPort,
@@ -63,6 +66,7 @@ pub struct World {
     /// The bulk lanes that hosts have, from when they are booted.
     pub lanes: Vec<Option<SimBulkConfig>>,
     seed: u64,
+    link: link::Config,
     lives: u64,
 }
 
@@ -92,7 +96,7 @@ impl World {
     ) -> World {
         let network = Network::new(seed, conditions);
         let hosts = lanes.len();
-        let mut world = World { network, hosts: Vec::new(), lanes, seed, lives: 0 };
+        let mut world = World { network, hosts: Vec::new(), lanes, seed, link, lives: 0 };
         for host in 0..hosts {
             let host = world.boot(host, link);
             world.hosts.push(host);
@@ -108,8 +112,12 @@ impl World {
         let arena = Arena::new(ARENA).unwrap();
         let port = HostPort::new(self.network.attach(mac), &arena, self.lanes[number]);
         let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
+        let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
+        if self.lanes[number].is_some() {
+            engine.use_bulk_lane(THRESHOLD);
+        }
         Host {
-            engine: Engine::new(config, Box::new(move || random.u64(..))),
+            engine,
             port,
             tap: Tap::default(),
             arena,
@@ -119,6 +127,11 @@ impl World {
             looks_every: None,
             looks_at: Time::ZERO,
         }
+    }
+
+    /// Kills a host and starts it anew, as it was.
+    pub fn reboot(&mut self, host: usize) {
+        self.restart(host, self.link);
     }
 
     /// Kills a host and starts it anew.
@@ -168,6 +181,7 @@ impl World {
                     seen(&mut host.engine, number, source.into());
                 }
             }
+            host.engine.land(|| now, port).unwrap();
             host.engine.tick(now, port);
             port.flush().unwrap();
         }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmmc::Target;
-use vmmc::engine::{ExportOptions, Piece, Place, RedirectId, Returned, Send, Ticket};
-use vmmc::memory::{Arena, Buffer, Region};
+use vmmc::engine::{DirectSend, ExportOptions, Piece, Place, RedirectId, Returned, Send, Ticket, Wanted};
+use vmmc::memory::{Arena, Buffer, DirectSource, Region};
+use vmmc::port::Port;
 
-use super::program::{Act, Epoch, Post, Program, Put, Read, bytes};
-use crate::world::{Host, World, contents, export_options, key};
+use super::into_bytes;
+use super::program::{Act, Epoch, From, Post, Program, Put, Read, bytes};
+use crate::world::{World, address, contents, export_options, key};
 
 /// What a target holds before anything has come.
 const BLANK: u8 = 0x5a;
@@ -52,22 +54,26 @@ pub struct Scene {
     /// Memory next to all that packets come to.
     canaries: Vec<Region>,
     outcome: Outcome,
+    /// The kernels drop packets that were let in, when these numbers say so.
+    pub drops: Option<fastrand::Rng>,
 }
 
 /// A send that has begun.
 enum Going<'a> {
     Eager(Send<'a>),
+    Direct(DirectSend, Source),
 }
 
 /// What a sender is about.
 struct Sender<'a> {
     acts: VecDeque<(&'a Act, &'a [u8])>,
     going: Option<Going<'a>>,
-    sent: Vec<(Ticket, Option<Source>)>,
+    tickets: Vec<Ticket>,
+    sources: Vec<Source>,
     reads: Vec<u32>,
 }
 
-/// Memory that was sent from, and what it held.
+/// Memory that is sent from, and what it held.
 struct Source {
     buffer: Arc<Buffer>,
     held: Vec<u8>,
@@ -91,7 +97,7 @@ impl Scene {
         }
         let mut import = |sender, export: usize| world.import(sender, receiver, &format!("inbox {export}")).unwrap();
         let imports = (0..program.senders).map(|n| [import(n, n), import(n, program.shared())]).collect();
-        Scene { world, receiver, exports, imports, canaries, outcome: Outcome::default() }
+        Scene { world, receiver, exports, imports, canaries, outcome: Outcome::default(), drops: None }
     }
 
     /// Does all that the program says.
@@ -112,7 +118,8 @@ impl Scene {
             .map(|(acts, data)| Sender {
                 acts: acts.iter().zip(data.iter().map(Vec::as_slice)).collect(),
                 going: None,
-                sent: Vec::new(),
+                tickets: Vec::new(),
+                sources: Vec::new(),
                 reads: Vec::new(),
             })
             .collect();
@@ -127,6 +134,12 @@ impl Scene {
                 // With nothing on the way steps would be long.
                 self.post_until(epoch, &mut posted, usize::MAX);
                 break;
+            }
+            if let Some(drops) = &mut self.drops
+                && drops.u8(..50) == 0
+                && let Some(control) = self.world.hosts[drops.usize(..=self.receiver)].port.control()
+            {
+                control.drop_admitted(drops.u64(1..3));
             }
             assert!(self.world.now() < end, "something doesn't arrive: {}", self.state());
             self.world.step();
@@ -189,7 +202,19 @@ impl Scene {
         self.imports[number][usize::from(export != number)]
     }
 
-    fn begin<'a>(&mut self, _number: usize, put: &Put, data: &'a [u8]) -> Going<'a> {
+    fn begin<'a>(&mut self, number: usize, put: &Put, data: &'a [u8]) -> Going<'a> {
+        let import = self.import(number, put.export);
+        let host = &mut self.world.hosts[number];
+        if let From::Buffer(skip) = put.from
+            && host.engine.is_direct(import, data.len())
+        {
+            let mut buffer = host.arena.buffer(skip + data.len()).unwrap();
+            buffer[skip..].copy_from_slice(data);
+            let source = Source { held: buffer.to_vec(), buffer: Arc::new(buffer) };
+            let from = DirectSource::of_buffer(source.buffer.clone());
+            let part = skip..skip + data.len();
+            return Going::Direct(DirectSend::new(from, part, put.range.start as u64, put.notify), source);
+        }
         let mut send = Send::new(data, put.range.start as u64);
         send.notify = put.notify;
         Going::Eager(send)
@@ -201,12 +226,16 @@ impl Scene {
         let import = self.import(number, put.export);
         let now = self.world.now();
         let host = &mut self.world.hosts[number];
-        let (ticket, source) = match going {
-            Going::Eager(send) => (host.engine.send(now, &mut host.port, import, send).unwrap(), None),
+        let ticket = match going {
+            Going::Eager(send) => host.engine.send(now, &mut host.port, import, send),
+            Going::Direct(send, _) => host.engine.send_direct(now, &mut host.port, import, send),
         };
-        let Some(ticket) = ticket else { return false };
-        sender.sent.push((ticket, source));
-        sender.going = None;
+        host.port.flush().unwrap();
+        let Some(ticket) = ticket.unwrap() else { return false };
+        sender.tickets.push(ticket);
+        if let Some(Going::Direct(_, source)) = sender.going.take() {
+            sender.sources.push(source);
+        }
         sender.acts.pop_front();
         true
     }
@@ -225,14 +254,14 @@ impl Scene {
 
     fn is_done(&self, number: usize, sender: &Sender<'_>) -> bool {
         let engine = &self.world.hosts[number].engine;
-        let is_delivered = |(ticket, _): &(Ticket, _)| engine.is_delivered(ticket).unwrap();
+        let is_delivered = |ticket: &Ticket| engine.is_delivered(ticket).unwrap();
         let is_read = |&fetch: &u32| engine.has_ended(fetch);
-        sender.acts.is_empty() && sender.sent.iter().all(is_delivered) && sender.reads.iter().all(is_read)
+        sender.acts.is_empty() && sender.tickets.iter().all(is_delivered) && sender.reads.iter().all(is_read)
     }
 
     /// Memory comes back as it was, and what was read with it.
     fn conclude(&mut self, number: usize, sender: Sender<'_>) {
-        for source in sender.sent.into_iter().filter_map(|(_, source)| source) {
+        for source in sender.sources {
             let buffer = Arc::try_unwrap(source.buffer).expect("nobody has it any more");
             assert!(*buffer == source.held, "what was sent was written");
         }
@@ -243,7 +272,8 @@ impl Scene {
     }
 
     fn write_down(&mut self, epoch: &Epoch, posted: &[RedirectId]) {
-        let Host { engine, port, .. } = &mut self.world.hosts[self.receiver];
+        let host = &mut self.world.hosts[self.receiver];
+        let engine = &mut host.engine;
         let place = |piece: &Piece| match piece.place {
             Place::Redirect { redirect, at } => {
                 Some((posted.iter().position(|&id| id == redirect).expect("it is posted"), at))
@@ -254,7 +284,7 @@ impl Scene {
         for (export, (id, _)) in self.exports.iter().enumerate() {
             while let Some(news) = engine.take_notification(*id) {
                 let pieces = joined(news.pieces().map(|piece| (piece.range.clone(), place(&piece))));
-                let sender = (0..epoch.acts.len()).find(|&n| crate::world::address(n) == news.peer);
+                let sender = (0..epoch.acts.len()).find(|&n| address(n) == news.peer);
                 let (sender, length) = (sender.expect("it is one of them"), news.length);
                 told.push(Told { export, sender, offset: news.offset, length, tag: news.tag, pieces });
             }
@@ -264,13 +294,13 @@ impl Scene {
         self.outcome.told.extend(told);
         for (post, &id) in epoch.posts.iter().zip(posted) {
             let returned: Returned =
-                engine.take_redirect(port, self.exports[post.export].0, id).expect("nothing lands in it");
+                engine.take_redirect(&mut host.port, self.exports[post.export].0, id).expect("it is posted");
             let ranges = returned.received.ranges().collect();
             self.outcome.redirects.push((ranges, into_bytes(returned.target)));
         }
         for post in epoch.posts.iter().filter(|post| post.after > 0) {
             // What has come before it was posted is here, too.
-            let vmmc::engine::Wanted::Range(range) = &post.wanted else { continue };
+            let Wanted::Range(range) = &post.wanted else { continue };
             let blank = vec![BLANK; (range.end - range.start) as usize];
             self.exports[post.export].1.write(range.start, &blank).unwrap();
         }
@@ -286,11 +316,6 @@ fn data(act: &Act) -> Vec<u8> {
         Act::Put(put) => bytes(put),
         Act::Read(_) => Vec::new(),
     }
-}
-
-fn into_bytes(target: Box<dyn Target>) -> Vec<u8> {
-    let any: &dyn std::any::Any = &*target;
-    if any.is::<Buffer>() { target.downcast::<Buffer>().to_vec() } else { target.downcast() }
 }
 
 /// Pieces that go on where the one before ends are one.

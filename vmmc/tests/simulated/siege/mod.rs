@@ -293,8 +293,7 @@ impl Scene {
     fn fetched(&mut self, host: usize, fetch: u32) -> Box<dyn Target> {
         let end = self.world.now() + Duration::from_secs(60);
         loop {
-            let engine = &mut self.world.hosts[host].engine;
-            match engine.fetched(fetch) {
+            match self.world.hosts[host].fetched(fetch) {
                 Ok(Some(target)) => return target,
                 Ok(None) => assert!(self.world.now() < end, "what host {host} fetches doesn't arrive"),
                 Err((error, _)) => panic!("host {host} can't fetch: {error}"),
