@@ -236,6 +236,11 @@ impl Incoming {
         held.collect::<Option<Vec<u32>>>().and_then(|order| permutation::moves(&order)).unwrap_or_default()
     }
 
+    /// The place that its next packet lands in; `None` if none is posted.
+    pub(crate) fn next_place(&self) -> Option<u64> {
+        self.posted.front().map(|&(place, _)| place)
+    }
+
     /// Places that are posted and not used.
     pub(crate) fn unused(&self) -> u32 {
         self.posted.len() as u32

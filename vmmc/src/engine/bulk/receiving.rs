@@ -99,7 +99,7 @@ impl Engine {
         let known = lane.asked.remove(&(token, transfer)).is_some();
         if lane.open.iter().any(of) {
             self.remove(of, false);
-            self.reopen(port, true);
+            self.reopen(port);
         } else if known {
             lane.schedule.cancel(token, transfer);
         } else {
@@ -288,13 +288,20 @@ impl Engine {
         if lane.open.is_empty() && lane.schedule.is_empty() {
             return;
         }
-        let late = |granted: &Granted| granted.condemned || granted.incoming.quiet(now) >= PATIENCE;
+        // Those behind the one whose places come first wait for its sender.
+        let first = lane.open.iter().filter_map(|granted| granted.incoming.next_place()).min();
+        let late = |granted: &Granted| {
+            let is_held_up = granted.incoming.next_place().is_some_and(|place| Some(place) != first);
+            granted.condemned || !is_held_up && granted.incoming.quiet(now) >= PATIENCE
+        };
         if lane.open.iter().any(late) {
             let peers: Vec<u64> = lane.open.iter().filter(|g| late(g) && !g.condemned).map(|g| g.run.token).collect();
             self.abandon(port, late, true);
             for token in peers {
                 self.distrust(now, token);
             }
+            let open = self.lane.iter_mut().flat_map(|lane| &mut lane.open);
+            open.for_each(|granted| granted.incoming.held_up(now));
         }
         self.complete_transfers(now, port);
         let Some(lane) = &mut self.lane else { return };
@@ -357,7 +364,7 @@ impl Engine {
             let Some(bulk) = port.bulk() else { return };
             // Else what its headers said may have been said of others.
             if !bulk.is_consistent() {
-                self.reopen(port, false);
+                self.reopen(port);
                 continue;
             }
             lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
@@ -411,9 +418,10 @@ impl Engine {
     }
 
     /// Takes back all places, and posts those again that are still wanted.
-    fn reopen(&mut self, port: &mut dyn Port, consistent: bool) {
+    fn reopen(&mut self, port: &mut dyn Port) {
         let (Some(lane), Some(bulk)) = (&mut self.lane, port.bulk()) else { return };
         self.counters.bulk_reopened += 1;
+        let consistent = bulk.is_consistent();
         let result = bulk.reopen();
         for granted in &mut lane.open {
             granted.reopened(consistent);
@@ -449,7 +457,7 @@ impl Engine {
                 self.decline(token, transfer);
             }
         }
-        self.reopen(port, true);
+        self.reopen(port);
     }
 
     /// Takes transfers out of the lane, and with `all` those of the same peers behind them: the first of each peer. Their places are still posted.
@@ -485,7 +493,7 @@ impl Engine {
 
     /// Takes back all that the kernel may still touch: places, and what is to be sent. What is still wanted is posted again.
     pub fn clear_lane(&mut self, port: &mut dyn Port) {
-        self.reopen(port, true);
+        self.reopen(port);
     }
 
     /// A peer has left its places unused.
