@@ -464,7 +464,7 @@ impl Engine {
     fn remove(&mut self, which: impl Fn(&Granted) -> bool, all: bool) -> Vec<(u64, u32)> {
         let Some(lane) = &mut self.lane else { return Vec::new() };
         let mut firsts: Vec<(u64, u32)> = Vec::new();
-        let mut kept = Vec::new();
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for granted in std::mem::take(&mut lane.open) {
             let token = granted.run.token;
             let follows = all && firsts.iter().any(|&(of, _)| of == token);
@@ -476,6 +476,11 @@ impl Engine {
                 firsts.push((token, granted.transfer));
             }
             lane.schedule.closed(token, granted.transfer);
+            gone.push(granted);
+        }
+        lane.open = kept;
+        // The last one's room was reserved behind the others': so none leaves a hole.
+        for granted in gone.into_iter().rev() {
             self.counters.rx_bulk_abandoned += 1;
             match granted.home {
                 Home::Export { id, reserved } => {
@@ -484,10 +489,11 @@ impl Engine {
                         export.landing.release(reserved);
                     }
                 }
-                Home::Fetch { request } => self.imports.fetches.unland(token, request, granted.start as u64),
+                Home::Fetch { request } => {
+                    self.imports.fetches.unland(granted.run.token, request, granted.start as u64);
+                }
             }
         }
-        lane.open = kept;
         firsts
     }
 
