@@ -152,12 +152,13 @@ fn targets_are_kept_until_they_have_landed() {
 
 #[test]
 fn what_can_t_be_is_noticed_and_nothing_is_believed_after_it() {
-    let spoiled: [&dyn Fn(usize, &mut Descriptor); 5] = [
-        &|i, d| d.address += u64::from(i == 1),
-        &|i, d| d.length -= u32::from(i == 1),
-        &|i, d| d.length -= u32::from(i == 0),
-        &|i, d| d.options ^= u32::from(i == 0),
-        &|i, d| d.options ^= u32::from(i == 1),
+    type Spoil = fn(usize, &mut Descriptor);
+    let spoiled: [Spoil; 5] = [
+        |i, d| d.address += u64::from(i == 1),
+        |i, d| d.length -= u32::from(i == 1),
+        |i, d| d.length -= u32::from(i == 0),
+        |i, d| d.options ^= u32::from(i == 0),
+        |i, d| d.options ^= u32::from(i == 1),
     ];
     for spoil in spoiled {
         with(|lane, kernel| {
