@@ -1,4 +1,4 @@
-//! Compiles the steering program, and that for tests if it is asked for, with clang, and generates their Rust skeletons.
+//! Compiles the steering program, and those for tests if they are asked for, with clang, and generates their Rust skeletons.
 //!
 //! Besides Rust this needs two things from the system: `clang` (with its BPF back end, which every
 //! distribution enables) and the kernel's exported headers. The `<bpf/...>` headers need no package:
@@ -38,8 +38,10 @@ fn build() -> Result<(), String> {
     }
     let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run by cargo")?);
     compile("steer", &clang, &output)?;
-    if env::var_os("CARGO_FEATURE_DAMAGE").is_some() {
-        compile("damage", &clang, &output)?;
+    for (program, feature) in [("damage", "CARGO_FEATURE_DAMAGE"), ("queues", "CARGO_FEATURE_QUEUES")] {
+        if env::var_os(feature).is_some() {
+            compile(program, &clang, &output)?;
+        }
     }
     Ok(())
 }

@@ -89,6 +89,8 @@ mod link;
 mod log;
 mod maps;
 mod program;
+#[cfg(feature = "queues")]
+pub mod queues;
 mod steering;
 mod survey;
 mod verdicts;

@@ -7,6 +7,7 @@ mod fetch;
 mod hosts;
 mod noise;
 mod paged;
+mod queues;
 mod redirect;
 mod transfer;
 mod vlan;

@@ -131,7 +131,7 @@ impl BulkLane {
             self.slots.longest = MAX_SEGMENT;
         }
         self.slots.paged = zero_copy;
-        self.gate.open(self.queue.number, !zero_copy);
+        self.gate.set_lane(self.queue.number, !zero_copy);
         self.has_gate = true;
         self.steering.register(self.queue.number, socket.fd())?;
         self.socket = Some(socket);
@@ -251,7 +251,7 @@ impl Drop for BulkLane {
         }
         self.gate.close();
         self.socket = None;
-        self.gate.open(xdp_prog::gate::NO_QUEUE, false);
+        self.gate.set_lane(xdp_prog::gate::NO_QUEUE, false);
         if self.places.is_empty() {
             return;
         }
