@@ -19,7 +19,7 @@ use crate::packet::{Node, bulk, ip, nodes};
 
 /// Places of each run, and how many there are in all.
 const PLACES: u64 = 2;
-const POSTED: u64 = 20_000;
+const POSTED: u64 = 5_000;
 
 /// Runs are of three kinds, one after the other, which differ in everything.
 const KINDS: u64 = 3;
