@@ -116,7 +116,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Step> {
     let transfer = || prop_oneof![9 => 0u32..8, 1 => any::<u32>()];
     let segment = || prop_oneof![9 => 0u32..12, 1 => any::<u32>()];
-    let range = (segment(), segment()).prop_map(|(start, end)| start..end);
+    let range = prop_oneof![
+        9 => (0u32..12, 0u32..12).prop_map(|(one, other)| one.min(other)..one.max(other) + 1),
+        1 => (segment(), segment()).prop_map(|(start, end)| start..end),
+    ];
     let next = (transfer(), transfer(), segment(), any::<bool>()).prop_map(|(transfer, grant, segment, again)| Next {
         transfer,
         grant,
@@ -128,7 +131,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => (transfer(), transfer()).prop_map(|(transfer, grant)| Step::Granted(transfer, grant)),
         1 => transfer().prop_map(Step::Declined),
         2 => (transfer(), segment()).prop_map(|(grant, count)| Step::Landed(grant, count)),
-        2 => (transfer(), prop::collection::vec(range, 0..3)).prop_map(|(grant, ranges)| Step::Missing(grant, ranges)),
+        4 => (transfer(), prop::collection::vec(range, 0..3)).prop_map(|(grant, ranges)| Step::Missing(grant, ranges)),
         1 => transfer().prop_map(Step::Done),
         1 => transfer().prop_map(Step::Cancel),
         6 => (0u64..20, any::<u8>()).prop_map(|(window, count)| Step::Send(window, count)),
@@ -142,10 +145,12 @@ proptest! {
     fn any_calls(steps in prop::collection::vec(steps(), 0..200)) {
         let mut outgoing = Outgoing::new();
         for step in steps {
+            let numbers = outgoing.unfinished().map(|(number, _)| number).collect::<Vec<_>>();
+            let existing = |number: u32| numbers.get(number as usize).copied().unwrap_or(number);
             match step {
                 Step::Ask(segments) => _ = outgoing.ask(segments),
-                Step::Granted(transfer, grant) => _ = outgoing.on_granted(transfer, grant),
-                Step::Declined(transfer) => _ = outgoing.on_declined(transfer),
+                Step::Granted(transfer, grant) => _ = outgoing.on_granted(existing(transfer), grant),
+                Step::Declined(transfer) => _ = outgoing.on_declined(existing(transfer)),
                 Step::Landed(grant, count) => _ = outgoing.on_landed(grant, count),
                 Step::Missing(grant, ranges) => {
                     let before = format!("{outgoing:?}");
@@ -153,8 +158,8 @@ proptest! {
                         prop_assert_eq!(before, format!("{outgoing:?}"));
                     }
                 }
-                Step::Done(transfer) => _ = outgoing.on_done(transfer),
-                Step::Cancel(transfer) => _ = outgoing.cancel(transfer),
+                Step::Done(transfer) => _ = outgoing.on_done(existing(transfer)),
+                Step::Cancel(transfer) => _ = outgoing.cancel(existing(transfer)),
                 Step::Send(window, count) => {
                     for _ in 0..count {
                         let Some(next) = outgoing.next_segment(window) else { break };
