@@ -1,4 +1,4 @@
-//! Compiles the steering program, and that for tests if it is asked for, with clang, and generates their Rust skeletons.
+//! Compiles the steering program, and those for tests if they are asked for, with clang, and generates their Rust skeletons.
 //!
 //! Besides Rust this needs two things from the system: `clang` (with its BPF back end, which every
 //! distribution enables) and the kernel's exported headers. The `<bpf/...>` headers need no package:
@@ -38,8 +38,10 @@ fn build() -> Result<(), String> {
     }
     let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run by cargo")?);
     compile("steer", &clang, &output)?;
-    if env::var_os("CARGO_FEATURE_DAMAGE").is_some() {
-        compile("damage", &clang, &output)?;
+    for (program, feature) in [("damage", "CARGO_FEATURE_DAMAGE"), ("queues", "CARGO_FEATURE_QUEUES")] {
+        if env::var_os(feature).is_some() {
+            compile(program, &clang, &output)?;
+        }
     }
     Ok(())
 }
@@ -48,7 +50,7 @@ fn compile(program: &str, clang: &OsStr, output: &Path) -> Result<(), String> {
     SkeletonBuilder::new()
         .source(format!("src/bpf/{program}.bpf.c"))
         .clang(clang)
-        .clang_args(header_arguments())
+        .clang_args(arguments())
         .build_and_generate(output.join(format!("{program}.skel.rs")))
         .map_err(|error| {
             let text = format!("{error:#}");
@@ -65,9 +67,10 @@ fn compile(program: &str, clang: &OsStr, output: &Path) -> Result<(), String> {
         })
 }
 
-/// Where `<asm/...>` is. Debian keeps these headers apart for every architecture, and `-target bpf`
-/// makes clang forget which architecture's to look in.
-fn header_arguments() -> Vec<String> {
+/// The instruction set, of which version 3 has the atomic instructions that the gate needs (Linux 5.12), and where
+/// `<asm/...>` is. Debian keeps these headers apart for every architecture, and `-target bpf` makes clang forget
+/// which architecture's to look in.
+fn arguments() -> Vec<String> {
     let variable = |name| env::var(name).unwrap_or_default();
     let triple = match variable("CARGO_CFG_TARGET_ARCH").as_str() {
         "arm" => "arm-linux-gnueabihf".to_owned(),
@@ -76,5 +79,9 @@ fn header_arguments() -> Vec<String> {
         architecture => format!("{architecture}-linux-gnu"),
     };
     let directory = Path::new("/usr/include").join(triple);
-    if directory.is_dir() { vec![format!("-I{}", directory.display())] } else { Vec::new() }
+    let mut arguments = vec!["-mcpu=v3".to_owned()];
+    if directory.is_dir() {
+        arguments.push(format!("-I{}", directory.display()));
+    }
+    arguments
 }

@@ -61,24 +61,46 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
         return incast(outcomes);
     }
     let of_each = outcomes.iter().zip(1..).flat_map(|(outcome, host)| of_one(spec, outcome.found(), host));
-    of_each.chain(processor_time(spec, outcomes)).chain(memory(spec, outcomes)).collect()
+    of_each.chain(processor_time(spec, outcomes)).chain(copies(spec, outcomes)).chain(memory(spec, outcomes)).collect()
 }
 
-/// What both sides together used for each round trip, byte or request, where they say so.
-fn processor_time(spec: &Spec, outcomes: &[Outcome]) -> Option<Figure> {
-    let (mut used, mut done) = (0, 0);
-    for outcome in outcomes {
-        if let &Outcome::Used { cpu, work, .. } = outcome {
-            (used, done) = (used + cpu, done.max(work));
-        }
-    }
-    let each = used as f64 / done as f64;
+/// What both sides together used for each round trip, byte or request, and of a stream the receiver for each byte, where they say so.
+fn processor_time(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
+    let used: Vec<(u64, u64)> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            &Outcome::Used { cpu, work, .. } => Some((cpu, work)),
+            _ => None,
+        })
+        .collect();
+    // The one that knows how much was done.
+    let Some(&(cpu, done)) = used.iter().find(|(_, work)| *work > 0) else { return Vec::new() };
+    let of_each = |cpu: u64| cpu as f64 / done as f64;
+    let both = (used.len() == outcomes.len()).then(|| of_each(used.iter().map(|(cpu, _)| cpu).sum()));
     match spec.bench {
-        _ if done == 0 => None,
-        Bench::Bw => Some(figure("cpu", "", "ns/KiB", each * 1024.0)),
-        Bench::Lat | Bench::Rr | Bench::RrPlain | Bench::Connect => Some(figure("cpu", number(spec), "us", each / 1e3)),
-        _ => None,
+        Bench::Bw => {
+            let both = both.map(|each| figure("cpu", "", "ns/KiB", each * 1024.0));
+            both.into_iter().chain([figure("rx cpu", "", "ns/KiB", of_each(cpu) * 1024.0)]).collect()
+        }
+        Bench::Lat | Bench::Rr | Bench::RrPlain | Bench::Connect => {
+            both.map(|each| figure("cpu", number(spec), "us", each / 1e3)).into_iter().collect()
+        }
+        _ => Vec::new(),
     }
+}
+
+/// How often the sender's and the receiver's user space copied each byte of a stream, where they say so.
+fn copies(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
+    let copies = |(outcome, metric): (&Outcome, &'static str)| {
+        outcome.layers().find_map(|layer| match layer {
+            &Outcome::Copied { copied, bytes, .. } if bytes > 0 => {
+                Some(figure(metric, "", "copies", copied as f64 / bytes as f64))
+            }
+            _ => None,
+        })
+    };
+    let sides = outcomes.iter().zip(["tx copies per byte", "rx copies per byte"]);
+    sides.filter(|_| spec.bench == Bench::Bw).filter_map(copies).collect()
 }
 
 /// What an idle connection holds, where both sides say so.
@@ -302,8 +324,15 @@ mod tests {
         let sides = [used(Outcome::Nothing, 500, 0), used(stream, 500, 2000)];
         assert_eq!(
             figures(Bench::Bw, &sides),
-            [figure("bandwidth", "", "Gbit/s", 1.0), figure("cpu", "", "ns/KiB", 512.0)]
+            [
+                figure("bandwidth", "", "Gbit/s", 1.0),
+                figure("cpu", "", "ns/KiB", 512.0),
+                figure("rx cpu", "", "ns/KiB", 256.0)
+            ]
         );
+        // Of one side alone nothing is known of both.
+        let figures_of_one = figures(Bench::Bw, &[Outcome::Nothing, sides[1].clone()]);
+        assert_eq!(figures_of_one[1..], [figure("rx cpu", "", "ns/KiB", 256.0)]);
         let requests = Outcome::Requests { latency: vec![(1000, 500)], nanos: 1_000_000 };
         let sides = [used(requests, 500_000, 1000), used(Outcome::Nothing, 500_000, 0)];
         for (bench, of, unit) in [
@@ -318,6 +347,21 @@ mod tests {
         }
         // A round that can't tell says nothing of its processor time either.
         assert_eq!(used(Outcome::TooShort, 1, 1), Outcome::TooShort);
+    }
+
+    #[test]
+    fn copies_are_told_of_each_side_of_a_stream() {
+        let stream = Outcome::Stream { messages: 1.0, bytes: 1, nanos: 8 };
+        let receiver = stream.clone().copied(1, 2000).used(std::time::Duration::from_nanos(500), 2000);
+        let sides = [Outcome::Nothing.copied(0, 1000), receiver];
+        let expected = [
+            figure("bandwidth", "", "Gbit/s", 1.0),
+            figure("rx cpu", "", "ns/KiB", 256.0),
+            figure("tx copies per byte", "", "copies", 0.0),
+            figure("rx copies per byte", "", "copies", 0.0005),
+        ];
+        assert_eq!(figures(&spec(Bench::Bw), &sides), expected);
+        assert_eq!(Outcome::TooShort.copied(1, 1), Outcome::TooShort);
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl Harness {
             Topology::Pair => 2,
             Topology::Bridge(hosts) => hosts,
         };
-        let config = |hosts| LabConfig { hosts, mtu: spec.mtu, ..LabConfig::default() };
+        // One for the eager lane, and the last for the bulk lane.
+        let queues = if spec.one_queue { 1 } else { 2 };
+        let config = |hosts| LabConfig { hosts, mtu: spec.mtu, queues, ..LabConfig::default() };
         let lab = match topology {
             Topology::Alone => None,
             Topology::Pair => Some(TempLab::new(&config(2))?),

@@ -6,11 +6,14 @@ use std::fmt::Write;
 use crate::report::{Report, Row, rival};
 
 /// What is shown, in this order: of which bench, which metric, under which title.
-const SHOWN: [(&str, &str, &str); 5] = [
+const SHOWN: [(&str, &str, &str); 8] = [
     ("lat", "p50", "one-way latency, median (us)"),
     ("lat", "p99", "one-way latency, 99% (us)"),
     ("bw", "bandwidth", "bandwidth (Gbit/s of payload)"),
     ("bw-copy", "bandwidth", "bandwidth, payload copied in and out (Gbit/s)"),
+    ("bw", "rx cpu", "processor time of a stream's receiver that sleeps in between (ns/KiB)"),
+    ("bw", "tx copies per byte", "copies of each byte in the sender's user space"),
+    ("bw", "rx copies per byte", "copies of each byte in the receiver's user space"),
     ("rate", "rate", "messages per second"),
 ];
 
@@ -57,14 +60,18 @@ pub(crate) fn tables(report: &Report) -> String {
     let mut text = String::new();
     for mtu in mtus {
         let of = |bench: &str, metric: &str| -> Vec<&Row> {
-            rows.iter().filter(|row| (row.bench, kind(row).0, row.mtu) == (bench, metric, mtu)).collect()
+            rows.iter().filter(|row| (row.bench, kind(&row.metric).0, row.mtu) == (bench, metric, mtu)).collect()
         };
         for (bench, metric, title) in SHOWN {
             let mut shown = of(bench, metric);
             shown.retain(|row| !streams(row.peer));
             if !shown.is_empty() {
                 let _ = writeln!(text, "\n{title}, MTU {mtu}");
-                write_table(&mut text, &shown, &subjects, &[]);
+                let others = [("floor-gather", of(bench, "vs gather")), ("vmmc-eager", of(bench, "vs eager"))];
+                let others = if metric == "bandwidth" { &others[..] } else { &[] };
+                let mine = others.iter().flat_map(|(base, _)| subject.map(|name| (name, *base)));
+                let wanted: Vec<_> = subjects.iter().copied().chain(mine).collect();
+                write_table(&mut text, &shown, &wanted, others);
             }
         }
         for (bench, metric, title) in STREAMS {
@@ -78,7 +85,7 @@ pub(crate) fn tables(report: &Report) -> String {
             shown.retain(|row| theirs.is_empty() || theirs.contains(&label(row)));
             if !shown.is_empty() {
                 let _ = writeln!(text, "\nstreams: {title}, MTU {mtu}");
-                write_table(&mut text, &shown, &RIVALS, &of(bench, "vs nooff"));
+                write_table(&mut text, &shown, &RIVALS, &[("tcp-nooff", of(bench, "vs nooff"))]);
             }
         }
     }
@@ -101,17 +108,19 @@ fn remember<T: PartialEq>(seen: &mut Vec<T>, new: T) {
 }
 
 /// A metric, and of what: `p99` and `32 connections`.
-fn kind(row: &Row) -> (&str, &str) {
-    // The one metric whose own name has a space.
-    match row.metric.split_once(' ') {
-        Some(("vs", _)) | None => (&row.metric, ""),
+pub(crate) fn kind(metric: &str) -> (&str, &str) {
+    /// How the names of metrics begin that have spaces themselves. These are never of several things in one table.
+    const SPACED: [&str; 3] = ["vs", "rx", "tx"];
+    match metric.split_once(' ') {
+        Some((first, _)) if SPACED.contains(&first) => (metric, ""),
         Some(parts) => parts,
+        None => (metric, ""),
     }
 }
 
 /// How the line of a row is called.
 fn label(row: &Row) -> String {
-    match kind(row).1 {
+    match kind(&row.metric).1 {
         "" => size_text(row.size),
         // There the size is what was asked for.
         of if row.bench == "rr" => format!("{of}, {}", size_text(row.size)),
@@ -119,16 +128,21 @@ fn label(row: &Row) -> String {
     }
 }
 
-/// What a row is of the same figure of another peer. Of kernel TCP without offloads it has a row of its own, which is among `nooff`.
-fn ratio(row: &Row, base: &str, nooff: &[&Row]) -> Option<f64> {
-    match base {
-        "floor" => row.vs_floor,
-        "tcp-nooff" => nooff.iter().find(|other| (other.peer, other.size) == (row.peer, row.size)).map(|row| row.value),
-        base => row.vs_tcp.filter(|_| rival(row.peer) == base),
+/// Of some peers that others are compared with: its name, and the rows that say what others are of its figure.
+type Others<'a> = [(&'static str, Vec<&'a Row>)];
+
+/// What a row is of the same figure of another peer. Of some there are rows of their own.
+fn ratio(row: &Row, base: &str, others: &Others) -> Option<f64> {
+    match (base, others.iter().find(|(name, _)| *name == base)) {
+        ("floor", _) => row.vs_floor,
+        (_, Some((_, rows))) => {
+            rows.iter().find(|other| (other.peer, other.size) == (row.peer, row.size)).map(|row| row.value)
+        }
+        _ => row.vs_tcp.filter(|_| rival(row.peer) == base),
     }
 }
 
-fn write_table(text: &mut String, rows: &[&Row], wanted: &[(&str, &str)], nooff: &[&Row]) {
+fn write_table(text: &mut String, rows: &[&Row], wanted: &[(&str, &str)], others: &Others) {
     let mut peers: Vec<&str> = Vec::new();
     let mut labels: Vec<String> = Vec::new();
     for row in rows {
@@ -137,12 +151,12 @@ fn write_table(text: &mut String, rows: &[&Row], wanted: &[(&str, &str)], nooff:
     }
     let find = |peer: &str, line: &str| rows.iter().find(|row| row.peer == peer && label(row) == line);
     let there =
-        |&(name, base): &(&str, &str)| rows.iter().any(|row| row.peer == name && ratio(row, base, nooff).is_some());
+        |&(name, base): &(&str, &str)| rows.iter().any(|row| row.peer == name && ratio(row, base, others).is_some());
     let ratios: Vec<(String, &str, &str)> =
         wanted.iter().copied().filter(there).map(|(name, base)| (format!("{name}/{base}"), name, base)).collect();
     let width = |name: &str| (name.len() + 2).max(10);
     let first = labels.iter().map(String::len).max().unwrap_or(0).max(9);
-    let sized = rows.iter().all(|row| kind(row).1.is_empty());
+    let sized = rows.iter().all(|row| kind(&row.metric).1.is_empty());
 
     // Writing to a String cannot fail.
     let _ = write!(text, "{:>first$}", if sized { "size" } else { "" });
@@ -156,11 +170,11 @@ fn write_table(text: &mut String, rows: &[&Row], wanted: &[(&str, &str)], nooff:
     for line in labels {
         let _ = write!(text, "{line:>first$}");
         for peer in &peers {
-            let value = find(peer, &line).map_or("-".into(), |row| number(row.value));
+            let value = find(peer, &line).map_or("-".into(), |row| number(row.value, row.unit));
             let _ = write!(text, "{value:>0$}", width(peer));
         }
         for (title, name, base) in &ratios {
-            let ratio = find(name, &line).and_then(|row| ratio(row, base, nooff));
+            let ratio = find(name, &line).and_then(|row| ratio(row, base, others));
             let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"));
             let _ = write!(text, "{ratio:>0$}", width(title) + 1);
         }
@@ -177,9 +191,10 @@ pub(crate) fn size_text(bytes: usize) -> String {
     }
 }
 
-/// Three or four digits that matter; rates are large numbers, everything else small ones.
-fn number(value: f64) -> String {
+/// Three or four digits that matter; rates are large numbers, everything else small ones. A copy of one byte in a thousand is to be seen.
+fn number(value: f64, unit: &str) -> String {
     match value {
+        v if unit == "copies" => format!("{v:.4}"),
         v if v >= 1000.0 => format!("{v:.0}"),
         v if v >= 100.0 => format!("{v:.1}"),
         v => format!("{v:.2}"),

@@ -22,11 +22,11 @@ pub(crate) struct Row {
     /// Payload of one message, bytes.
     pub(crate) size: usize,
     /// Which figure: `p50`, `p99`, `p999`, `bandwidth`, `rate`; with what it is of, where there are several of the kind:
-    /// `goodput 1%`, `p99 sender 2`.
+    /// `goodput 1%`, `p99 sender 2`; or `rx cpu`, `tx copies per byte`, `vs gather` ...
     pub(crate) metric: String,
     /// Median over the rounds.
     pub(crate) value: f64,
-    /// `us`, `ns`, `Gbit/s`, `ns/KiB`, `packets/s`, `bytes`, `%`, `ratio`, `index` or `count`.
+    /// `us`, `ns`, `Gbit/s`, `ns/KiB`, `packets/s`, `copies`, `bytes`, `%`, `ratio`, `index` or `count`.
     pub(crate) unit: &'static str,
     /// Value divided by the floor's in the same round, mean of the middle half of all rounds. Null where the floor was not measured, or for a percentile that too few
     /// samples lie beyond.
@@ -271,6 +271,8 @@ fn write_table(text: &mut String, table: &[(&Series, Row)]) {
         for metric in &metrics {
             let width = column(metric);
             let _ = match line.iter().find(|(s, _)| s.metric == *metric) {
+                // A copy of one byte in a thousand is to be seen.
+                Some((_, row)) if row.unit == "copies" => write!(text, "{:>width$.4}", row.value),
                 // Rates are large numbers, everything else small ones.
                 Some((_, row)) if row.value >= 1000.0 => write!(text, "{:>width$.0}", row.value),
                 Some((_, row)) => write!(text, "{:>width$.2}", row.value),

@@ -43,6 +43,15 @@ pub(crate) enum Rounds {
 /// The fewest rounds of which a median says anything.
 pub(crate) const LEAST: usize = 3;
 
+/// What everybody's figures are compared with beside the floor's and TCP's: how that is called, in which bench, which figure, and whose.
+const COMPARED: [(&str, Bench, &str, &str); 5] = [
+    ("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff"),
+    ("vs gather", Bench::Bw, "bandwidth", "floor-gather"),
+    ("vs eager", Bench::Bw, "bandwidth", "vmmc-eager"),
+    ("vs eager", Bench::Loss, "goodput", "vmmc-eager"),
+    ("rx cpu vs eager", Bench::Bw, "rx cpu", "vmmc-eager-block"),
+];
+
 /// What a plan has led to.
 pub(crate) struct Results {
     pub(crate) report: Report,
@@ -70,7 +79,15 @@ impl Plan {
             ))
         };
         let all = self.peers.iter().flat_map(|&peer| self.specs.iter().map(move |spec| (peer, spec)));
-        self.missing.iter().cloned().chain(all.filter_map(reason)).collect()
+        let small = |peer: &&dyn Peer| {
+            let too_small = |spec: &Spec| !peer.measures(spec.bench) || spec.size < peer.from_size();
+            self.specs.iter().all(too_small).then(|| {
+                let (name, least) = (peer.name(), peer.from_size());
+                format!("{name} is left out: it is for messages of {least} bytes and more (--size)")
+            })
+        };
+        let small = self.peers.iter().filter(|peer| peer.from_size() > 0).filter_map(small);
+        self.missing.iter().cloned().chain(small).chain(all.filter_map(reason)).collect()
     }
 
     /// Carries the plan out.
@@ -110,7 +127,9 @@ impl Plan {
         }
         results.report.compare("kept", "goodput", &figures::loss(&Spec::default()));
         results.report.compare("slowdown", "p50", &figures::links(0));
-        results.report.compare_peers("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff");
+        for (name, bench, metric, base) in COMPARED {
+            results.report.compare_peers(name, bench, metric, base);
+        }
         results.report.compare("vs arena", "bandwidth", "arena");
         results.report.compare("vs copy", "bandwidth", "copy");
         results.report.compare("cpu vs copy", "cpu", "copy");
@@ -150,7 +169,7 @@ fn sit(
 }
 
 fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
-    peer.measures(spec.bench) && peer.refuses(spec).is_none()
+    peer.measures(spec.bench) && spec.size >= peer.from_size() && peer.refuses(spec).is_none()
 }
 
 /// Runs of specs that share a lab.
@@ -263,7 +282,7 @@ mod tests {
 
     #[test]
     fn each_round_begins_with_another_peer() {
-        let sitting = [spec(Bench::Bw, 1500, 64)];
+        let sitting = [spec(Bench::Bw, 1500, 1 << 20)];
         let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &sitting, round)[0].name()).collect();
         let mut distinct = firsts.clone();
         distinct.sort_unstable();
@@ -277,7 +296,7 @@ mod tests {
         let able = PEERS.iter().filter(|p| p.measures(Bench::BwCopy)).count();
         assert_eq!(order(PEERS, &copies, 1).len(), able);
         // In a sitting with others it is measured by those.
-        let both = [spec(Bench::BwCopy, 1500, 64), spec(Bench::Bw, 1500, 64)];
+        let both = [spec(Bench::BwCopy, 1500, 64), spec(Bench::Bw, 1500, 1 << 20)];
         assert_eq!(order(PEERS, &both, 1).len(), PEERS.len());
     }
 

@@ -159,6 +159,8 @@ pub(crate) struct Spec {
     pub(crate) bench: Bench,
     /// MTU of the interfaces, bytes.
     pub(crate) mtu: u32,
+    /// Whether the interfaces have a single queue, so that no node has a bulk lane, and not two.
+    pub(crate) one_queue: bool,
     /// Payload of one message, bytes.
     pub(crate) size: usize,
     /// Latency: how many round trips count, unless the time is over before.
@@ -273,6 +275,8 @@ pub(crate) enum Outcome {
     /// Another outcome, the processor time that this process used for it, in nanoseconds, and for how many round trips, bytes or
     /// requests both sides used theirs; 0 where the other side knows.
     Used { outcome: Box<Outcome>, cpu: u64, work: u64 },
+    /// Another outcome, and of how many bytes this side sent or received, and how many of them it copied in user space.
+    Copied { outcome: Box<Outcome>, copied: u64, bytes: u64 },
     /// Processor time that was used, and in how long.
     Idle { cpu: u64, nanos: u64 },
     /// Round trips of the busy link, and bytes of heap that each idle link holds.
@@ -296,12 +300,25 @@ impl Outcome {
         }
     }
 
+    /// This, and that so many of those bytes were copied. What was too short remains nothing but that.
+    pub(crate) fn copied(self, copied: u64, bytes: u64) -> Outcome {
+        match self {
+            Outcome::TooShort => self,
+            outcome => Outcome::Copied { outcome: Box::new(outcome), copied, bytes },
+        }
+    }
+
     /// What was found, whatever it took.
     pub(crate) fn found(&self) -> &Outcome {
-        match self {
-            Outcome::Used { outcome, .. } => outcome,
-            outcome => outcome,
-        }
+        self.layers().last().unwrap_or(self)
+    }
+
+    /// This, what it is said about, and what that is said about.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Outcome> {
+        std::iter::successors(Some(self), |outcome| match outcome {
+            Outcome::Used { outcome, .. } | Outcome::Copied { outcome, .. } => Some(&**outcome),
+            _ => None,
+        })
     }
 }
 

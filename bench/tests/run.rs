@@ -83,6 +83,29 @@ fn bandwidth_of_messages_larger_than_a_packet() {
 }
 
 #[test]
+fn copies_and_the_receivers_processor_time() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("bw.json");
+    let peers = "vmmc,vmmc-eager,vmmc-block,vmmc-eager-block,tcp-block";
+    let (rows, _) = succeed(&format!("bw --peers {peers} --mtu 9000 --rounds 1 --duration 200"), &json);
+    rows.iter().for_each(assert_row);
+    for peer in ["vmmc-block", "vmmc-eager-block", "tcp-block"] {
+        assert!(has(&rows, "bw", peer, "rx cpu", "ns/KiB"), "{peer}");
+        assert!(peer == "vmmc-eager-block" || has(&rows, "bw", peer, "rx cpu vs eager", "ratio"), "{peer}");
+    }
+    for peer in ["vmmc-eager", "vmmc-eager-block"] {
+        let copies = ["tx copies per byte", "rx copies per byte"].map(|metric| value(&rows, peer, metric));
+        assert_eq!(copies, [1.0, 1.0], "without the bulk lane each byte is copied once at either end");
+    }
+    assert!(has(&rows, "bw", "vmmc", "vs eager", "ratio"));
+    assert!(!rows.iter().any(|row| row["peer"] == "vmmc" && row["metric"] == "rx cpu"));
+
+    let output = bench("bw --peers vmmc-eager --size 64 --rounds 1 --duration 50").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("vmmc-eager is left out: it is for messages of 16384"));
+}
+
+#[test]
 fn a_node_can_be_measured_while_it_is_watched() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
@@ -103,7 +126,7 @@ fn goodput_of_streams_that_lose_packets() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("loss.json");
     let (rows, _) = succeed("loss --loss 0,2 --size 64KiB --rounds 1 --duration 1000", &json);
-    for peer in ["vmmc", "tcp", "tcp-nooff"] {
+    for peer in ["vmmc", "vmmc-eager", "tcp", "tcp-nooff"] {
         for (metric, unit) in [("goodput 0%", "Gbit/s"), ("goodput 2%", "Gbit/s"), ("kept 2%", "ratio")] {
             assert!(has(&rows, "loss", peer, metric, unit), "{peer} {metric}");
         }

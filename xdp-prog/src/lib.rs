@@ -3,7 +3,7 @@
 //! An AF_XDP socket receives what an XDP program on its interface redirects to it. This crate is that
 //! program (`src/bpf/steer.bpf.c`) and its loader. The program takes the node's own UDP packets and
 //! leaves everything else to the kernel, so that ARP, neighbour discovery, ssh and TCP on the same
-//! interface keep working. It never drops and never changes a frame.
+//! interface keep working.
 //!
 //! ```text
 //! frame ─► Ethernet ─► the node's VLAN tag, or none ─► IPv4 with options, or IPv6
@@ -15,8 +15,8 @@
 //!            │ yes                                                    │
 //!          UDP right behind it? ──── no: not_udp, extension_header ───┤
 //!            │ yes                                                    │
-//!          to the node's port? ───── no: other_port ──────────────────┤
-//!            │ yes                                                    │
+//!          to the node's port? ───── no, nor the gate's: other_port ──┤
+//!            │ yes         └──────── the one after it, bulk header: ──│──► the gate
 //!          a socket on this queue? ─ no: no_socket ───────────────────┤
 //!            │ yes                                                    ▼
 //!          XDP_REDIRECT: redirected                               XDP_PASS
@@ -24,6 +24,21 @@
 //!
 //! Wherever the frame ends inside a header (`truncated`) or a header contradicts itself (`malformed`)
 //! it is passed too. Every frame counts exactly one of these [`Verdicts`].
+//!
+//! Only packets of the bulk lane are ever dropped or changed. They land in the memory of applications, and the [`gate`]
+//! lets in none but those that a place is posted for:
+//!
+//! ```text
+//! on the lane's queue? ──────────────────────── no: bulk_other_queue ──┐
+//!   │ yes                                                              │
+//! a place left, and a socket? ───────────────── no: bulk_no_place ─────┤
+//!   │ yes                                                              │
+//! of the sender, link and grant it is for? ──── no: bulk_stale ────────┤
+//!   │ yes                                                              │
+//! of exactly its length? ────────────────────── no: bulk_length ───────┤
+//!   │ yes                                                              ▼
+//! headers off, XDP_REDIRECT: bulk_admitted                         XDP_DROP
+//! ```
 //!
 //! Loading and attaching need privilege: `CAP_BPF` and `CAP_NET_ADMIN`, or root. What comes out of
 //! [`Steering::attach`] is file descriptors, and using them ([`Steering::register`],
@@ -68,11 +83,14 @@
 #[cfg(feature = "damage")]
 pub mod damage;
 mod error;
+pub mod gate;
 mod holder;
 mod link;
 mod log;
 mod maps;
 mod program;
+#[cfg(feature = "queues")]
+pub mod queues;
 mod steering;
 mod survey;
 mod verdicts;
@@ -80,7 +98,7 @@ mod verdicts;
 pub use error::SteeringError;
 pub use holder::{Holder, Process};
 pub use maps::{MAX_QUEUES, Maps};
-pub use program::{Action, Program, Storage};
+pub use program::{Action, Program, Storage, Trial};
 pub use steering::{Mode, Steering, Target};
 pub use survey::{Features, Survey};
 pub use verdicts::Verdicts;

@@ -1,13 +1,17 @@
-//! What the running program shares with user space: the socket of each queue, and the counters.
+//! What the running program shares with user space: the socket of each queue, the counters, and the bulk lane's gate.
 //!
-//! Both maps are file descriptors of their own. They stay valid, and need no privilege, whoever
+//! The maps are file descriptors of their own. They stay valid, and need no privilege, whoever
 //! loaded the program.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use crate::{SteeringError, Verdicts, skeleton::SteerSkel};
+use crate::{
+    SteeringError, Verdicts,
+    gate::{Gate, NO_QUEUE},
+    skeleton::SteerSkel,
+};
 
 /// Receive queues the program can tell apart: 0 up to here, exclusive. It is more than NICs have.
 pub const MAX_QUEUES: u32 = 1024;
@@ -17,13 +21,20 @@ pub const MAX_QUEUES: u32 = 1024;
 pub struct Maps {
     sockets: MapHandle,
     verdicts: MapHandle,
+    gate: MapHandle,
 }
 
 impl Maps {
     pub(crate) fn of(skeleton: &SteerSkel<'_>) -> Result<Self, libbpf_rs::Error> {
         let sockets = MapHandle::try_from(&*skeleton.maps.sockets)?;
         debug_assert_eq!(sockets.max_entries(), MAX_QUEUES);
-        Ok(Self { sockets, verdicts: MapHandle::try_from(&*skeleton.maps.verdicts)? })
+        let gate = MapHandle::try_from(&*skeleton.maps.gates)?;
+        debug_assert_eq!(gate.value_size() as usize, size_of::<Gate>());
+        // All zeros would say that queue 0 is the lane's.
+        let mut without_lane = vec![0; size_of::<Gate>()];
+        without_lane[std::mem::offset_of!(Gate, queue)..][..4].copy_from_slice(&NO_QUEUE.to_ne_bytes());
+        gate.update(&0u32.to_ne_bytes(), &without_lane, MapFlags::ANY)?;
+        Ok(Self { sockets, verdicts: MapHandle::try_from(&*skeleton.maps.verdicts)?, gate })
     }
 
     /// The map of the sockets itself.
@@ -50,6 +61,25 @@ impl Maps {
             };
             SteeringError::Register { queue, reason }
         })
+    }
+
+    /// Takes the socket of `queue` out again, if there is one, as closing it would. Frames that arrive meanwhile may still
+    /// go to it. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Register`] if `queue` is not below [`MAX_QUEUES`].
+    pub fn unregister(&self, queue: u32) -> Result<(), SteeringError> {
+        self.sockets.delete(&queue.to_ne_bytes()).map_err(|error| SteeringError::Register {
+            queue,
+            reason: format!("queues are numbered from 0 to {}: {error:#}", MAX_QUEUES - 1),
+        })
+    }
+
+    /// The map whose one element is the bulk lane's [`Gate`], for mapping it into memory: shared, readable and writable,
+    /// from offset 0, `size_of::<Gate>()` bytes.
+    pub fn gate(&self) -> BorrowedFd<'_> {
+        self.gate.as_fd()
     }
 
     /// The counters, summed over all CPUs. Does not block; frames may be counted meanwhile, so that

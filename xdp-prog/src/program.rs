@@ -41,6 +41,17 @@ pub enum Action {
     Pass,
     /// `XDP_REDIRECT`: to the AF_XDP socket of the queue.
     Redirect,
+    /// `XDP_DROP`: a packet for the bulk lane that its gate doesn't let in.
+    Drop,
+}
+
+/// What the program did with a frame in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// What it tells the kernel to do.
+    pub action: Action,
+    /// The frame as it is now. Of what the bulk lane lets in only the payload is left, if the gate says so.
+    pub frame: Vec<u8>,
 }
 
 /// The steering program of one node, loaded.
@@ -115,21 +126,37 @@ impl<'storage> Program<'storage> {
     ///
     /// [`SteeringError::Run`] if `frame` has less than the 14 bytes of an Ethernet header.
     pub fn run(&self, frame: &[u8]) -> Result<Action, SteeringError> {
-        let input = ProgramInput { data_in: Some(frame), ..Default::default() };
-        let output = self
-            .skeleton
-            .progs
-            .vmmc_steer
-            .test_run(input)
-            .map_err(|error| SteeringError::Run { length: frame.len(), reason: format!("{error:#}") })?;
-        match output.return_value {
-            libbpf_rs::libbpf_sys::XDP_PASS => Ok(Action::Pass),
-            libbpf_rs::libbpf_sys::XDP_REDIRECT => Ok(Action::Redirect),
-            code => Err(SteeringError::Run {
-                length: frame.len(),
-                reason: format!("it returned {code}, neither XDP_PASS nor XDP_REDIRECT"),
-            }),
-        }
+        Ok(self.run_in(None, frame)?.action)
+    }
+
+    /// Like [`run`](Self::run), but says also what has become of the frame, and can have it arrive on the queue of an
+    /// interface: of the calling thread's network namespace, by index, and one that runs an XDP program in native mode.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Run`], also if there is no such interface or queue.
+    pub fn run_in(&self, arrival: Option<(u32, u32)>, frame: &[u8]) -> Result<Trial, SteeringError> {
+        let failed = |reason: String| SteeringError::Run { length: frame.len(), reason };
+        let length = u32::try_from(frame.len()).map_err(|error| failed(error.to_string()))?;
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let mut context = arrival.map(|(ifindex, queue)| [0, length, 0, ifindex, queue, 0].map(u32::to_ne_bytes));
+        let mut behind = vec![0; frame.len()];
+        let input = ProgramInput {
+            context_in: context.as_mut().map(|context| context.as_flattened_mut()),
+            data_in: Some(frame),
+            data_out: Some(&mut behind),
+            ..Default::default()
+        };
+        let output = self.skeleton.progs.vmmc_steer.test_run(input).map_err(|error| failed(format!("{error:#}")))?;
+        let action = match output.return_value {
+            libbpf_rs::libbpf_sys::XDP_PASS => Action::Pass,
+            libbpf_rs::libbpf_sys::XDP_REDIRECT => Action::Redirect,
+            libbpf_rs::libbpf_sys::XDP_DROP => Action::Drop,
+            code => return Err(failed(format!("it returned {code}, neither of XDP_PASS, XDP_REDIRECT and XDP_DROP"))),
+        };
+        let length = output.data.map_or(0, |data| data.len());
+        behind.truncate(length);
+        Ok(Trial { action, frame: behind })
     }
 
     /// The program's sockets and counters.

@@ -119,6 +119,22 @@ impl Steering {
         Ok(())
     }
 
+    /// Takes the socket of `queue` out again: see [`Maps::unregister`].
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Register`].
+    pub fn unregister(&self, queue: u32) -> Result<(), SteeringError> {
+        self.maps.unregister(queue)?;
+        tracing::debug!(target: "vmmc::steering", queue, "socket taken out");
+        Ok(())
+    }
+
+    /// The bulk lane's gate, to be mapped into memory: see [`Maps::gate`].
+    pub fn gate(&self) -> BorrowedFd<'_> {
+        self.maps.gate()
+    }
+
     /// The program's counters since it was loaded: see [`Maps::counters`].
     ///
     /// # Errors

@@ -7,7 +7,8 @@ macro_rules! verdicts {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Frames seen since the program was loaded, by verdict, summed over all CPUs.
         ///
-        /// Every frame counts once. All but the `redirected` ones went on to the kernel.
+        /// Every frame counts once. The `redirected` and `bulk_admitted` ones went to a socket, the other ones whose
+        /// names begin with `bulk` were dropped, and all others went on to the kernel.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Verdicts {
             $($(#[doc = $doc])+ pub $name: u64,)+
@@ -30,11 +31,11 @@ macro_rules! verdicts {
     };
 }
 
-// In the order of `enum verdict` in steer.bpf.c.
+// In the order of `enum verdict` in verdicts.h.
 verdicts! {
     /// The node's, and handed to the AF_XDP socket of its queue.
     redirected,
-    /// The node's, but its queue has no socket (yet): the kernel gets it.
+    /// The node's, but its queue has no socket (yet), or only that of the bulk lane: the kernel gets it.
     no_socket,
     /// UDP to the node's address, to another port.
     other_port,
@@ -54,6 +55,17 @@ verdicts! {
     truncated,
     /// An IP header with the wrong version or an impossible length.
     malformed,
+    /// On the bulk lane, and let in: it lands at the next place.
+    bulk_admitted,
+    /// On the bulk lane, but the next place is for packets of another sender, link or grant. Dropped.
+    bulk_stale,
+    /// On the bulk lane, but longer or shorter than the place that is for it, or so short that its headers can't be
+    /// taken off. Dropped.
+    bulk_length,
+    /// On the bulk lane, but no place is left, or there is no socket. Dropped.
+    bulk_no_place,
+    /// On the bulk lane, but not on its queue, or there is no lane. Dropped.
+    bulk_other_queue,
 }
 
 impl Verdicts {
@@ -77,8 +89,9 @@ mod tests {
         let verdicts = Verdicts::from_counts(std::array::from_fn(|i| i as u64 + 1));
         assert_eq!(verdicts.redirected, 1);
         assert_eq!(verdicts.malformed, 11);
+        assert_eq!(verdicts.bulk_other_queue, 16);
         assert_eq!(verdicts.iter().next(), Some(("redirected", 1)));
-        assert_eq!(verdicts.iter().last(), Some(("malformed", 11)));
-        assert_eq!(verdicts.total(), 66);
+        assert_eq!(verdicts.iter().last(), Some(("bulk_other_queue", 16)));
+        assert_eq!(verdicts.total(), 136);
     }
 }

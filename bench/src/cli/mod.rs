@@ -31,7 +31,7 @@ pub(crate) enum Command {
     ///
     /// AF_XDP alone (floor), VMMC's put, its stream sockets spinning (sockets) and allowed to sleep (sockets-block), kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
     /// and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its send with tags (ucx), and its
-    /// put (ucx-put). Short rounds for nine minutes, or for 82 seconds with --quick, which leaves out some sizes, a thousand connections,
+    /// put (ucx-put). Short rounds for nine minutes, or for 80 seconds with --quick, which leaves out some sizes, a thousand connections,
     /// idle connections, tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
@@ -111,6 +111,9 @@ pub(crate) struct Common {
     #[arg(long, value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: Vec<u32>,
+    /// Interfaces with a single queue, where nodes have no bulk lane, instead of two.
+    #[arg(long)]
+    one_queue: bool,
     /// How often each peer is measured [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
@@ -126,8 +129,9 @@ pub(crate) struct Common {
     /// time for].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,
-    /// Who is measured, separated by commas: floor, vmmc, vmmc-nocrc, sockets, sockets-block, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-put
-    /// [default: all but ucx and ucx-put; of versus all but vmmc-nocrc].
+    /// Who is measured, separated by commas: floor, floor-gather, vmmc, vmmc-eager, vmmc-block, vmmc-eager-block, vmmc-watched, vmmc-nocrc, sockets,
+    /// sockets-block, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-put [default: all but ucx, ucx-put, vmmc-block, vmmc-eager-block and
+    /// vmmc-watched; of versus all but vmmc-nocrc and vmmc-watched].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
     /// Also write the results to this file, as one flat JSON array.
@@ -261,6 +265,9 @@ pub(crate) struct Soak {
     /// MTU of the interfaces, 1280 to 65535 bytes.
     #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: u32,
+    /// Interfaces with a single queue, where nodes have no bulk lane, instead of two.
+    #[arg(long)]
+    one_queue: bool,
     /// How much is sent: bytes, or with a suffix as in 64MiB or 10GB (all of them powers of two).
     #[arg(long, default_value = "10GB", value_parser = amount)]
     bytes: u64,
@@ -273,7 +280,7 @@ pub(crate) struct Soak {
     /// How often the receiver is killed, and started again.
     #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=1000))]
     restarts: u64,
-    /// Who is tried: vmmc, or vmmc-nocrc, without checksums. That fails: what is damaged arrives.
+    /// Who is tried: vmmc; vmmc-eager, without its bulk lane; or vmmc-nocrc, without checksums. That fails: what is damaged arrives.
     #[arg(long, default_value = "vmmc")]
     peer: String,
     /// Also write the results to this file, as one flat JSON array.

@@ -16,6 +16,7 @@ impl Soak {
         let spec = Spec {
             bench: Bench::Soak,
             mtu: self.mtu,
+            one_queue: self.one_queue,
             size: soak::LARGEST,
             bytes: if self.duration.is_some() { u64::MAX } else { self.bytes },
             // A day.
@@ -156,6 +157,7 @@ impl Common {
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
     fn complete(&self, specs: Vec<Spec>, rounds: Rounds, usual: &[&str]) -> Result<Plan, BenchError> {
+        let specs: Vec<_> = specs.into_iter().map(|spec| Spec { one_queue: self.one_queue, ..spec }).collect();
         let able = |peer: &&dyn Peer| specs.iter().any(|spec| peer.measures(spec.bench));
         let chosen = self.chosen()?;
         if let Some(spec) = specs.first()
@@ -277,14 +279,28 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_can_have_one_queue() {
+        for (line, expected) in [("vmmc-bench versus --quick", false), ("vmmc-bench bw --one-queue", true)] {
+            let specs = plan(line).unwrap().specs;
+            assert!(!specs.is_empty() && specs.iter().all(|spec| spec.one_queue == expected), "{line}");
+        }
+    }
+
+    #[test]
     fn a_choice_that_makes_no_sense_is_refused() {
         let error = |line| plan(line).err().expect(line).to_string();
         assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
-        assert!(error("vmmc-bench loss --peers floor").ends_with("there are: vmmc, tcp, tcp-nooff"));
+        assert!(error("vmmc-bench loss --peers floor").ends_with("there are: vmmc, vmmc-eager, tcp, tcp-nooff"));
         let Command::Soak(soak) = Cli::parse_from(["vmmc-bench", "soak", "--peer", "tcp"]).command else {
             panic!("a soak")
         };
-        assert!(soak.plan().err().expect("TCP has no soak").to_string().ends_with("there are: vmmc, vmmc-nocrc"));
+        assert!(
+            soak.plan()
+                .err()
+                .expect("TCP has no soak")
+                .to_string()
+                .ends_with("there are: vmmc, vmmc-eager, vmmc-nocrc")
+        );
         for line in [
             "vmmc-bench lat --mtu 1279",
             "vmmc-bench lat --mtu 65536",

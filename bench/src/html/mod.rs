@@ -126,6 +126,16 @@ fn whom(name: &str) -> Option<&'static str> {
              and so never marked as the best."
         }
         "vmmc" => "VMMC: remote writes with notification, every byte under a checksum.",
+        "floor-gather" => {
+            "the bulk lane alone, with no protocol on top: packets gathered from memory where it lies, landing where they belong. No copying \
+             protocol can be held to it, and it is no rival."
+        }
+        "vmmc-eager" => "VMMC without its bulk lane: each byte is copied once at either end.",
+        "vmmc-block" => {
+            "VMMC, where the receiver of a stream sleeps for 50 µs whenever it has taken everything, so that its processor time is what it does \
+             with the data."
+        }
+        "vmmc-eager-block" => "the same without the bulk lane.",
         "vmmc-nocrc" => "VMMC with its checksums switched off.",
         "tcp" => {
             "kernel TCP over the same wire, with the interface’s offloads as they come: on a veth pair segmentation offload hands on \

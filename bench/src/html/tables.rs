@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use vmmc_page::theme::{Series, distinct};
 use vmmc_page::units;
 
+use crate::matrix::kind;
 use crate::report::Row;
 
 /// More lines than these are folded away.
@@ -94,25 +95,31 @@ pub(super) fn ratios(row: &Row) -> String {
 
 /// The best value in a line, where that can be said: the floor takes no part, nobody is best alone.
 fn best(rows: &[&Row]) -> Option<f64> {
-    let rivals: Vec<&&Row> = rows.iter().filter(|row| row.peer != "floor" && row.value.is_finite()).collect();
+    let rivals: Vec<&&Row> =
+        rows.iter().filter(|row| !row.peer.starts_with("floor") && row.value.is_finite()).collect();
     let unit = rivals.first().map(|row| row.unit).filter(|_| rivals.len() > 1)?;
     let values = rivals.iter().map(|row| row.value);
     match unit {
-        "us" => values.reduce(f64::min),
+        "us" | "copies" => values.reduce(f64::min),
         "Gbit/s" | "packets/s" | "requests/s" | "connections/s" | "ratio" => values.reduce(f64::max),
         _ => None,
     }
 }
 
-/// What a metric is, and of what: `goodput` and `1%`.
-fn kind(metric: &str) -> (&str, &str) {
-    metric.split_once(' ').unwrap_or((metric, ""))
-}
-
 /// A metric as people write it.
 fn name(metric: &str) -> String {
-    if metric == "vs nooff" {
-        return "of that of tcp-nooff".into();
+    let whole = match metric {
+        "vs nooff" => "bandwidth, of that of tcp-nooff",
+        "vs gather" => "bandwidth, of that of floor-gather",
+        "vs eager" => "bandwidth, of that of vmmc-eager",
+        "rx cpu vs eager" => "the receiver’s processor time, of that of vmmc-eager-block",
+        "rx cpu" => "the receiver’s processor time",
+        "tx copies per byte" => "copies of a byte, sender",
+        "rx copies per byte" => "copies of a byte, receiver",
+        _ => "",
+    };
+    if !whole.is_empty() {
+        return whole.into();
     }
     let (kind, of) = kind(metric);
     let kind = match kind {

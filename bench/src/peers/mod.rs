@@ -22,9 +22,12 @@ use crate::worker::Session;
 /// Every peer, in the order in which a round measures and a table shows them.
 pub(crate) static PEERS: &[&dyn Peer] = &[
     &floor::Floor,
-    &vmmc::Vmmc { checksum: true, watched: false },
-    &vmmc::Vmmc { checksum: true, watched: true },
-    &vmmc::Vmmc { checksum: false, watched: false },
+    &vmmc::Vmmc { name: "vmmc", ..vmmc::USUAL },
+    &vmmc::Vmmc { name: "vmmc-eager", bulk: false, ..vmmc::USUAL },
+    &vmmc::Vmmc { name: "vmmc-block", naps: true, ..vmmc::USUAL },
+    &vmmc::Vmmc { name: "vmmc-eager-block", naps: true, bulk: false, ..vmmc::USUAL },
+    &vmmc::Vmmc { name: "vmmc-watched", watched: true, ..vmmc::USUAL },
+    &vmmc::Vmmc { name: "vmmc-nocrc", checksum: false, ..vmmc::USUAL },
     &sockets::Sockets { blocks: false },
     &sockets::Sockets { blocks: true },
     &tcp::Tcp { blocks: false, offloads: true },
@@ -49,6 +52,11 @@ pub(crate) trait Peer: Sync {
 
     /// Whether this peer can be measured by `bench`.
     fn measures(&self, bench: Bench) -> bool;
+
+    /// Size of the smallest messages of which it is measured, bytes: below it does what another does.
+    fn from_size(&self) -> usize {
+        0
+    }
 
     /// The program that measures it, and the package that it comes in, where that isn't this one.
     fn needs(&self) -> Option<(&'static str, &'static str)> {

@@ -118,6 +118,10 @@ pub enum LabError {
     #[error("host {0} is plugged into no bridge: a lab has one when it has three hosts or more")]
     NoSwitch(String),
 
+    /// A port of the bridge could not be made to keep packets on their queues.
+    #[error("the lab's bridge would send packets on by other queues than they came on")]
+    Bridge(#[source] xdp_prog::queues::QueuesError),
+
     /// A namespace of the name that is needed exists, and no lab made it.
     #[error(
         "the network namespace {0} exists but was not made by a lab, or by one that was killed at once: choose another lab name, \

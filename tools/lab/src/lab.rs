@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::{self, LabConfig, check_name, host_namespace, switch_namespace, switch_port};
 use crate::inspect::{BRIDGE, MARK, View, own_names, processes};
-use crate::ip::{file_error, ip, is_netns, need_root, sysctl};
+use crate::ip::{enter, file_error, ip, is_netns, need_root, sysctl};
 use crate::{Host, LabError, LabStatus};
 
 /// How long the kernel may take to report new interfaces as usable.
@@ -218,6 +218,9 @@ fn build(config: &LabConfig) -> Result<(), LabError> {
             let port = switch_port(number);
             add_veth(config, number, (&port, &switch), None)?;
             ip(&["-n", &switch, "link", "set", &port, "master", BRIDGE, "up"])?;
+            if config.queues > 1 {
+                enter(&switch, || xdp_prog::queues::keep(&port))?.map_err(LabError::Bridge)?;
+            }
         }
     } else {
         let peer = (config::interface(2), host_namespace(lab, 2));

@@ -35,7 +35,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything is done by running `ip` (iproute2), and each command is logged at `debug` level by
+//! Every interface has two queues, unless another number is asked for, and what is sent on one of them arrives on the same one, as over a
+//! cable. A bridge would send it on by another, so each of its ports has a small program that prevents that ([`xdp_prog::queues`]).
+//!
+//! Everything else is done by running `ip` (iproute2), and each command is logged at `debug` level by
 //! `tracing`, so a lab can be reproduced by hand. Making, entering and removing labs needs root.
 
 mod config;

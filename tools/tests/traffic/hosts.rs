@@ -23,8 +23,7 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn new(hosts: usize) -> Hosts {
-        // Behind a bridge it is the bridge that chooses the queue on which a packet arrives: there is only one.
-        let lab = TempLab::new(&LabConfig { hosts, queues: 1, ..LabConfig::default() });
+        let lab = TempLab::new(&LabConfig { hosts, ..LabConfig::default() });
         let lab = lab.unwrap_or_else(|error| panic!("these tests need root and network namespaces: {error}"));
         Hosts { lab, files: tempfile::tempdir().expect("a temporary directory") }
     }

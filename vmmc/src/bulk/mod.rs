@@ -9,7 +9,6 @@
 //! | [`schedule`] | which peer's transfer is granted next | the receiver's |
 //! | [`incoming`] | one granted transfer: what has landed where, what to ask for again | the receiver's |
 //! | [`permutation`] | how to put segments in order that landed in one another's places | the receiver's |
-#![allow(dead_code)] // what the engine doesn't use yet
 
 pub(crate) mod incoming;
 pub(crate) mod outgoing;

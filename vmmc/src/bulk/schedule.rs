@@ -138,6 +138,19 @@ impl Schedule {
         self.take_waiting(peer)
     }
 
+    /// One of the transfers that wait is waited for no more.
+    pub(crate) fn cancel(&mut self, peer: u64, transfer: u32) {
+        for (_, queue) in self.waiting.iter_mut().filter(|(of, _)| *of == peer) {
+            queue.retain(|request| request.transfer != transfer);
+        }
+        self.waiting.retain(|(_, queue)| !queue.is_empty());
+    }
+
+    /// What a peer has waiting is waited for no more.
+    pub(crate) fn withdraw(&mut self, peer: u64) {
+        self.take_waiting(peer);
+    }
+
     /// The peer is gone. Returns those of its requests that were open: their memory isn't free before the port was reopened.
     pub(crate) fn forget(&mut self, peer: u64) -> Vec<Request> {
         self.distrusted.retain(|&(other, _)| other != peer);

@@ -1,11 +1,13 @@
 //! Nodes on real veth pairs, in network namespaces that the tests make. They need root, and fail without.
 
+mod bulk;
 mod damage;
 mod errors;
 mod fetch;
 mod hosts;
 mod noise;
 mod paged;
+mod queues;
 mod redirect;
 mod transfer;
 mod vlan;

@@ -3,8 +3,9 @@
  * The steering program: which frames of an interface belong to the node.
  *
  * It runs on every received frame. UDP to the node's address and port, in the node's VLAN, goes to the AF_XDP
- * socket of the queue the frame arrived on; everything else, and everything in doubt, goes on to the kernel as
- * if this program were not there. Nothing is ever dropped or changed. Each frame counts one verdict.
+ * socket of the queue the frame arrived on. What comes to the port after it with the header of a bulk packet is
+ * for the bulk lane, if the gate lets it in (gate.h); if not it is dropped. Everything else, and everything in
+ * doubt, goes on to the kernel as if this program were not there. Each frame counts one verdict.
  *
  * It reads the headers it needs to decide and no more: lengths and checksums are for whoever
  * receives the frame, the node or the kernel.
@@ -20,22 +21,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-/* One counter each. The loader reads them by number: same order as in verdicts.rs. */
-enum verdict {
-	REDIRECTED,
-	NO_SOCKET,
-	OTHER_PORT,
-	OTHER_ADDRESS,
-	OTHER_VLAN,
-	NOT_UDP,
-	NOT_IP,
-	FRAGMENT,
-	EXTENSION_HEADER,
-	TRUNCATED,
-	MALFORMED,
-	VERDICTS,
-	OURS, /* not a counter: the socket map decides between REDIRECTED and NO_SOCKET */
-};
+#include "verifier.h"
+#include "verdicts.h"
+#include "gate.h"
 
 /* The node, filled in before the program is loaded, so that the verifier sees constants. Address and
  * port are in network byte order; an IPv4 address is the first word. */
@@ -54,13 +42,6 @@ struct {
 	__type(value, __u32);
 } sockets SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, VERDICTS);
-	__type(key, __u32);
-	__type(value, __u64);
-} verdicts SEC(".maps");
-
 /* The kernel has this structure too, but doesn't export it. */
 struct vlan_header {
 	__be16 tag;
@@ -73,9 +54,13 @@ struct vlan_header {
 /* More-fragments flag and fragment offset: all zero in a packet that is whole. */
 #define IPV4_FRAGMENT 0x3fff
 
+/* Its length has four bits. */
+#define IPV4_MAX_WORDS 15
+
 struct cursor {
 	void *next;
 	void *end;
+	__u32 taken; /* bytes: the verifier lets nobody subtract pointers */
 };
 
 /* The next `length` bytes of the frame, or NULL if it ends before. */
@@ -85,20 +70,51 @@ static __always_inline void *take(struct cursor *frame, __u32 length)
 
 	if (header + length > frame->end)
 		return NULL;
+	__builtin_assume(header != NULL); /* or clang compares it with 0: see verifier.h */
 	frame->next = header + length;
+	frame->taken += length;
 	return header;
 }
 
-static __always_inline enum verdict classify_udp(struct cursor *frame)
+/* Whether a bulk packet's header comes next. */
+static __always_inline int is_bulk(struct cursor *frame, struct bulk_packet *bulk)
+{
+	bulk->header = take(frame, sizeof(*bulk->header));
+	bulk->headers = frame->taken;
+	return bulk->header && bulk->header->version == BULK_VERSION && bulk->header->kind == BULK_KIND;
+}
+
+static __always_inline enum verdict classify_udp(struct cursor *frame, struct bulk_packet *bulk)
 {
 	struct udphdr *udp = take(frame, sizeof(*udp));
 
 	if (!udp)
 		return TRUNCATED;
-	return udp->dest == node_port ? OURS : OTHER_PORT;
+	if (udp->dest == node_port)
+		return OURS;
+	/* Not in 16 bits: after the last port there is none. */
+	if (bpf_ntohs(udp->dest) != bpf_ntohs(node_port) + 1 || !is_bulk(frame, bulk))
+		return OTHER_PORT;
+	bulk->source_port = udp->source;
+	return BULK;
 }
 
-static __always_inline enum verdict classify_ipv4(struct cursor *frame)
+/* Takes the options of an IPv4 header of so many words. */
+static __always_inline int take_options(struct cursor *frame, int words)
+{
+	UNROLLED
+	for (int word = 5; word < IPV4_MAX_WORDS; word++) {
+		HIDE(words);
+		if (word >= words)
+			break;
+		if (!take(frame, 4))
+			return 0;
+		HIDE(frame->next);
+	}
+	return 1;
+}
+
+static __always_inline enum verdict classify_ipv4(struct cursor *frame, struct bulk_packet *bulk)
 {
 	struct iphdr *ip = take(frame, sizeof(*ip));
 
@@ -106,7 +122,7 @@ static __always_inline enum verdict classify_ipv4(struct cursor *frame)
 		return TRUNCATED;
 	if (ip->version != 4 || ip->ihl < 5)
 		return MALFORMED;
-	if (!take(frame, ip->ihl * 4 - sizeof(*ip)))
+	if (!take_options(frame, ip->ihl))
 		return TRUNCATED;
 	if (node_version != 4 || ip->daddr != node_address[0])
 		return OTHER_ADDRESS;
@@ -115,10 +131,12 @@ static __always_inline enum verdict classify_ipv4(struct cursor *frame)
 		return FRAGMENT;
 	if (ip->protocol != IPPROTO_UDP)
 		return NOT_UDP;
-	return classify_udp(frame);
+	bulk->source[2] = bpf_htonl(0xffff);
+	bulk->source[3] = ip->saddr;
+	return classify_udp(frame, bulk);
 }
 
-static __always_inline enum verdict classify_ipv6(struct cursor *frame)
+static __always_inline enum verdict classify_ipv6(struct cursor *frame, struct bulk_packet *bulk)
 {
 	struct ipv6hdr *ip = take(frame, sizeof(*ip));
 
@@ -133,7 +151,9 @@ static __always_inline enum verdict classify_ipv6(struct cursor *frame)
 			return OTHER_ADDRESS;
 	switch (ip->nexthdr) {
 	case IPPROTO_UDP:
-		return classify_udp(frame);
+		for (int i = 0; i < 4; i++)
+			bulk->source[i] = ip->saddr.in6_u.u6_addr32[i];
+		return classify_udp(frame, bulk);
 	case IPPROTO_FRAGMENT:
 		return FRAGMENT;
 	case IPPROTO_HOPOPTS:
@@ -147,7 +167,7 @@ static __always_inline enum verdict classify_ipv6(struct cursor *frame)
 	}
 }
 
-static __always_inline enum verdict classify(struct xdp_md *ctx)
+static __always_inline enum verdict classify(struct xdp_md *ctx, struct bulk_packet *bulk)
 {
 	struct cursor frame = {
 		.next = (void *)(long)ctx->data,
@@ -172,34 +192,30 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 		return OTHER_VLAN;
 	switch (protocol) {
 	case bpf_htons(ETH_P_IP):
-		return classify_ipv4(&frame);
+		return classify_ipv4(&frame, bulk);
 	case bpf_htons(ETH_P_IPV6):
-		return classify_ipv6(&frame);
+		return classify_ipv6(&frame, bulk);
 	default:
 		return NOT_IP;
 	}
-}
-
-static __always_inline void count(enum verdict verdict)
-{
-	__u32 key = verdict;
-	__u64 *counter = bpf_map_lookup_elem(&verdicts, &key);
-
-	/* No other CPU touches it, and an XDP program is not preempted by another on its CPU. */
-	if (counter)
-		(*counter)++;
 }
 
 /* "frags": the program can be attached at any MTU, also where a frame spans several buffers. */
 SEC("xdp.frags")
 int vmmc_steer(struct xdp_md *ctx)
 {
-	enum verdict verdict = classify(ctx);
+	struct bulk_packet bulk = {};
+	enum verdict verdict = classify(ctx, &bulk);
 	int action = XDP_PASS;
 
 	if (verdict == OURS) {
-		action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+		/* The lane's socket takes nothing but what the gate lets in. */
+		if (!is_lane(ctx->rx_queue_index))
+			action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
 		verdict = action == XDP_REDIRECT ? REDIRECTED : NO_SOCKET;
+	} else if (verdict == BULK) {
+		verdict = admit(ctx, &sockets, &bulk);
+		action = verdict == BULK_ADMITTED ? XDP_REDIRECT : XDP_DROP;
 	}
 	count(verdict);
 	return action;

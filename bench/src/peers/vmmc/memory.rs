@@ -4,19 +4,14 @@
 //! All cases of a bench follow one another over one connection, so that nothing differs but the memory.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use vmmc::{Export, Import, Key, Node, Notification, Redirect};
+use vmmc::{Export, Import, Key, Node, Redirect};
 
-use super::{INBOX, LAST, NOT_IMPORTED, Vmmc, import, next};
+use super::{INBOX, LAST, NOT_IMPORTED, PATIENCE, Vmmc, import, next, next_in_a_while};
 use crate::peers::{Meter, PeerError, RoundTrips, thread_time};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
-
-/// How long a receiver sleeps that has taken everything: so that its processor time is what it does with the data, and not what it costs to be woken
-/// for each packet.
-const LOOK_EVERY: Duration = Duration::from_micros(50);
 
 /// Messages that a sender may be ahead of what the receiver has taken, of those that its buffer holds.
 const AHEAD: u32 = 4;
@@ -63,17 +58,14 @@ fn add(sum: &mut Outcome, more: Outcome) {
     }
 }
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 impl Vmmc {
     /// One side of a bench about memory.
     pub(super) fn measure_memory(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let room = WORKING_SET.max(spec.size * 2 * AHEAD as usize);
-        let node = Node::builder()
+        let node = self
+            .builder()
             .interface(&session.local.interface)
             .address(session.local.address.into())
-            .checksum(self.checksum)
             .spin(Duration::MAX)
             // The buffer, as much for pages that are pinned, and as much again for one to send from.
             .arena(4 * room + (1 << 20))
@@ -209,7 +201,7 @@ impl MemoryEnd {
         back.send(&[], 0).notify(0).start()?;
         let (mut warm, mut bytes) = (None, 0);
         let begin = Instant::now();
-        while let Some(news) = self.next_in_a_while(session)? {
+        while let Some(news) = next_in_a_while(&self.inbox, session)? {
             let place = news.offset as usize / spec.size;
             if redirected {
                 let full = posted[place].take().ok_or("a message came where none can be")?;
@@ -231,19 +223,6 @@ impl MemoryEnd {
         let (since, before) = warm.ok_or("the stream was over before it could be timed")?;
         let (nanos, cpu) = (since.elapsed().as_nanos() as u64, (thread_time() - before).as_nanos() as u64);
         Ok(Outcome::Delivered { bytes, nanos, cpu })
-    }
-
-    /// The next notification, as [`next`] waits for it, but asleep for a fixed time whenever there is none.
-    fn next_in_a_while(&self, session: &Session) -> Result<Option<Notification>, PeerError> {
-        let begin = Instant::now();
-        loop {
-            match self.inbox.try_notification()? {
-                Some(news) => return Ok(Some(news)),
-                None if session.stopped() => return Ok(None),
-                None if begin.elapsed() > PATIENCE => return Err("the stream has stopped".into()),
-                None => thread::sleep(LOOK_EVERY),
-            }
-        }
     }
 
     /// Round trips of a write that is waited for, and of a read.

@@ -1,44 +1,74 @@
 //! VMMC: puts into the other host's exported buffer, both nodes driven by their callers and spinning.
 //!
 //! A ping is a put with notification; the answer is one the other way. A stream is puts of one message each, all with
-//! notification, so that the receiver counts only what has arrived in whole. For the message rate the puts share packets, and one in
-//! many notifies.
+//! notification, so that the receiver counts only what has arrived in whole: see [`stream`].
+//!
+//! Messages of [`BULKY`] bytes and more are sent from buffers of the arena into the other side's export, so that the bulk lane takes them where
+//! there is one; `vmmc-eager` does the same without it.
 
 mod memory;
+mod stream;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vmmc::{Error, Export, Import, Key, Node, Notification, Progress};
+use vmmc::memory::Arena;
+use vmmc::{Buffer, Builder, Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
-use crate::peers::{End, Meter, Peer, PeerError, RoundTrips, SendMeter, processor_time};
+use crate::peers::{End, Peer, PeerError, RoundTrips, SendMeter, processor_time};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 use crate::{links, soak, utlb};
 
-/// The peer, with or without checksums, watched or not.
+/// The peer, in one of its forms.
 pub(crate) struct Vmmc {
+    pub(crate) name: &'static str,
     pub(crate) checksum: bool,
+    /// Whether large messages may take the bulk lane.
+    pub(crate) bulk: bool,
+    /// Whether a stream's receiver sleeps for a fixed time whenever it has taken everything, so that its processor time is what it does with the
+    /// data, and not what it costs to wait for them.
+    pub(crate) naps: bool,
     /// Each node's statistics are read all the time, as `vmmc top` does: what does that cost?
     pub(crate) watched: bool,
 }
+
+/// As programs use it.
+pub(crate) const USUAL: Vmmc = Vmmc { name: "vmmc", checksum: true, bulk: true, naps: false, watched: false };
+
+/// Size of the smallest messages that are sent from buffers of the arena, bytes. Smaller ones are copied, whatever they are sent from.
+const BULKY: usize = 16 << 10;
 
 const INBOX: &str = "inbox";
 
 /// How often a receiver asks whether the other side has gone.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How long a receiver sleeps that has taken everything: so that its processor time is what it does with the data, and not what it costs to be woken
+/// for each packet.
+const LOOK_EVERY: Duration = Duration::from_micros(50);
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Vmmc {
-    fn open_spinning(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
-        let node = Node::builder()
+    /// What all its nodes have in common.
+    fn builder(&self) -> Builder {
+        Node::builder().checksum(self.checksum)
+    }
+
+    /// A node with an export of so many bytes, and as much of the arena as is asked for beside it.
+    fn open_spinning(&self, session: &Session, inbox: usize, beside: usize) -> Result<(Node, Export), PeerError> {
+        let node = self
+            .builder()
             .interface(&session.local.interface)
             .address(session.local.address.into())
-            .checksum(self.checksum)
             .spin(Duration::MAX)
-            .arena(inbox + (1 << 20))
+            .arena(Arena::footprint(inbox) + beside + (1 << 20))
             .open()?;
         let inbox = node.export(INBOX).len(inbox).key(Key::PUBLIC).notify(true).queue(1 << 16).create()?;
         Ok((node, inbox))
@@ -46,10 +76,10 @@ impl Vmmc {
 
     /// The same, with a thread that sleeps when there is nothing to do.
     fn open_asleep(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
-        let node = Node::builder()
+        let node = self
+            .builder()
             .interface(&session.local.interface)
             .address(session.local.address.into())
-            .checksum(self.checksum)
             .progress(Progress::Thread { core: None })
             .arena(inbox + (1 << 20))
             .open()?;
@@ -70,27 +100,47 @@ fn next(inbox: &Export, session: &Session) -> Result<Option<Notification>, PeerE
     }
 }
 
+/// The same, but asleep for a fixed time whenever there is none.
+fn next_in_a_while(inbox: &Export, session: &Session) -> Result<Option<Notification>, PeerError> {
+    let begin = Instant::now();
+    loop {
+        match inbox.try_notification()? {
+            Some(news) => return Ok(Some(news)),
+            None if session.stopped() => return Ok(None),
+            None if begin.elapsed() > PATIENCE => return Err("the stream has stopped".into()),
+            None => thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
 fn import(node: &Node, peer: SocketAddr) -> Result<Import, PeerError> {
     Ok(node.import(peer, INBOX, Key::PUBLIC)?)
 }
 
 impl Peer for Vmmc {
     fn name(&self) -> &'static str {
-        match (self.checksum, self.watched) {
-            (true, false) => "vmmc",
-            (true, true) => "vmmc-watched",
-            (false, _) => "vmmc-nocrc",
-        }
+        self.name
     }
 
     fn is_extra(&self) -> bool {
-        self.watched
+        self.watched || self.naps
+    }
+
+    /// What differs by the lane, and by naps, is what the lane is for.
+    fn from_size(&self) -> usize {
+        if self.naps || !self.bulk { BULKY } else { 0 }
     }
 
     /// A put copies at both ends, so it is held against both floors.
     fn measures(&self, bench: Bench) -> bool {
         if self.watched {
             return matches!(bench, Bench::Lat | Bench::Rate | Bench::Bw | Bench::BwCopy);
+        }
+        if self.naps {
+            return bench == Bench::Bw;
+        }
+        if !self.bulk {
+            return matches!(bench, Bench::Lat | Bench::Bw | Bench::Loss | Bench::Soak | Bench::Deliver);
         }
         if bench.is_about_streams() {
             return false;
@@ -103,7 +153,9 @@ impl Peer for Vmmc {
         let largest = specs.iter().map(|spec| spec.size).max().unwrap_or(0);
         let streams = specs.iter().any(|spec| spec.bench != Bench::Lat);
         let room = if streams { WORKING_SET.max(largest) } else { largest };
-        let (node, inbox) = self.open_spinning(session, room)?;
+        // Of one size at a time, and the message that goes to and fro.
+        let buffers = specs.iter().map(|spec| stream::buffers(room, spec)).max().unwrap_or(0);
+        let (node, inbox) = self.open_spinning(session, room, buffers + Arena::footprint(largest))?;
         let watcher = self.watched.then(|| Watcher::start(&node)).transpose()?;
         let there = match side {
             Side::Server => {
@@ -112,7 +164,11 @@ impl Peer for Vmmc {
             }
             Side::Client => Some(import(&node, session.remote_node())?),
         };
-        let end = Box::new(VmmcEnd { side, memory: vec![7; room], there, inbox, node });
+        let mut message = node.alloc(largest)?;
+        message.fill(7);
+        let end =
+            VmmcEnd { side, naps: self.naps, memory: vec![7; room], message: Arc::new(message), there, inbox, node };
+        let end = Box::new(end);
         Ok(match watcher {
             None => end,
             Some(watcher) => Box::new(Watched { watcher, end }),
@@ -167,10 +223,9 @@ impl Peer for Vmmc {
     }
 
     fn soak(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let builder = Node::builder().checksum(self.checksum);
         match side {
-            Side::Server => soak::receive(builder, spec, session),
-            Side::Client => soak::send(builder, spec, session),
+            Side::Server => soak::receive(self.builder(), spec, session),
+            Side::Client => soak::send(self.builder(), spec, session),
         }
     }
 }
@@ -178,111 +233,64 @@ impl Peer for Vmmc {
 /// One end: a node, its own buffer, and the other's as soon as it is known.
 struct VmmcEnd {
     side: Side,
+    naps: bool,
+    /// Where small messages are sent from.
     memory: Vec<u8>,
+    /// The message that goes to and fro, if it is a large one.
+    message: Arc<Buffer>,
     there: Option<Import>,
     inbox: Export,
     node: Node,
 }
 
+impl VmmcEnd {
+    fn there(&self) -> Result<&Import, PeerError> {
+        Ok(self.there.as_ref().ok_or(NOT_IMPORTED)?)
+    }
+
+    /// Sends the message that goes to and fro.
+    fn ping(&self, there: &Import, size: usize, tag: u32) -> Result<(), PeerError> {
+        if size < BULKY {
+            there.send(&self.memory[..size], 0).notify(tag).start()?;
+        } else {
+            there.send(self.message.clone(), 0).part(0..size).notify(tag).start()?;
+        }
+        Ok(())
+    }
+}
+
 impl End for VmmcEnd {
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let VmmcEnd { inbox, node, .. } = self;
-        let message = &self.memory[..spec.size];
-        match (self.side, &mut self.there) {
-            (Side::Server, there) => {
-                while let Some(ping) = next(inbox, session)?
-                    && ping.tag != LAST
-                {
-                    let back = match there {
-                        Some(back) => back,
-                        None => there.insert(import(node, ping.peer)?),
-                    };
-                    back.send(message, 0).notify(ping.tag).start()?;
+        if self.side == Side::Server {
+            while let Some(ping) = next(&self.inbox, session)?
+                && ping.tag != LAST
+            {
+                if self.there.is_none() {
+                    self.there = Some(import(&self.node, ping.peer)?);
                 }
-                Ok(Outcome::Nothing)
+                self.ping(self.there()?, spec.size, ping.tag)?;
             }
-            (Side::Client, there) => {
-                let there = there.as_ref().ok_or(NOT_IMPORTED)?;
-                let outcome = RoundTrips::new(spec).measure(|| {
-                    there.send(message, 0).notify(0).start()?;
-                    inbox.wait_notification(Duration::from_secs(3))?;
-                    Ok(())
-                })?;
-                there.send(&[0], 0).notify(LAST).wait()?;
-                Ok(outcome)
-            }
+            return Ok(Outcome::Nothing);
         }
+        let there = self.there()?;
+        let outcome = RoundTrips::new(spec).measure(|| {
+            self.ping(there, spec.size, 0)?;
+            self.inbox.wait_notification(Duration::from_secs(3))?;
+            Ok(())
+        })?;
+        there.send(&[0], 0).notify(LAST).wait()?;
+        Ok(outcome)
     }
 
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         match self.side {
-            Side::Server => {
-                let mut meter = Meter::new(spec);
-                while let Some(news) = next(&self.inbox, session)? {
-                    let messages = if spec.bench == Bench::Rate { news.tag as usize } else { 1 };
-                    meter.add(news.length as usize * messages);
-                    if news.tag == LAST {
-                        break;
-                    }
-                }
-                meter.outcome()
-            }
-            Side::Client => {
-                let there = self.there.as_ref().ok_or(NOT_IMPORTED)?;
-                match spec.bench {
-                    Bench::Rate => send_small(there, spec, &self.memory)?,
-                    _ => send_large(there, spec, &self.memory)?,
-                }
-                Ok(Outcome::Nothing)
-            }
+            Side::Server => self.receive_stream(spec, session),
+            Side::Client => self.send_stream(spec),
         }
     }
 }
 
 const NOT_IMPORTED: &str = "the client has not imported the server's buffer";
-
-/// Messages with a notification each, one after another in memory.
-fn send_large(there: &Import, spec: &Spec, memory: &[u8]) -> Result<(), PeerError> {
-    let start = Instant::now();
-    for (message, at) in memory.chunks_exact(spec.size).zip((0..).step_by(spec.size)).cycle() {
-        let last = start.elapsed() >= spec.duration();
-        let send = there.send(message, at).notify(if last { LAST } else { 0 });
-        if last {
-            send.wait()?;
-            break;
-        }
-        send.start()?;
-    }
-    Ok(())
-}
-
-/// Small messages, which share packets. Every [`GROUP`]th announces itself and those before it.
-fn send_small(there: &Import, spec: &Spec, memory: &[u8]) -> Result<(), PeerError> {
-    let start = Instant::now();
-    let mut messages = memory.chunks_exact(spec.size).cycle();
-    let mut offset = 0;
-    let mut put = |last: bool| -> Result<(), PeerError> {
-        let message = messages.next().ok_or("no memory to send from")?;
-        let send = there.send(message, offset);
-        offset = (offset + spec.size as u64) % (memory.len() as u64 / 2);
-        if last {
-            send.notify(GROUP).start()?
-        } else {
-            send.queue()?
-        };
-        Ok(())
-    };
-    while start.elapsed() < spec.duration() {
-        for message in 1..=GROUP {
-            put(message == GROUP)?;
-        }
-    }
-    there.send(&memory[..spec.size], 0).notify(LAST).wait()?;
-    Ok(())
-}
-
-/// How many small messages one notification announces.
-const GROUP: u32 = 256;
 
 /// The tag of a stream's last message, and of the one that ends a ping-pong.
 const LAST: u32 = 1;

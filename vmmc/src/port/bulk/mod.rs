@@ -12,14 +12,29 @@
 //!
 //! Which places to post, whose packets to let in, and what to do about a segment in another's place is for [`crate::bulk`] and the engine to decide.
 
+mod error;
+mod gate;
+mod lane;
+mod places;
+mod rings;
+pub mod sim;
+mod slots;
+mod socket;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::error::BulkError;
+pub use self::lane::{BulkConfig, BulkLane};
 use crate::memory::{DirectSource, DirectTarget};
+use crate::wire::BULK_HEADER_LEN;
 use crate::wire::frame::Encap;
+
+/// The most bytes of payload that a packet can have, whatever the port, its MTU aside: 65535 bytes less what stands before.
+pub const MAX_SEGMENT: usize = 65535 - 40 - 8 - BULK_HEADER_LEN;
 
 /// Which packets are let into the places of a run: those of one grant, from one peer, of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +52,8 @@ pub struct Run {
 /// A packet that has landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Landing {
-    /// Of the places posted since the port was opened, which one it has used: 0 is the first. Landings come in this order, and none is left out.
+    /// Which place it has used: the number that [`BulkPort::post`] gave it. Landings come in the order of these numbers, and none is left out but what
+    /// [`BulkPort::reopen`] takes back.
     pub place: u64,
     /// The grant, as its header said.
     pub grant: u32,
@@ -69,13 +85,21 @@ pub struct BulkCounters {
 /// Sends packets from memory where it lies, and has others land where they belong.
 pub trait BulkPort: Send {
     /// How many bytes in front of each place a packet's headers write over when it lands there: 0 where they are taken off before.
+    ///
+    /// It changes at most when the port is [reopened](BulkPort::reopen).
     fn overlap(&self) -> usize;
+
+    /// The most bytes of payload of a packet that can be sent or posted, its MTU aside: [`MAX_SEGMENT`] or less.
+    ///
+    /// It changes at most when the port is [reopened](BulkPort::reopen).
+    fn max_segment(&self) -> usize;
 
     /// How many packets of so many bytes of payload may be posted now.
     fn room(&self, segment: usize) -> usize;
 
-    /// Posts a place for a packet of `run`: bytes `at..at + run.segment` of `target`. Returns its number; `None` when there is no room, or the kernel couldn't write there: the target is
-    /// of another arena, or too near its end. Nothing is let in until [`BulkPort::admit`].
+    /// Posts a place for a packet of `run`: bytes `at..at + run.segment` of `target`. Returns its number, which is 1 more than that of the place posted before; `None` when there is no room,
+    /// the segment is shorter than 14 bytes or longer than [`BulkPort::max_segment`], or the kernel couldn't write there: the target is of another arena, or too near its
+    /// end (within 4096 bytes). Nothing is let in until [`BulkPort::admit`].
     fn post(&mut self, run: &Run, target: &DirectTarget, at: usize) -> Option<u64>;
 
     /// Lets packets into all places that are posted.
@@ -103,11 +127,16 @@ pub trait BulkPort: Send {
     /// When the interface is down or gone.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Takes back all that is posted: when this returns, the kernel writes nowhere any more, and all targets are let go of. What was let in and hasn't been
-    /// [received](BulkPort::receive) is lost. Place numbers go on from where they were. Blocks for some milliseconds.
+    /// Takes back all that is posted: when this returns, the kernel writes nowhere any more, and all targets are let go of; so are all sources, whether sent or not. What was let in and
+    /// hasn't been [received](BulkPort::receive) is lost.
+    ///
+    /// Place numbers go on behind the last packet that was let in. So of what was posted before no landing comes any more, whatever its number: the next
+    /// [`BulkPort::post`] returns a number above those of all landings so far, and maybe one that was given to a place that is now gone. Blocks for some 30 milliseconds, and
+    /// longer with a large arena or on a busy machine; for little more than a second at the most.
     ///
     /// # Errors
-    /// When the lane couldn't be opened again. Then there are no places, and nothing can be posted or sent; but the memory is free all the same.
+    /// When the lane couldn't be opened again. Then nothing can be posted or sent until another call succeeds. Nothing is let in, but the memory stays with the port
+    /// ([`DirectTarget::into_buffer`] fails), as it isn't certain that the kernel has let go of it.
     fn reopen(&mut self) -> io::Result<()>;
 
     /// What to sleep on: readable when a packet has landed. `None` when there is nothing to sleep on.
