@@ -26,6 +26,9 @@ const LEAST_STALL: Duration = Duration::from_millis(1);
 /// How long a peer may leave its places unused.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Of so short a segment, bytes, each takes one entry of the fill ring.
+const SMALL: usize = 64;
+
 /// How long one that did gets no others.
 const DISTRUST: Duration = Duration::from_secs(1);
 
@@ -161,7 +164,7 @@ impl Engine {
                 .iter()
                 .map(|granted| super::transfer::entries(granted.run.segment, granted.incoming.unused()) as u32)
                 .sum();
-            let Some(request) = lane.schedule.next(bulk.room(1) as u32, unused) else { return };
+            let Some(request) = lane.schedule.next(bulk.room(SMALL) as u32, unused) else { return };
             let (token, transfer) = (request.peer, request.transfer);
             let Some(asked) = lane.asked.remove(&(token, transfer)) else {
                 lane.schedule.closed(token, transfer);
