@@ -270,13 +270,6 @@ impl Incoming {
         (self.landed_at, self.quiet_since, self.backoff) = (now, now, 0);
     }
 
-    /// The segments that aren't here, as ranges, highest first; the lowest are left out if there are more than `limit` ranges.
-    pub(crate) fn missing(&self, limit: usize) -> Vec<Range<u32>> {
-        let missing =
-            (0..self.segments.len() as u32).rev().filter(|&segment| self.segments[segment as usize].landed == 0);
-        ranges(missing, limit).0
-    }
-
     /// The segments to ask the sender for again now, as ranges, highest first, at most `limit`; they count as asked for. Those are
     ///
     /// - what is missing though [`REORDERED`] of those that are sent after it have landed, since it was last asked for; or as many as there are;

@@ -121,11 +121,6 @@ impl Schedule {
         self.open.len() < before
     }
 
-    /// The requests that are open.
-    pub(crate) fn open(&self) -> &[Request] {
-        &self.open
-    }
-
     /// Whether no request waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
