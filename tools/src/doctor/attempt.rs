@@ -18,8 +18,10 @@ pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
                 check.verdict = Verdict::Warning;
             }
             let how = describe(&stats);
-            let queues = diagnosis.forecast.as_ref().and_then(|f| f.rsplit(", ").next().map(str::to_owned));
-            diagnosis.forecast = Some([how, queues.unwrap_or_default()].join(", "));
+            let forecast = diagnosis.forecast.take().unwrap_or_default();
+            // How many queues there are, and what follows.
+            let rest = forecast.split(", ").skip_while(|part| !part.contains("queue"));
+            diagnosis.forecast = Some(std::iter::once(how.as_str()).chain(rest).collect::<Vec<_>>().join(", "));
             let took = begin.elapsed().as_millis();
             let found = format!("a node was open as {}: {}, in {took} ms", stats.local, describe(&stats));
             Check::ok(NAME, found)

@@ -19,7 +19,7 @@ use vmmc::memory::Arena;
 use vmmc::{Buffer, Builder, Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
-use crate::peers::{End, Peer, PeerError, RoundTrips, SendMeter, processor_time};
+use crate::peers::{BULKY, End, Peer, PeerError, RoundTrips, SendMeter, processor_time};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 use crate::{links, soak, utlb};
@@ -39,9 +39,6 @@ pub(crate) struct Vmmc {
 
 /// As programs use it.
 pub(crate) const USUAL: Vmmc = Vmmc { name: "vmmc", checksum: true, bulk: true, naps: false, watched: false };
-
-/// Size of the smallest messages that are sent from buffers of the arena, bytes. Smaller ones are copied, whatever they are sent from.
-const BULKY: usize = 16 << 10;
 
 const INBOX: &str = "inbox";
 
