@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::memory::MemoryError;
+use crate::node::NoBulkLane;
 use crate::port::eager::PortError;
 use crate::route::RouteError;
 
@@ -48,6 +49,14 @@ pub enum Error {
         address: IpAddr,
         /// Those it has.
         existing: Vec<IpAddr>,
+    },
+    /// A bulk lane was demanded.
+    #[error("there is no bulk lane on {interface}: {reason}")]
+    NoBulkLane {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        reason: Box<NoBulkLane>,
     },
     /// The wire failed.
     #[error("the AF_XDP socket failed: {0}. Is the interface still there?")]

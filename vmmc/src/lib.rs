@@ -41,6 +41,7 @@ pub use error::Error;
 pub use link::LinkEnd;
 pub use memory::{Buffer, HugePages, Loan, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
-    Builder, DEFAULT_PORT, Events, Export, FetchBuilder, FetchFailed, Import, Lane, Node, Pending, PendingFetch,
-    Progress, Redirect, RedirectFailed, ScopedRedirect, SendBuilder, SendFailed, Sent, Source, Stats, TrySend,
+    Builder, Bulk, DEFAULT_PORT, Events, Export, FetchBuilder, FetchFailed, Import, Lane, NoBulkLane, Node, Pending,
+    PendingFetch, Progress, Redirect, RedirectFailed, ScopedRedirect, SendBuilder, SendFailed, Sent, Source, Stats,
+    TrySend,
 };

@@ -134,17 +134,14 @@ pub struct Entry {
 impl Gate {
     /// Opens the lane on `queue`: its packets are dropped on all others, and nothing else reaches that queue's socket.
     /// `strip` is whether the program takes the headers off, which it must where packets are copied to their places
-    /// after it has run, and must not where the NIC has written them there before. Nothing is let in until
-    /// [`admit`](Self::admit).
-    pub fn open(&self, queue: u32, strip: bool) {
-        self.close();
+    /// after it has run, and must not where the NIC has written them there before. With [`NO_QUEUE`] there is no lane.
+    pub fn set_lane(&self, queue: u32, strip: bool) {
         self.strip.store(strip.into(), Relaxed);
         self.queue.store(queue, Release);
     }
 
-    /// Lets in nothing any more, and returns how many places have been used: places are numbered on from there. A packet that
-    /// the program is just at may still be let in, and isn't in that number; so whoever wants to know for sure closes
-    /// the socket, waits until the kernel has let go of it, and asks again.
+    /// Lets in nothing any more, but for a packet that the program is just at. Returns how many places have been used: they are numbered on from there. Whoever wants to
+    /// know for sure closes the socket, waits until the kernel has let go of it, and asks again.
     pub fn close(&self) -> u64 {
         for run in &self.runs {
             run.end.store(0, Release);
@@ -152,6 +149,13 @@ impl Gate {
         let used = self.used();
         self.posted.store(used, Release);
         used
+    }
+
+    /// Begins anew at `place`: those before it count as used. Only while the gate is closed, and when the kernel has let go of
+    /// the lane's socket, which it does when the program is at none of its packets any more.
+    pub fn skip_to(&self, place: u64) {
+        self.used.store(place, Release);
+        self.posted.store(place, Release);
     }
 
     /// Tells for which packets a range of places is. What was in that `slot` before must be used up, or the same but for its
@@ -166,16 +170,12 @@ impl Gate {
         raw.token.store(run.token, Relaxed);
         raw.grant.store(run.grant, Relaxed);
         raw.segment.store(run.segment, Relaxed);
-        let words = match run.source.ip() {
-            IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
-            IpAddr::V6(v6) => {
-                let octets = v6.octets();
-                let (words, _) = octets.as_chunks();
-                std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
-            }
+        let source = match run.source.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
         };
-        for (field, word) in raw.source.iter().zip(words) {
-            field.store(word, Relaxed);
+        for (field, word) in raw.source.iter().zip(source.octets().as_chunks().0) {
+            field.store(u32::from_ne_bytes(*word), Relaxed);
         }
         let [high, low] = run.source.port().to_be_bytes();
         raw.source_port.store(u32::from_ne_bytes([high, low, 0, 0]), Relaxed);

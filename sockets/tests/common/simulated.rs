@@ -100,6 +100,8 @@ impl Hosts {
             resolver: Box::new(LastByte),
             steering: None,
             binding: None,
+            arena: None,
+            no_bulk: None,
         }
     }
 

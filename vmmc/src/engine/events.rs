@@ -307,6 +307,9 @@ impl Engine {
     /// Tells the imports that wait for room of a peer's link, if there is some.
     pub(super) fn offer_room(&mut self, now: Time, port: &dyn Port, place: usize) {
         let Some(peer) = self.peers[place].as_deref_mut().filter(|peer| !peer.wanting.is_empty()) else { return };
+        if peer.transfers.hold() {
+            return;
+        }
         if peer.link.room() == 0 {
             // As somebody who tried again would.
             if !peer.link.sends_lack_credit() {

@@ -10,7 +10,7 @@ use super::landing::{Ended, Landed, Landing, Piece, Place, RedirectId};
 use super::slab::Slab;
 use super::{EngineCounters, EngineError};
 use crate::memory::{Region, Writer};
-use crate::wire::record::{Access, MAX_NAME};
+use crate::wire::record::{Access, MAX_NAME, Refusal};
 
 /// The secret that opens an export: 128 bits. Its text form is 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,6 +188,19 @@ impl Export {
             },
             None if self.merge && self.queue.back_mut().is_some_and(|newest| newest.absorb(&news)) => {}
             None => self.queue.push_back(news),
+        }
+    }
+
+    /// Whether a peer may write there.
+    pub(crate) fn allows(&self, run: &std::ops::Range<u64>) -> Result<(), Refusal> {
+        if !self.options.writable {
+            Err(Refusal::NotWritable)
+        } else if run.end > self.region.len() as u64 {
+            Err(Refusal::OutOfRange)
+        } else if self.region.has_lent(run.clone()) {
+            Err(Refusal::Lent)
+        } else {
+            Ok(())
         }
     }
 

@@ -5,13 +5,14 @@
 //! until the peer has sent the last of them or has said that it won't, so no later fetch can be meant by them.
 
 use super::imports::{Import, ImportState};
+use super::landing::Memory;
 use super::slab::Slab;
 use super::{Engine, EngineError, place_of};
 use crate::log::provoked;
-use crate::memory::{Region, Target};
+use crate::memory::{DirectTarget, Region, Target};
 use crate::port::Port;
 use crate::time::Time;
-use crate::wire::record::{FetchRefusal, MAX_FETCHES, Record};
+use crate::wire::record::{Declined, FetchRefusal, MAX_FETCHES, Record};
 use crate::wire::{Reader, WireError};
 
 /// How many fetches there may be on all links together.
@@ -40,7 +41,9 @@ struct Fetch {
     received: u64,
     length: u64,
     /// `None` when it has been given up.
-    target: Option<Box<dyn Target>>,
+    target: Option<Memory>,
+    /// Of `received`, or behind it, up to where transfers of the bulk lane are to land.
+    reserved: u64,
     /// The target has panicked: nothing more is written to it.
     panicked: bool,
 }
@@ -84,6 +87,39 @@ impl Fetches {
 
     fn under_way(&mut self, link: u64, request: u32) -> Option<&mut Fetch> {
         self.slab.get_mut(request).filter(|f| f.link == link && matches!(f.state, State::UnderWay))
+    }
+
+    /// Where the next part of a fetch is to land by itself.
+    ///
+    /// # Errors
+    /// When it can't, or nobody wants it.
+    pub(super) fn land(&mut self, link: u64, request: u32, at: u64, length: u64) -> Result<DirectTarget, Declined> {
+        let fetch = self.under_way(link, request).ok_or(Declined::Unwanted)?;
+        if at != fetch.reserved.max(fetch.received) || length > fetch.length - at || fetch.panicked {
+            return Err(Declined::Unable);
+        }
+        let target = fetch.target.as_mut().ok_or(Declined::Unwanted)?;
+        let target = target.direct().ok_or(Declined::Unable)?.clone();
+        fetch.reserved = at + length;
+        Ok(target)
+    }
+
+    /// The next part of a fetch has landed. Returns whether that was the last.
+    pub(super) fn landed(&mut self, link: u64, request: u32, length: u64) -> bool {
+        let Some(fetch) = self.under_way(link, request) else { return false };
+        fetch.received += length;
+        let last = fetch.received == fetch.length;
+        if last {
+            self.end(request, Ok(()));
+        }
+        last
+    }
+
+    /// What was to land from there on doesn't.
+    pub(super) fn unland(&mut self, link: u64, request: u32, at: u64) {
+        if let Some(fetch) = self.under_way(link, request) {
+            fetch.reserved = fetch.reserved.min(at);
+        }
     }
 
     /// Takes a piece of `length` bytes, of which the reader has all.
@@ -202,11 +238,20 @@ impl Engine {
             Some(_) => {}
         }
         let Some(taken) = target.take() else { return Ok(None) };
-        let fetch = Fetch { import: id, link, state, received: 0, length, target: Some(taken), panicked: false };
+        let fetch = Fetch {
+            import: id,
+            link,
+            state,
+            received: 0,
+            length,
+            target: Some(Memory::Any(taken)),
+            reserved: 0,
+            panicked: false,
+        };
         let request = match self.imports.fetches.slab.insert(fetch) {
             Ok(request) => request,
             Err(fetch) => {
-                *target = fetch.target;
+                *target = fetch.target.map(Memory::give_back);
                 return Ok(None);
             }
         };
@@ -229,14 +274,19 @@ impl Engine {
     ///
     /// # Errors
     /// When it has failed: the peer has refused it, the link has ended before all of it was here, or the target has panicked. The target comes with the error.
-    pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
+    pub fn fetched(&mut self, port: &mut dyn Port, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
+        if self.has_ended(fetch) {
+            self.clear_fetch(port, fetch);
+        }
         let fetches = &mut self.imports.fetches.slab;
         if !fetches.get(fetch).is_some_and(|f| matches!(f.state, State::Ended(_))) {
             return Ok(None);
         }
         match fetches.remove(fetch) {
-            Some(Fetch { state: State::Ended(Ok(())), target, .. }) => Ok(target),
-            Some(Fetch { state: State::Ended(Err(error)), target: Some(target), .. }) => Err((error, target)),
+            Some(Fetch { state: State::Ended(Ok(())), target, .. }) => Ok(target.map(Memory::give_back)),
+            Some(Fetch { state: State::Ended(Err(error)), target: Some(target), .. }) => {
+                Err((error, target.give_back()))
+            }
             _ => Ok(None),
         }
     }
@@ -252,7 +302,8 @@ impl Engine {
     }
 
     /// Gives a fetch up. Nothing is written to its target any more: it comes back as it is.
-    pub fn cancel_fetch(&mut self, fetch: u32) -> Option<Box<dyn Target>> {
+    pub fn cancel_fetch(&mut self, port: &mut dyn Port, fetch: u32) -> Option<Box<dyn Target>> {
+        self.clear_fetch(port, fetch);
         let fetches = &mut self.imports.fetches.slab;
         let found = fetches.get_mut(fetch)?;
         let (link, target) = (found.link, found.target.take());
@@ -261,7 +312,7 @@ impl Engine {
         } else {
             self.tell(link, Record::FetchCancel { request: fetch }, &[]);
         }
-        target
+        target.map(Memory::give_back)
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Import {
     pub grant: Option<u32>,
     /// Sends from this sequence number on were refused.
     pub refused_from: Option<u64>,
+    /// Transfers from this one on were refused.
+    pub unwanted_from: Option<u32>,
     /// Sends begun, and their bytes.
     pub sends: u64,
     pub bytes: u64,

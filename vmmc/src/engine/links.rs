@@ -94,6 +94,7 @@ impl Engine {
             provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
+        self.end_transfers(port, token);
         peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
@@ -110,7 +111,10 @@ impl Engine {
         debug!(target: "vmmc::engine", links = self.by_address.len(), "closing all links");
         for (place, peer) in self.peers.iter_mut().enumerate() {
             if let Some(peer) = peer {
-                peer.link.close(now);
+                // Others follow when that is done.
+                if !peer.transfers.hold() {
+                    peer.link.close(now);
+                }
                 self.timers.set(place, now);
             }
         }
@@ -118,7 +122,10 @@ impl Engine {
 
     /// Whether everything that was sent has been acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.peers.iter().flatten().all(|p| p.open.is_none() && p.is_told() && p.link.in_flight() == 0)
+        self.peers
+            .iter()
+            .flatten()
+            .all(|p| p.open.is_none() && p.is_told() && !p.transfers.hold() && p.link.in_flight() == 0)
     }
 
     /// Whether no link is open or waits for the other side to close.

@@ -8,6 +8,7 @@
 //! Nothing a peer sends makes it panic, allocate without bound, or write outside an export that peer was granted.
 //! Every table has a limit, and a peer that fills one is refused or held up.
 
+mod bulk;
 mod error;
 mod events;
 mod exports;
@@ -28,6 +29,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+pub use bulk::{DirectSend, THRESHOLD};
 pub use error::EngineError;
 pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
@@ -39,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tracing::info;
 
+use self::bulk::BulkLane;
 use self::exports::Exports;
 use self::imports::Imports;
 use self::peer::Peer;
@@ -122,6 +125,28 @@ pub struct EngineCounters {
     pub rx_not_kept: u64,
     /// Links that have ended.
     pub links_ended: u64,
+    /// Bytes put into packets of the bulk lane, without being copied.
+    pub tx_bulk_bytes: u64,
+    /// Transfers that were to go by the bulk lane, and that the peer has declined: they went by the eager lane.
+    pub tx_bulk_declined: u64,
+    /// Segments that peers have asked for again.
+    pub tx_bulk_asked_again: u64,
+    /// Transfers that peers were granted.
+    pub rx_bulk_grants: u64,
+    /// Transfers declined: they come by the eager lane.
+    pub rx_bulk_declined: u64,
+    /// Transfers abandoned after they had been granted.
+    pub rx_bulk_abandoned: u64,
+    /// Bytes of transfers that are complete.
+    pub rx_bulk_bytes: u64,
+    /// Segments that have landed, each once.
+    pub rx_bulk_segments: u64,
+    /// Packets that have used a place and weren't worth anything: damaged, or repetitions.
+    pub rx_bulk_wasted: u64,
+    /// Segments asked for again.
+    pub rx_bulk_missing: u64,
+    /// Times the bulk lane was closed and opened again, to take back places.
+    pub bulk_reopened: u64,
 }
 
 /// The engine of one node.
@@ -132,6 +157,7 @@ pub struct Engine {
     peers: Vec<Option<Box<Peer>>>,
     by_address: HashMap<SocketAddr, u64>,
     half_open: Vec<u64>,
+    lane: Option<BulkLane>,
     exports: Exports,
     imports: Imports,
     /// Places of peers to which something may have to be sent.
@@ -167,6 +193,7 @@ impl Engine {
             peers: Vec::new(),
             by_address: HashMap::new(),
             half_open: Vec::new(),
+            lane: None,
             exports: Exports::new(config.max_exports),
             imports: Imports::new(config.max_imports),
             listed: Vec::new(),
@@ -182,6 +209,12 @@ impl Engine {
             chunk: Box::new([0; serve::CHUNK]),
             config,
         }
+    }
+
+    /// From now on long sends go by the bulk lane, those of `threshold` bytes and more. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
+    pub fn use_bulk_lane(&mut self, threshold: usize) {
+        self.config.link.options.bulk = true;
+        self.lane = Some(BulkLane::new(threshold));
     }
 
     /// This node's address.
@@ -214,7 +247,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the export has gone, or has no such range.
-    pub fn lend(&mut self, id: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+    pub fn lend(&mut self, port: &mut dyn Port, id: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        self.clear_range(port, id, &range);
         let export = self.exports.get_mut(id).ok_or(EngineError::Dropped)?;
         let (start, end, length) = (range.start, range.end, export.region.len() as u64);
         export.region.lend(range).map_err(|_| {
@@ -227,6 +261,7 @@ impl Engine {
     pub fn unexport(&mut self, id: u32) {
         let Some(gone) = self.exports.remove(id, &mut self.imports.events, &mut self.counters) else { return };
         info!(target: "vmmc::engine", export = gone.name, "export revoked");
+        self.condemn(id);
         self.imports.local_revoked(id);
         for place in 0..self.peers.len() {
             if let Some(peer) = &mut self.peers[place] {
@@ -286,6 +321,7 @@ impl Engine {
     /// has come, whatever any link wants to do by now.
     pub fn tick(&mut self, now: Time, port: &mut dyn Port) {
         self.awake = false;
+        self.attend_lane(now, port);
         while let Some(place) = self.timers.due(now) {
             let Some(peer) = &mut self.peers[place] else { continue };
             let token = peer.link.token();
@@ -312,6 +348,9 @@ impl Engine {
             peer.seal(now, port);
             peer.pump(now, port);
             if self.serve(now, port, place) {
+                again.push(place);
+            }
+            if self.send_transfers(now, port, place) {
                 again.push(place);
             }
             self.offer_room(now, port, place);
@@ -341,8 +380,8 @@ impl Engine {
     pub fn deadline(&self) -> Time {
         match self.timers.next() {
             _ if self.awake || !self.listed.is_empty() => Time::ZERO,
-            Some(at) => at,
-            None => Time::FAR,
+            Some(at) => at.min(self.lane_deadline()),
+            None => self.lane_deadline(),
         }
     }
 

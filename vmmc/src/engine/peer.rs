@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
+use super::bulk::{HeardTransfer, Transfers};
 use super::exports::{Export, Exports, Key};
 use super::fetch::Heard;
 use super::imports::Imports;
@@ -12,7 +13,7 @@ use crate::link::Link;
 use crate::log::provoked;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
-use crate::wire::record::{Access, ImportStatus, MAX_NAME, Notify, Record, Refusal};
+use crate::wire::record::{Access, BulkRecord, ImportStatus, MAX_NAME, Notify, Record, Refusal};
 use crate::wire::{Reader, WireError};
 
 /// How many answers may wait for a peer that doesn't take them. Then its packets aren't processed.
@@ -87,6 +88,12 @@ pub(super) struct Peer {
     pub fetching: usize,
     /// Imports that are to be told when there is room for sends.
     pub wanting: Vec<u32>,
+    /// What is sent to it by the bulk lane, and isn't done.
+    pub transfers: Transfers,
+    /// What it has said about transfers, in the packet that is being processed.
+    pub heard_transfers: Vec<HeardTransfer>,
+    /// A transfer of it was declined, and it hasn't said that it knows.
+    pub declining: bool,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
     /// A packet of it waits until answers have been sent.
@@ -108,6 +115,9 @@ impl Peer {
             jobs: Jobs::default(),
             fetching: 0,
             wanting: Vec::new(),
+            transfers: Transfers::default(),
+            heard_transfers: Vec::new(),
+            declining: false,
             listed: false,
             blocked: false,
             throttled_by: None,
@@ -243,16 +253,7 @@ impl Peer {
                         counters.notifications += 1;
                         let start = offset + u64::from(length) - total;
                         export.notify((start, total), tag, self.link.peer(), &mut imports.events);
-                        if export.has_room() {
-                            continue;
-                        }
-                        // It is delivered all the same, as are the others the peer has credit for: held back, they would
-                        // hold back everything behind them, answers to our own requests too.
-                        if self.throttled_by.is_none() {
-                            self.say_throttled(&export.options.name);
-                        }
-                        self.throttled_by = id;
-                        self.link.throttle(true);
+                        self.watch_queue(export);
                     }
                 }
                 Record::Import { request, key, name } => {
@@ -301,8 +302,50 @@ impl Peer {
                     let heard = imports.fetch_refused(self.link.token(), request, reason);
                     self.heard(heard, counters);
                 }
+                Record::Bulk(record) => self.note_transfer(record, sequence, reader)?,
             }
         }
+    }
+
+    /// A notification of the peer's waits in an export. If there is no room for more, the peer gets no credit.
+    ///
+    /// It is delivered all the same, as are the others that the peer has credit for: held back, they would hold back everything behind them, answers to our
+    /// own requests, too.
+    #[inline]
+    pub(super) fn watch_queue(&mut self, export: &mut Export) {
+        if export.has_room() {
+            return;
+        }
+        if self.throttled_by.is_none() {
+            self.say_throttled(&export.options.name);
+        }
+        self.throttled_by = Some(export.id);
+        self.link.throttle(true);
+    }
+
+    /// Takes note of a record about transfers, to be heard when the packet has been processed.
+    #[cold]
+    fn note_transfer(
+        &mut self,
+        record: BulkRecord,
+        sequence: u64,
+        reader: &mut Reader<'_, '_>,
+    ) -> Result<(), WireError> {
+        let mut heard = HeardTransfer { record, body: Box::default(), ranges: Vec::new(), sequence };
+        match record {
+            BulkRecord::Ask { rest, .. } => {
+                heard.body = vec![0; rest.into()].into();
+                reader.fill(&mut heard.body);
+            }
+            BulkRecord::Missing { ranges, .. } => {
+                for _ in 0..ranges {
+                    heard.ranges.push(BulkRecord::parse_range(reader)?);
+                }
+            }
+            _ => {}
+        }
+        self.heard_transfers.push(heard);
+        Ok(())
     }
 
     /// Keeps count of the fetches from the peer.
@@ -332,7 +375,7 @@ impl Peer {
     /// Tells the peer that a send was refused. Once for each grant: the first is what counts, and all later ones under the
     /// same grant are refused too.
     #[cold]
-    fn refuse(&mut self, reason: Refusal, grant: u32, sequence: u64) {
+    pub(super) fn refuse(&mut self, reason: Refusal, grant: u32, sequence: u64) {
         if let Some(held) = self.grants.get_mut(grant) {
             held.refused = true;
             if std::mem::replace(&mut held.told, true) {
@@ -366,19 +409,11 @@ impl Peer {
             reader.skip(length.into());
             return Err(Refusal::NoGrant);
         };
-        if !export.options.writable {
-            reader.skip(length.into());
-            return Err(Refusal::NotWritable);
-        }
         // `Record::parse` has checked that this doesn't overflow.
         let end = offset + u64::from(length);
-        if end > export.region.len() as u64 {
+        if let Err(reason) = export.allows(&(offset..end)) {
             reader.skip(length.into());
-            return Err(Refusal::OutOfRange);
-        }
-        if export.region.has_lent(offset..end) {
-            reader.skip(length.into());
-            return Err(Refusal::Lent);
+            return Err(reason);
         }
         if export.landing.store(&mut export.region, offset, reader, length.into(), counters).is_err() {
             return Err(Refusal::OutOfRange);

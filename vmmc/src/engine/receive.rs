@@ -238,6 +238,16 @@ impl Engine {
                 peer.link.advance(now, held.packet.len());
                 peer.blocked = false;
                 port.recycle(held.packet);
+                if peer.heard_transfers.is_empty() {
+                    return true;
+                }
+                let token = peer.link.token();
+                let heard = self.hear_transfers(now, port, place);
+                if let Err(error) = heard {
+                    provoked!(DEBUG, target: "vmmc::engine", %error, "protocol violation");
+                    self.end(token, LinkEnd::Violation(error), port);
+                    return false;
+                }
                 true
             }
             Err(Stop::Blocked(left)) => {

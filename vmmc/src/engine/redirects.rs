@@ -7,6 +7,7 @@ use tracing::debug;
 use super::landing::{Ended, Landing, MOST_RUNS, Received, RedirectEnd, RedirectId, Returned, Wanted};
 use super::{Engine, EngineError, Notification};
 use crate::memory::Target;
+use crate::port::Port;
 
 impl From<RedirectEnd> for EngineError {
     fn from(end: RedirectEnd) -> EngineError {
@@ -75,8 +76,10 @@ impl Engine {
         }
     }
 
-    /// Takes a redirect back, full or not. `None` when that has been done.
-    pub fn take_redirect(&mut self, export: u32, id: RedirectId) -> Option<Returned> {
+    /// Takes a redirect back, full or not. `None` when that has been done. If packets are landing in it by themselves, the bulk lane is opened anew first, which takes some milliseconds;
+    /// what had landed so far goes elsewhere.
+    pub fn take_redirect(&mut self, port: &mut dyn Port, export: u32, id: RedirectId) -> Option<Returned> {
+        self.clear_redirect(port, export, id);
         let ended = self.counters.redirects_ended;
         let posted = self.landing(export).and_then(|(landing, counters)| landing.take(id, counters));
         self.exports.taken_back += self.counters.redirects_ended - ended;

@@ -40,6 +40,8 @@ pub struct Send<'a> {
     counted: bool,
     finished: bool,
     last: u64,
+    /// What its notification says of its length, if that isn't its own.
+    total: Option<u64>,
 }
 
 impl<'a> Send<'a> {
@@ -56,7 +58,24 @@ impl<'a> Send<'a> {
             counted: false,
             finished: false,
             last: 0,
+            total: None,
         }
+    }
+
+    /// The rest of a send of which so many bytes have been put into packets, and which may itself be the end of one of `total` bytes.
+    pub(super) fn resume(
+        data: &'a [u8],
+        offset: u64,
+        done: usize,
+        notify: Option<u32>,
+        total: Option<u64>,
+    ) -> Send<'a> {
+        Send { notify, done, counted: true, total, ..Send::new(data, offset) }
+    }
+
+    /// The packet that its last bytes so far are in.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 
     /// Bytes put into packets so far.
@@ -83,9 +102,11 @@ enum Target {
 /// Proof of a send: with it one can ask whether the send has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    import: u32,
-    link: u64,
-    last: u64,
+    pub(super) import: u32,
+    pub(super) link: u64,
+    pub(super) last: u64,
+    /// By the bulk lane: the last transfer.
+    pub(super) transfer: Option<u32>,
 }
 
 impl Engine {
@@ -107,6 +128,7 @@ impl Engine {
             state,
             grant: None,
             refused_from: None,
+            unwanted_from: None,
             sends: 0,
             bytes: 0,
             fetches: 0,
@@ -184,8 +206,8 @@ impl Engine {
             Target::Unknown => Ok(None),
             Target::Local { export } => self.send_local(id, export, send),
             Target::Remote { link, grant } => {
-                self.send_remote(now, port, link, grant, send)?;
-                Ok(send.finished.then_some(Ticket { import: id, link, last: send.last }))
+                self.send_in_turn(now, port, link, grant, send)?;
+                Ok(send.finished.then_some(Ticket { import: id, link, last: send.last, transfer: None }))
             }
         }
     }
@@ -212,9 +234,9 @@ impl Engine {
                 (ticket, ticket.is_some())
             }
             Target::Remote { link, grant } => {
-                let has_room = self.send_remote(now, port, link, grant, send)?;
+                let has_room = self.send_in_turn(now, port, link, grant, send)?;
                 let begun = send.finished || send.done > 0;
-                (begun.then_some(Ticket { import: id, link, last: send.last }), has_room)
+                (begun.then_some(Ticket { import: id, link, last: send.last, transfer: None }), has_room)
             }
         };
         self.count(id, (send.done - before) as u64, ticket.is_some() && !std::mem::replace(&mut send.counted, true));
@@ -225,7 +247,7 @@ impl Engine {
     }
 
     /// Counts bytes of a send, and the send with the first of them.
-    fn count(&mut self, id: u32, bytes: u64, first: bool) {
+    pub(super) fn count(&mut self, id: u32, bytes: u64, first: bool) {
         if let Some(import) = self.imports.get_mut(id) {
             import.sends += u64::from(first);
             import.bytes += bytes;
@@ -246,6 +268,9 @@ impl Engine {
     ) -> Result<Option<Ticket>, EngineError> {
         let Target::Remote { link, grant } = self.target(id, send)? else { return Ok(None) };
         let Some(peer) = self.peers.get_mut(place_of(link)).and_then(Option::as_deref_mut) else { return Ok(None) };
+        if peer.transfers.hold() {
+            return Ok(None);
+        }
         let (notify, total) = (send.notify, send.data.len() as u64);
         let record = Record::Put {
             grant,
@@ -264,7 +289,7 @@ impl Engine {
         port.append(&mut open.packet, record.emit().as_ref());
         port.append(&mut open.packet, send.data);
         open.room -= whole;
-        let ticket = Ticket { import: id, link, last: peer.link.next_sequence() };
+        let ticket = Ticket { import: id, link, last: peer.link.next_sequence(), transfer: None };
         self.counters.tx_copied_bytes += total;
         (send.done, send.finished) = (send.data.len(), true);
         if send.piecewise {
@@ -275,8 +300,36 @@ impl Engine {
         Ok(Some(ticket))
     }
 
+    /// The link and the grant by which a send goes to a peer, when it may. `None` while the peer hasn't answered, or when it is this node itself.
+    pub(super) fn may_send(
+        &mut self,
+        id: u32,
+        offset: u64,
+        length: u64,
+        notifies: bool,
+    ) -> Result<Option<(u64, u32)>, EngineError> {
+        Ok(match self.check_send(id, offset, length, notifies)? {
+            Target::Remote { link, grant } => Some((link, grant)),
+            Target::Unknown | Target::Local { .. } => None,
+        })
+    }
+
     /// Where a send goes, when it may.
     fn target(&mut self, id: u32, send: &mut Send<'_>) -> Result<Target, EngineError> {
+        let length = send.data.len() as u64;
+        let target = self.check_send(id, send.offset, length, send.notify.is_some())?;
+        if !matches!(target, Target::Unknown)
+            && !send.piecewise
+            && !std::mem::replace(&mut send.counted, true)
+            && let Some(import) = self.imports.get_mut(id)
+        {
+            import.sends += 1;
+            import.bytes += length;
+        }
+        Ok(target)
+    }
+
+    fn check_send(&mut self, id: u32, offset: u64, wanted: u64, notifies: bool) -> Result<Target, EngineError> {
         let import = self.imports.get_mut(id).ok_or(EngineError::Dropped)?;
         let (target, access, length) = match &import.state {
             ImportState::Waiting => return Ok(Target::Unknown),
@@ -290,26 +343,36 @@ impl Engine {
         if !access.writable {
             return Err(EngineError::NotWritable { name: import.name.clone() });
         }
-        if send.notify.is_some() && !access.notifies {
+        if notifies && !access.notifies {
             return Err(EngineError::NoNotifications { name: import.name.clone() });
         }
-        if send.data.is_empty() && send.notify.is_none() {
+        if wanted == 0 && !notifies {
             return Err(EngineError::Empty);
         }
-        let wanted = send.data.len() as u64;
-        if send.offset > length || wanted > length - send.offset {
-            let (name, offset) = (import.name.clone(), send.offset);
+        if offset > length || wanted > length - offset {
+            let name = import.name.clone();
             return Err(EngineError::OutOfRange { name, offset, length: wanted, export: length });
-        }
-        if !send.piecewise && !std::mem::replace(&mut send.counted, true) {
-            import.sends += 1;
-            import.bytes += wanted;
         }
         Ok(target)
     }
 
+    /// Puts a send into packets, unless transfers of the bulk lane have to be done first. Returns whether there may be room for more.
+    fn send_in_turn(
+        &mut self,
+        now: Time,
+        port: &mut dyn Port,
+        token: u64,
+        grant: u32,
+        send: &mut Send<'_>,
+    ) -> Result<bool, EngineError> {
+        if self.peer(token).is_some_and(|peer| peer.transfers.hold()) {
+            return Ok(false);
+        }
+        self.send_remote(now, port, token, grant, send)
+    }
+
     /// Returns whether there may be room for more.
-    fn send_remote(
+    pub(super) fn send_remote(
         &mut self,
         now: Time,
         port: &mut dyn Port,
@@ -356,7 +419,8 @@ impl Engine {
             let notifies = send.piecewise || rest.len() <= room - PUT_LEN;
             let most = if notifies { room - PUT_LEN - notify_len } else { room - PUT_LEN };
             let piece = &rest[..rest.len().min(most)];
-            let total = if send.piecewise { piece.len() } else { send.data.len() } as u64;
+            let whole_len = send.total.unwrap_or(send.data.len() as u64);
+            let total = if send.piecewise { piece.len() as u64 } else { whole_len };
             let record = Record::Put {
                 grant,
                 offset: send.offset + send.done as u64,
@@ -420,7 +484,7 @@ impl Engine {
         self.counters.sends += u64::from(!send.piecewise);
         self.counters.delivered_bytes += length;
         self.counters.rx_copied_bytes += length;
-        Ok(Some(Ticket { import: id, link: 0, last: 0 }))
+        Ok(Some(Ticket { import: id, link: 0, last: 0, transfer: None }))
     }
 
     /// Whether a send has arrived: all of it is in the peer's memory.
@@ -433,9 +497,16 @@ impl Engine {
         }
         let import = self.imports.get(ticket.import).ok_or(EngineError::Dropped)?;
         let failure = if let ImportState::Failed(error) = &import.state { Some(error) } else { None };
-        let refused = import.refused_from.is_some_and(|from| from <= ticket.last);
+        let refused = match ticket.transfer {
+            None => import.refused_from.is_some_and(|from| from <= ticket.last),
+            Some(number) => import.unwanted_from.is_some_and(|from| number.wrapping_sub(from) as i32 >= 0),
+        };
         match (self.peer(ticket.link), failure) {
             (_, Some(error)) if refused => Err(error.clone()),
+            (Some(_), _) if ticket.transfer.is_some_and(|number| !self.has_transferred(ticket.link, number)) => {
+                Ok(false)
+            }
+            (Some(_), _) if ticket.transfer.is_some() => Ok(true),
             (Some(peer), _) => Ok(peer.link.completed() > ticket.last),
             (None, Some(error)) => Err(error.clone()),
             (None, None) => Err(EngineError::Dropped),

@@ -35,15 +35,17 @@ const PORT_RETRY: Duration = Duration::from_micros(50);
 pub(super) const CHUNK: usize = 4096;
 
 /// What a peer has asked for, and hasn't got.
-#[derive(Debug)]
-struct Job {
-    request: u32,
-    grant: u32,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub request: u32,
+    pub grant: u32,
     /// Where in the export it begins.
-    offset: u64,
-    length: u64,
-    /// How many of these bytes have been put into packets.
-    done: u64,
+    pub offset: u64,
+    pub length: u64,
+    /// How many of these bytes have been put into packets, or asked to go by the bulk lane.
+    pub done: u64,
+    /// The rest goes by the bulk lane.
+    pub direct: bool,
 }
 
 /// Who may use a link's room: this node's own sends, or what its peer fetches. While both want it, each gets half.
@@ -95,6 +97,15 @@ impl Jobs {
         Some(self.share.waits_until).filter(|&until| self.share.ahead >= LEAD && now < until)
     }
 
+    /// The bulk lane doesn't take this one, from here on.
+    pub(super) fn resume(&mut self, job: Job) {
+        let request = job.request;
+        match self.queue.iter_mut().find(|other| other.request == request) {
+            Some(other) => (other.done, other.direct) = (other.done.min(job.done), false),
+            None => self.queue.push_back(Job { direct: false, ..job }),
+        }
+    }
+
     /// Takes away those for which `ended` holds: their numbers.
     fn end(&mut self, ended: impl Fn(&Job) -> bool) -> SmallVec<[u32; 2]> {
         let requests = self.queue.iter().filter(|job| ended(job)).map(|job| job.request).collect();
@@ -132,7 +143,10 @@ impl Peer {
             Ok(_) => Ok(()),
         };
         match allowed {
-            Ok(()) => self.jobs.queue.push_back(Job { request, grant, offset, length, done: 0 }),
+            Ok(()) => {
+                let direct = self.link.options().bulk && length >= super::THRESHOLD as u64;
+                self.jobs.queue.push_back(Job { request, grant, offset, length, done: 0, direct });
+            }
             Err(reason) => self.refuse_fetch(request, reason, counters),
         }
     }
@@ -188,6 +202,11 @@ impl Peer {
             if self.jobs.queue.is_empty() {
                 return Served::All;
             }
+            match self.serve_directly(exports, counters) {
+                Some(true) => continue,
+                Some(false) => return Served::Blocked,
+                None => {}
+            }
             if let Some(until) = self.jobs.held_until(now) {
                 return Served::Until(until);
             }
@@ -215,6 +234,35 @@ impl Peer {
         if self.jobs.queue.is_empty() { Served::All } else { Served::Turn }
     }
 
+    /// Has the first job's next part go by the bulk lane, if it is to. Returns whether it does; if not, the lane takes no more now.
+    fn serve_directly(&mut self, exports: &mut Exports, counters: &mut EngineCounters) -> Option<bool> {
+        let mut job = *self.jobs.queue.front().filter(|job| job.direct)?;
+        let Ok(export) = self.readable(job.grant, exports) else { return Some(false) };
+        let length = match self.ask_for_job(&export.region.clone(), &job) {
+            Some(length) => length,
+            None if self.transfers.is_idle() => {
+                self.jobs.resume(job);
+                return None;
+            }
+            None => {
+                // Others that go in pieces needn't wait.
+                if self.jobs.queue.iter().all(|job| job.direct) {
+                    return Some(false);
+                }
+                self.jobs.queue.rotate_left(1);
+                return Some(true);
+            }
+        };
+        export.read_bytes += length;
+        counters.served_bytes += length;
+        job.done += length;
+        self.jobs.queue.pop_front();
+        if job.done < job.length {
+            self.jobs.queue.push_back(job);
+        }
+        Some(true)
+    }
+
     /// Fills a packet with the next piece of the first job; when that is its last, with pieces of those that follow, too. Returns
     /// how many bytes each gets; `None` when the port has no more memory.
     fn fill(
@@ -226,7 +274,7 @@ impl Peer {
     ) -> Option<SmallVec<[u64; 8]>> {
         let mut plan = SmallVec::new();
         let mut room = self.link.body_room();
-        for job in &self.jobs.queue {
+        for job in self.jobs.queue.iter().take_while(|job| !job.direct) {
             let Ok(export) = self.readable(job.grant, exports) else { break };
             if room <= FETCHED_LEN {
                 break;

@@ -89,6 +89,7 @@ impl Link {
         let first = token as u32;
         Ok(Link {
             encap: path.encap()?,
+            bulk_encap: path.of_bulk().encap()?,
             path,
             incarnation,
             token,

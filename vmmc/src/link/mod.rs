@@ -76,7 +76,7 @@ impl Default for Config {
             credit: 1024,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
-            options: Options { checksum: true },
+            options: Options { checksum: true, bulk: false },
         }
     }
 }
@@ -95,6 +95,8 @@ pub struct Link {
     config: Config,
     path: Path,
     encap: Encap,
+    /// The same for packets of the bulk lane: to the port after the peer's.
+    bulk_encap: Encap,
     incarnation: u64,
     token: u64,
     remote_token: u64,
@@ -139,6 +141,16 @@ impl Link {
     /// The token that packets to us carry on this link.
     pub fn token(&self) -> u64 {
         self.token
+    }
+
+    /// The token that packets to the peer carry on this link.
+    pub(crate) fn remote_token(&self) -> u64 {
+        self.remote_token
+    }
+
+    /// What stands in front of packets of the bulk lane.
+    pub(crate) fn bulk_encap(&self) -> &Encap {
+        &self.bulk_encap
     }
 
     /// The peer's address.

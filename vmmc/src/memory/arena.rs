@@ -154,6 +154,12 @@ impl Arena {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// Whether these bytes are its own.
+    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
+        let start = self.inner.backing.pointer().addr();
+        bytes.as_ptr().addr().checked_sub(start).is_some_and(|at| at <= self.len() && bytes.len() <= self.len() - at)
+    }
+
     /// Whether it can give memory back to the system, and take it again as it is touched.
     pub(super) fn is_giving(&self) -> bool {
         self.inner.backing.is_giving() && !self.inner.registered.load(Ordering::Relaxed)

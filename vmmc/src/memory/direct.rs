@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Arena, Buffer, MemoryError, Region, copy};
+use super::{Arena, Buffer, GUARD, MemoryError, Region, copy};
 
 /// Bytes that are copied, or looked at, at once.
 const CHUNK: usize = 4096;
@@ -25,7 +25,7 @@ enum From {
 }
 
 impl DirectSource {
-    /// A buffer. It can be had back with [`Arc::try_unwrap`] once all clones of this are gone.
+    /// A buffer, which can be had [back](DirectSource::into_buffer).
     pub fn of_buffer(buffer: Arc<Buffer>) -> DirectSource {
         DirectSource { from: Arc::new(From::Buffer(buffer)) }
     }
@@ -52,6 +52,36 @@ impl DirectSource {
             From::Region(region) => region.place(arena)?,
         };
         inside.then_some(start + at as u64)
+    }
+
+    /// All of its bytes, if nobody can be writing them.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &*self.from {
+            From::Buffer(buffer) => Some(buffer),
+            From::Region(_) => None,
+        }
+    }
+
+    /// Whether nobody else has a clone.
+    pub fn is_free(&self) -> bool {
+        Arc::strong_count(&self.from) == 1
+    }
+
+    /// Whether the other is a clone of this.
+    pub fn is(&self, other: &DirectSource) -> bool {
+        Arc::ptr_eq(&self.from, &other.from)
+    }
+
+    /// The buffer it was made of.
+    ///
+    /// # Errors
+    /// When others have a clone of this, such as a lane that is sending from it, or when it is no buffer. It comes back.
+    pub fn into_buffer(self) -> Result<Arc<Buffer>, DirectSource> {
+        match Arc::try_unwrap(self.from) {
+            Ok(From::Buffer(buffer)) => Ok(buffer),
+            Ok(from) => Err(DirectSource { from: Arc::new(from) }),
+            Err(from) => Err(DirectSource { from }),
+        }
     }
 
     /// Hands bytes `at..at + len` to `take`, in pieces and in order. What reaches past the end isn't there.
@@ -175,6 +205,27 @@ impl DirectTarget {
         }
     }
 
+    /// Copies `bytes` to where a NIC puts a frame that has `before` bytes of headers in front of what belongs at `at`: it begins so many bytes before. What would lie
+    /// before the first byte of this falls on the [guard](super::GUARD) in front of it.
+    ///
+    /// # Errors
+    /// As [`DirectTarget::write`]; or when the guard isn't so long. Then at most the guard is written.
+    pub(crate) fn write_from_guard(&self, at: usize, before: usize, bytes: &[u8]) -> Result<(), MemoryError> {
+        let below = before.saturating_sub(at);
+        if below > GUARD {
+            return Err(MemoryError::OutOfRange { offset: at as u64, len: bytes.len(), region: self.len() });
+        }
+        let (guard, inside) = bytes.split_at(below.min(bytes.len()));
+        let start = match &*self.to {
+            To::Buffer(buffer) => buffer.range(0, 0)?,
+            To::Region(region) => region.pointer(),
+        };
+        // SAFETY: in front of each block of the arena are `GUARD` bytes that are nobody's, as long as somebody has the block. What else lands there is
+        // written by this function, or by the kernel.
+        unsafe { copy::store(start.wrapping_sub(below), guard) };
+        self.write(at.saturating_sub(before) as u64, inside)
+    }
+
     /// Hands bytes `at..at + len` to `take`, in pieces and in order. What reaches past the end isn't there.
     pub fn for_each(&self, at: usize, len: usize, take: impl FnMut(&[u8])) {
         chunks(at, len, |at, bytes| self.read(at, bytes), take);
@@ -199,6 +250,32 @@ mod tests {
         assert_eq!((buffer[4989], &buffer[4990..]), (0, &[7; 10][..]));
         let region = DirectTarget::of_region(arena.alloc(100).unwrap());
         assert!(region.into_buffer().is_err());
+    }
+
+    #[test]
+    fn headers_fall_on_the_guard() {
+        let arena = Arena::new(1 << 16).unwrap();
+        let (mut below, regions) = (arena.buffer(100).unwrap(), [arena.alloc(100).unwrap(), arena.alloc(100).unwrap()]);
+        below.fill(1);
+        regions[1].fill(2).unwrap();
+        for target in [DirectTarget::of_region(regions[0].clone()), DirectTarget::of_buffer(arena.buffer(100).unwrap())]
+        {
+            target.write_from_guard(50, 66, &[7; 116]).unwrap();
+            let mut seen = Vec::new();
+            target.for_each(0, 100, |bytes| seen.extend_from_slice(bytes));
+            assert_eq!(seen, [7; 100]);
+            // A frame that doesn't reach so far, and one that lies inside.
+            target.write_from_guard(0, 66, &[8; 60]).unwrap();
+            target.write_from_guard(60, 10, &[9; 20]).unwrap();
+            seen.clear();
+            target.for_each(0, 100, |bytes| seen.extend_from_slice(bytes));
+            assert_eq!(seen, [&[7; 50][..], &[9; 20], &[7; 30]].concat());
+            assert!(target.write_from_guard(0, GUARD + 1, &[7; 300]).is_err());
+            assert!(target.write_from_guard(50, 50, &[7; 101]).is_err());
+        }
+        let mut seen = [0; 100];
+        regions[1].read(0, &mut seen).unwrap();
+        assert_eq!((&below[..], seen), (&[1; 100][..], [2; 100]));
     }
 
     #[test]

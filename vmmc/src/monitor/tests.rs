@@ -35,6 +35,8 @@ pub(super) fn lane(host: u8) -> Lane {
         resolver: Box::new(Nowhere),
         steering: None,
         binding: None,
+        arena: None,
+        no_bulk: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::progress::{Core, Shared};
-use super::{DEFAULT_PORT, Identity, Lane, Node};
+use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
@@ -40,6 +40,8 @@ pub struct Builder {
     queue: Option<u32>,
     mtu: Option<usize>,
     arena: usize,
+    bulk: Bulk,
+    bulk_threshold: usize,
     huge_pages: HugePages,
     utlb: utlb::Config,
     pub(super) progress: Progress,
@@ -65,6 +67,8 @@ impl Builder {
             queue: None,
             mtu: None,
             arena: 64 << 20,
+            bulk: Bulk::WhenPossible,
+            bulk_threshold: engine::THRESHOLD,
             huge_pages: HugePages::WhenFree,
             utlb: utlb::Config::default(),
             progress: Progress::Caller,
@@ -118,6 +122,19 @@ impl Builder {
     /// pages.
     pub fn arena(mut self, bytes: usize) -> Builder {
         self.arena = bytes;
+        self
+    }
+
+    /// Whether the node has a bulk lane. Default: [`Bulk::WhenPossible`]. All of the arena is pinned then: its memory is used from the start. [`Stats::bulk`](super::Stats) tells whether
+    /// there is one.
+    pub fn bulk(mut self, bulk: Bulk) -> Builder {
+        self.bulk = bulk;
+        self
+    }
+
+    /// The shortest send that takes the bulk lane, bytes, 4096 or more. Default: [`THRESHOLD`](engine::THRESHOLD). A shorter one is over before the receiver has said where it may land.
+    pub fn bulk_threshold(mut self, bytes: usize) -> Builder {
+        self.bulk_threshold = bytes;
         self
     }
 
@@ -215,7 +232,9 @@ impl Builder {
         let Some(interface) = &self.interface else {
             return Err(Error::Config("a node needs an interface: Node::builder().interface(\"eth0\")".to_owned()));
         };
-        let lane = Lane::open(interface, self.queue, self.address, self.port, self.mtu)?;
+        let arena = Arena::with(self.arena, self.huge_pages)?;
+        let bulk = Some((self.bulk, &arena));
+        let lane = Lane::open(interface, self.queue, self.address, self.port, self.mtu, bulk)?;
         self.open_on(lane)
     }
 
@@ -226,7 +245,10 @@ impl Builder {
     /// When a setting can't be.
     pub fn open_on(self, lane: Lane) -> Result<Node, Error> {
         self.check()?;
-        let arena = Arena::with(self.arena, self.huge_pages)?;
+        let (arena, has_bulk) = match lane.arena {
+            Some(arena) => (arena, true),
+            None => (Arena::with(self.arena, self.huge_pages)?, false),
+        };
         let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),
@@ -239,7 +261,7 @@ impl Builder {
                 credit: capacity,
                 connect_timeout: self.connect_timeout,
                 peer_timeout: self.peer_timeout,
-                options: Options { checksum: self.checksum },
+                options: Options { checksum: self.checksum, bulk: has_bulk },
             },
             max_peers: self.max_peers,
             max_exports: 1 << 16,
@@ -247,7 +269,10 @@ impl Builder {
         };
         // Without the system's random numbers tokens could be guessed; that they fail is unheard of, and tried first.
         getrandom::u64().map_err(|e| Error::System { doing: "drawing random numbers", source: e.into() })?;
-        let engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
+        let mut engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
+        if has_bulk {
+            engine.use_bulk_lane(self.bulk_threshold);
+        }
         let port = match self.faults {
             None => lane.port,
             Some(faults) => {
@@ -271,6 +296,7 @@ impl Builder {
             arena_page_bytes: arena.page_size() as u64,
             paging: Paging::new(arena.clone(), self.utlb),
             binding: lane.binding,
+            no_bulk: lane.no_bulk.map(|reason| reason.to_string()),
         };
         let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);
@@ -292,6 +318,12 @@ impl Builder {
         }
         if !(Duration::from_micros(10)..=Duration::from_secs(1)).contains(&self.target_delay) {
             return wrong(format!("the target delay is {:?}, and may be 10 us to 1 s", self.target_delay));
+        }
+        if self.bulk_threshold < 4096 {
+            return wrong(format!(
+                "the bulk lane's threshold is {} bytes, and may be 4096 or more",
+                self.bulk_threshold
+            ));
         }
         if self.peer_timeout < Duration::from_millis(10) {
             return wrong(format!("a peer timeout of {:?} is too short: choose 10 ms or more", self.peer_timeout));

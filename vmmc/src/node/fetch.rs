@@ -199,7 +199,7 @@ impl<T: Target> PendingFetch<'_, T> {
     fn outcome(&self, id: u32) -> Result<Result<Option<Box<dyn Target>>, crate::engine::Unfetched>, Error> {
         let shared = &self.import.handle.shared;
         let ready = |core: &mut Core| {
-            Ok(match core.engine.fetched(id) {
+            Ok(match core.with(|engine, _, port| engine.fetched(port, id)) {
                 Ok(None) => Step::Idle,
                 ended => Step::Done(ended),
             })
@@ -236,7 +236,7 @@ impl<T: Target> PendingFetch<'_, T> {
         let now = core.now();
         let (engine, mut wire) = core.parts();
         let port = wire.port();
-        let target = engine.cancel_fetch(id);
+        let target = engine.cancel_fetch(port, id);
         engine.tick(now, port);
         // If it can't leave now, it does with the next progress.
         let _ = port.flush();

@@ -1,5 +1,7 @@
 //! Imports: handles on the exports of others, and sends into them.
 
+mod direct;
+
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -8,9 +10,9 @@ use std::time::Duration;
 use super::progress::Step;
 use super::source::{Held, Source};
 use super::{Events, Handle, Node};
-use crate::engine::{EngineError, Key, Send, Ticket};
+use crate::engine::{EngineError, Key, Send, THRESHOLD, Ticket};
 use crate::error::Error;
-use crate::memory::MemoryError;
+use crate::memory::{DirectSource, MemoryError};
 
 /// How long the kernel may take to find a peer's Ethernet address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -207,14 +209,26 @@ impl<'i, S: Source> SendBuilder<'i, S> {
     /// # Errors
     /// When the send doesn't fit into the export, the import is of no use any more, or the timeout passes: then part
     /// of it may have arrived, without notification.
-    pub fn start(self) -> Result<Pending<'i, S::Held>, Failure<S>> {
+    pub fn start(mut self) -> Result<Pending<'i, S::Held>, Failure<S>> {
+        if self.is_direct() {
+            match self.source.into_direct() {
+                Ok(source) => return direct::start(self.import, source, self.part, self.parameters, self.timeout),
+                Err(source) => self.source = source,
+            }
+        }
         let sent = self.put();
         let SendBuilder { import, source, timeout, .. } = self;
         let held = source.into_held();
         match sent {
-            Ok(ticket) => Ok(Pending { import, ticket, timeout, held }),
+            Ok(ticket) => Ok(Pending { import, ticket, timeout, away: Away::Held(held) }),
             Err(error) => Err(held.fail(error)),
         }
+    }
+
+    /// Whether it is worth while to ask whether it can be sent from where it lies.
+    fn is_direct(&self) -> bool {
+        let length = self.part.as_ref().map_or(self.source.bytes().len(), ExactSizeIterator::len);
+        length >= THRESHOLD && !self.parameters.queued && self.import.takes_direct(self.source.bytes(), length)
     }
 
     /// Puts the bytes into packets.
@@ -285,7 +299,16 @@ pub struct Pending<'i, H = ()> {
     import: &'i Import,
     ticket: Ticket,
     timeout: Option<Duration>,
-    held: H,
+    away: Away<H>,
+}
+
+/// The buffer of a send.
+#[derive(Debug)]
+enum Away<H> {
+    /// Its bytes are in packets.
+    Held(H),
+    /// It is being sent from where it lies.
+    Direct(DirectSource),
 }
 
 impl<H: Held> Pending<'_, H> {
@@ -306,9 +329,14 @@ impl<H: Held> Pending<'_, H> {
         let done =
             shared.wait(self.timeout, |core| Ok(Step::from(core.engine.is_delivered(&self.ticket)?.then_some(()))));
         let after = self.timeout.unwrap_or_default();
-        match done.and_then(|done| done.ok_or(Error::Timeout { what: "acknowledgement", after })) {
-            Ok(()) => Ok(self.held),
-            Err(error) => Err(self.held.fail(error)),
+        let result = done.and_then(|done| done.ok_or(Error::Timeout { what: "acknowledgement", after }));
+        let held = match self.away {
+            Away::Held(held) => held,
+            Away::Direct(source) => direct::take_back(self.import, source),
+        };
+        match result {
+            Ok(()) => Ok(held),
+            Err(error) => Err(held.fail(error)),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Opening the interface, which takes privilege, apart from using it, which doesn't.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::info;
 use xdp_prog::{Steering, Target};
 
+use super::{Bulk, NoBulkLane};
 use crate::error::Error;
-use crate::port::Port;
+use crate::memory::Arena;
 use crate::port::eager::{Binding, EagerPort};
+use crate::port::{Lanes, Port};
 use crate::route::{Interface, RouteError, Routes};
 use crate::wire::MIN_MTU;
 use crate::wire::frame::Mac;
@@ -46,9 +49,13 @@ pub struct Lane {
     /// Finds the way to peers.
     pub resolver: Box<dyn Resolve>,
     /// Steers packets to the port; detached when the node closes.
-    pub steering: Option<Steering>,
+    pub steering: Option<Arc<Steering>>,
     /// How the socket is bound.
     pub binding: Option<Binding>,
+    /// With a bulk lane, the arena that it reads and writes: the node's. Without, the node makes one.
+    pub arena: Option<Arena>,
+    /// Why there is no bulk lane, if there is none and somebody knows.
+    pub no_bulk: Option<NoBulkLane>,
 }
 
 /// The kernel's route and neighbour tables.
@@ -76,6 +83,8 @@ impl Lane {
     /// Where `interface` is a VLAN (`eth0.5`), sockets and program are on the port that carries it (`eth0`), and frames carry its tag. A
     /// port still has one node.
     ///
+    /// With `bulk` there is a bulk lane on the last queue, if that can be, which reads and writes the arena: the node's, from then on. Pins all of it.
+    ///
     /// # Errors
     /// When the interface is absent, down, has no such address or queue, is held by another program, or the privilege is
     /// missing.
@@ -85,6 +94,7 @@ impl Lane {
         address: Option<IpAddr>,
         udp_port: u16,
         mtu: Option<usize>,
+        bulk: Option<(Bulk, &Arena)>,
     ) -> Result<Lane, Error> {
         let mut routes = Routes::open()?;
         let found = routes.interface(interface)?;
@@ -124,7 +134,19 @@ impl Lane {
         let (name, ifindex, vlan) = (port.name.clone(), port.index, found.vlan.map(|vlan| vlan.id));
         let target = Target { interface: name, ifindex, address, port: udp_port, vlan };
         let steering = Steering::attach(&target)?;
-        let queues: Vec<u32> = queue.map_or_else(|| (0..port.rx_queues.max(1)).collect(), |queue| vec![queue]);
+        let steering = Arc::new(steering);
+        let (lane, no_bulk) = match bulk {
+            None => (None, None),
+            Some((bulk, arena)) => {
+                match super::bulk::open(bulk, (port, queue), &mut routes, (arena, vlan.is_some()), &steering)? {
+                    Ok(lane) => (Some(lane), None),
+                    Err(reason) => (None, Some(reason)),
+                }
+            }
+        };
+        let mut queues: Vec<u32> = queue.map_or_else(|| (0..port.rx_queues.max(1)).collect(), |queue| vec![queue]);
+        let arena = bulk.filter(|_| lane.is_some()).map(|(_, arena)| arena.clone());
+        queues.truncate(queues.len() - usize::from(lane.is_some()));
         let port = EagerPort::open(&port.name, &queues, mtu)?;
         for (queue, socket) in port.sockets() {
             steering.register(queue, socket)?;
@@ -132,9 +154,13 @@ impl Lane {
         info!(target: "vmmc::node", interface, ?vlan, %address, udp_port, mtu, mode = %steering.mode(), "interface open");
         let binding = Some(port.binding());
         let mac = found.mac;
+        let port: Box<dyn Port> = match lane {
+            None => Box::new(port),
+            Some(lane) => Box::new(Lanes { eager: Box::new(port), bulk: Box::new(lane) }),
+        };
         let resolver = Box::new(KernelResolver { routes, interface: found, source: address });
         Ok(Lane {
-            port: Box::new(port),
+            port,
             interface: Some(interface.to_owned()),
             address,
             udp_port,
@@ -144,6 +170,8 @@ impl Lane {
             resolver,
             steering: Some(steering),
             binding,
+            arena,
+            no_bulk,
         })
     }
 }

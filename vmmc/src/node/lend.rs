@@ -36,7 +36,12 @@ impl Export {
     /// # }
     /// ```
     pub fn lend(&self, range: Range<u64>) -> Result<Loan, Error> {
-        Ok(self.handle.shared.enter().engine.lend(self.live()?, range)?)
+        let shared = &self.handle.shared;
+        let mut core = shared.enter();
+        let export = self.live()?;
+        let loan = core.with(|engine, _, port| engine.lend(port, export, range));
+        shared.leave(&mut core);
+        Ok(loan?)
     }
 
     /// Gives the memory of a part of the export back to the system: all of it reads as zeros from then on, and of the whole pages inside the range no

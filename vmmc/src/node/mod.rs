@@ -24,6 +24,7 @@
 //! delivered, for a second at the most, and the peers are told.
 
 mod builder;
+mod bulk;
 mod events;
 mod export;
 mod fetch;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::{Builder, Progress};
+pub use bulk::{Bulk, NoBulkLane};
 pub use events::Events;
 pub use export::{Export, ExportBuilder};
 pub use fetch::{FetchBuilder, FetchFailed, PendingFetch};

@@ -18,7 +18,7 @@ mod thread;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -106,7 +106,7 @@ pub(crate) struct Shared {
     /// How long to wait for a peer's answer at the most.
     pub(super) patience: Duration,
     pub(super) resolver: Mutex<Box<dyn Resolve>>,
-    pub(super) steering: Option<Steering>,
+    pub(super) steering: Option<Arc<Steering>>,
     pub(super) identity: Identity,
 }
 
@@ -141,13 +141,15 @@ impl Core {
         port.receive(&mut self.batch).map_err(Error::Wire)?;
         self.turns = self.turns.wrapping_add(1);
         self.undriven = 0;
-        if self.batch.is_empty() && !self.turns.is_multiple_of(LOOK_EVERY) {
+        let clock = self.clock;
+        let landed = self.engine.land(|| clock.now(), port).map_err(Error::Wire)?;
+        if self.batch.is_empty() && !landed && !self.turns.is_multiple_of(LOOK_EVERY) {
             return Ok(false);
         }
         let now = self.clock.now();
         self.engine.look(now);
         self.looked_at = Some(now);
-        let busy = !self.batch.is_empty() || now >= self.engine.deadline();
+        let busy = landed || !self.batch.is_empty() || now >= self.engine.deadline();
         if busy {
             // All that is here, before the timers: a peer whose packets wait isn't silent. But not for ever.
             for _ in 0..MAX_BATCHES {
@@ -200,6 +202,13 @@ impl Core {
         self.look_next();
     }
 
+    /// Has the engine do something that it needs the port for.
+    pub(super) fn with<R>(&mut self, act: impl FnOnce(&mut Engine, Time, &mut dyn Port) -> R) -> R {
+        let now = self.now();
+        let (engine, mut wire) = self.parts();
+        act(engine, now, wire.port())
+    }
+
     /// The engine and the port, to call one with the other.
     pub(super) fn parts(&mut self) -> (&mut Engine, Wire<'_>) {
         (&mut self.engine, Wire::new(&mut *self.port, &mut self.tap))
@@ -212,7 +221,7 @@ impl Shared {
         drives: bool,
         spin: Duration,
         resolver: Box<dyn Resolve>,
-        steering: Option<Steering>,
+        steering: Option<Arc<Steering>>,
         identity: Identity,
     ) -> Result<Shared, Error> {
         let system = |doing| move |source: std::io::Error| Error::System { doing, source };

@@ -233,7 +233,7 @@ impl<T: Target> Redirect<T> {
     fn take(&self) -> Option<Returned> {
         let shared = &self.handle.shared;
         let mut core = shared.enter();
-        let returned = core.engine.take_redirect(self.export, self.id);
+        let returned = core.with(|engine, _, port| engine.take_redirect(port, self.export, self.id));
         shared.leave(&mut core);
         returned
     }

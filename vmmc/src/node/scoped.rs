@@ -58,7 +58,10 @@ impl Posting for Scope<'_> {
 
     fn take(&self, id: &RedirectId) -> Option<(Box<dyn Target>, Received)> {
         // Nobody else is told: there is no other handle on it that somebody could wait with.
-        let returned = self.export.handle.shared.enter().engine.take_redirect(self.export.id, *id)?;
+        let returned = {
+            let mut core = self.export.handle.shared.enter();
+            core.with(|engine, _, port| engine.take_redirect(port, self.export.id, *id))?
+        };
         Some((returned.target, returned.received))
     }
 }

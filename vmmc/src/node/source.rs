@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use self::sealed::Owned;
 use crate::error::Error;
-use crate::memory::{Buffer, PagedHold};
+use crate::memory::{Buffer, DirectSource, PagedHold};
 
 /// Memory to send from.
 pub trait Source: sealed::Sealed {
@@ -25,6 +25,17 @@ pub trait Source: sealed::Sealed {
 
     /// The bytes have been put into packets.
     fn into_held(self) -> Self::Held;
+
+    /// As memory that can be sent from where it lies.
+    ///
+    /// # Errors
+    /// When it can't. It comes back.
+    fn into_direct(self) -> Result<DirectSource, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
 }
 
 /// What is kept while a send is in flight.
@@ -34,6 +45,15 @@ pub trait Held: sealed::Sealed {
 
     /// The send has failed.
     fn fail(self, error: Error) -> Self::Failure;
+
+    /// What was given away to be [sent from where it lies](Source::into_direct).
+    fn from_direct(buffer: Arc<Buffer>) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        let _ = buffer;
+        None
+    }
 }
 
 impl<T: AsRef<[u8]> + ?Sized> Source for &T {
@@ -64,9 +84,17 @@ impl Source for Buffer {
     fn into_held(self) -> Buffer {
         self
     }
+
+    fn into_direct(self) -> Result<DirectSource, Buffer> {
+        Ok(DirectSource::of_buffer(Arc::new(self)))
+    }
 }
 
-impl Owned for Buffer {}
+impl Owned for Buffer {
+    fn from_shared(buffer: Arc<Buffer>) -> Option<Buffer> {
+        Arc::into_inner(buffer)
+    }
+}
 
 /// A buffer that several sends share: it can be read meanwhile, and is nobody's to write until all have given it back.
 impl Source for Arc<Buffer> {
@@ -79,15 +107,27 @@ impl Source for Arc<Buffer> {
     fn into_held(self) -> Arc<Buffer> {
         self
     }
+
+    fn into_direct(self) -> Result<DirectSource, Arc<Buffer>> {
+        Ok(DirectSource::of_buffer(self))
+    }
 }
 
-impl Owned for Arc<Buffer> {}
+impl Owned for Arc<Buffer> {
+    fn from_shared(buffer: Arc<Buffer>) -> Option<Arc<Buffer>> {
+        Some(buffer)
+    }
+}
 
 impl<B: Owned> Held for B {
     type Failure = SendFailed<B>;
 
     fn fail(self, error: Error) -> SendFailed<B> {
         SendFailed { error, buffer: self }
+    }
+
+    fn from_direct(buffer: Arc<Buffer>) -> Option<B> {
+        B::from_shared(buffer)
     }
 }
 
@@ -113,7 +153,13 @@ pub(super) mod sealed {
     use crate::memory::Buffer;
 
     /// A buffer that a send has while it is in flight, and gives back.
-    pub trait Owned: Sealed + std::fmt::Debug {}
+    pub trait Owned: Sealed + std::fmt::Debug + Sized {
+        /// The buffer, once the lane has let go of it.
+        fn from_shared(buffer: Arc<Buffer>) -> Option<Self> {
+            let _ = buffer;
+            None
+        }
+    }
 
     /// Nobody else makes sources: the library must know when their bytes may change.
     pub trait Sealed {}

@@ -9,6 +9,7 @@ use super::progress::Shared;
 use crate::engine::{EngineCounters, ExportInfo, ImportInfo, LinkInfo};
 use crate::error::Error;
 use crate::memory::{Paging, utlb};
+use crate::port::bulk::BulkCounters;
 use crate::port::eager::Binding;
 use crate::port::{PortCounters, Rings};
 use crate::time::{Time, hexadecimal, nanos};
@@ -58,6 +59,10 @@ pub struct Stats {
     pub mode: Option<xdp_prog::Mode>,
     /// How the AF_XDP socket is bound; `None` on a simulated wire.
     pub binding: Option<Binding>,
+    /// The bulk lane's counters; `None` when there is none.
+    pub bulk: Option<BulkCounters>,
+    /// Why there is no bulk lane, if there is none and it is known.
+    pub no_bulk: Option<String>,
     /// Length of the arena, bytes.
     pub arena_bytes: u64,
     /// Size of its pages, bytes: more than a few KiB if they are huge pages.
@@ -79,6 +84,8 @@ pub(crate) struct Identity {
     /// Isn't the engine's, and has a lock of its own.
     pub paging: Paging,
     pub binding: Option<Binding>,
+    /// Why there is no bulk lane.
+    pub no_bulk: Option<String>,
 }
 
 impl Shared {
@@ -87,11 +94,12 @@ impl Shared {
         let verdicts = self.steering.as_ref().map(|s| s.counters()).transpose()?;
         // Whoever is resolving an address may take a second, and knows no more.
         let trouble = self.resolver.try_lock().ok().and_then(|mut resolver| resolver.trouble());
-        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, paging, binding } = &self.identity;
+        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, paging, binding, no_bulk } = &self.identity;
         let utlb = paging.counters();
         let mut core = self.enter();
         let now = core.now();
         let failed = core.failed.map(std::io::Error::from_raw_os_error);
+        let bulk = core.port.bulk().map(|bulk| bulk.counters());
         let (counters, rings) = (core.port.counters(), core.port.rings());
         let engine = &core.engine;
         let (local, incarnation, exported_bytes) = (engine.local(), engine.incarnation(), engine.exported_bytes());
@@ -121,6 +129,8 @@ impl Shared {
             verdicts,
             mode: self.steering.as_ref().map(|s| s.mode()),
             binding: *binding,
+            bulk,
+            no_bulk: no_bulk.clone(),
             arena_bytes: *arena_bytes,
             arena_page_bytes: *arena_page_bytes,
             utlb,

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::bulk::BulkPort;
 use super::{Descriptors, Port, PortCounters, Rings, RxPacket, TxPacket};
 use crate::wire::Fragments;
 
@@ -43,6 +44,10 @@ pub trait Layer: Send {
 
     fn counters(&self) -> PortCounters {
         self.inner().counters()
+    }
+
+    fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
+        self.inner_mut().bulk()
     }
 }
 
@@ -113,5 +118,9 @@ impl<L: Layer> Port for L {
 
     fn rings(&mut self) -> Rings {
         self.inner_mut().rings()
+    }
+
+    fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
+        Layer::bulk(self)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! There are two. [`eager::EagerPort`] is an AF_XDP socket on one queue of an interface; [`sim`] is a network in
 //! memory that does what it is told, for tests. A [`fault::FaultPort`] wraps either and makes it lossy, on demand. A [`tap::Tap`] shows
-//! what goes through one.
+//! what goes through one. [`Lanes`] puts a [bulk lane](bulk) beside one.
 //!
 //! A port owns its packet memory, in frames of a few KiB. Whoever sends takes a packet with [`Port::alloc`], appends
 //! bytes, submits it, and keeps the [`TxPacket`] until it will not want to send it again: that is what makes
@@ -14,6 +14,7 @@
 pub mod bulk;
 pub mod eager;
 pub mod fault;
+mod lanes;
 mod layer;
 mod rings;
 pub mod sim;
@@ -26,6 +27,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use self::bulk::BulkPort;
+pub use self::lanes::Lanes;
 pub use self::layer::Layer;
 pub use self::rings::{ReceiveRings, Rings, SendRings};
 use crate::wire::Fragments;
@@ -173,6 +176,11 @@ pub trait Port: Send {
     /// Where its frames are now. A port that doesn't know says nothing.
     fn rings(&mut self) -> Rings {
         Rings::default()
+    }
+
+    /// Its bulk lane, if it has one.
+    fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
+        None
     }
 }
 

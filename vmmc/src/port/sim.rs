@@ -24,9 +24,10 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
+use super::bulk::sim::Kernel;
 use super::{Descriptors, Port, PortCounters, PortId, ReceiveRings, Rings, RxPacket, SendRings, TxPacket};
 use crate::time::Time;
 use crate::wire::Fragments;
@@ -92,6 +93,8 @@ struct State {
     sent: u64,
     ports: HashMap<Mac, usize>,
     inboxes: Vec<VecDeque<Vec<u8>>>,
+    /// The bulk lanes beside them, which take what is theirs as it arrives.
+    bulk: HashMap<usize, Weak<Mutex<Kernel>>>,
     /// When the last frame towards each port has left the switch.
     busy: Vec<Time>,
     taps: Vec<mpsc::Sender<Vec<u8>>>,
@@ -108,6 +111,7 @@ impl Network {
             sent: 0,
             ports: HashMap::new(),
             inboxes: Vec::new(),
+            bulk: HashMap::new(),
             busy: Vec::new(),
             taps: Vec::new(),
         };
@@ -165,7 +169,10 @@ impl Network {
             && *at <= state.now
         {
             if let Some(Reverse((_, _, port, bytes))) = state.flying.pop() {
-                state.inboxes[port].push_back(bytes);
+                let bulk = state.bulk.get(&port).and_then(Weak::upgrade);
+                if !bulk.is_some_and(|bulk| bulk.lock().unwrap_or_else(PoisonError::into_inner).takes(&bytes)) {
+                    state.inboxes[port].push_back(bytes);
+                }
             }
         }
     }
@@ -181,6 +188,13 @@ impl Network {
         let (tap, frames) = mpsc::channel();
         self.lock().taps.push(tap);
         frames
+    }
+
+    /// Sends a frame of a port.
+    pub(super) fn send(&self, frame: Vec<u8>) {
+        let mut state = self.lock();
+        state.taps.retain(|tap| tap.send(frame.clone()).is_ok());
+        state.send(frame);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -272,6 +286,14 @@ pub struct SimPort {
     counters: PortCounters,
 }
 
+impl SimPort {
+    /// Has a bulk lane take what is sent to it at this port's Ethernet address, for as long as it is there.
+    pub(super) fn attach_bulk(&self, kernel: &Arc<Mutex<Kernel>>) -> Network {
+        self.network.lock().bulk.insert(self.place, Arc::downgrade(kernel));
+        self.network.clone()
+    }
+}
+
 impl Port for SimPort {
     fn max_frame(&self) -> usize {
         self.max_frame
@@ -325,9 +347,7 @@ impl Port for SimPort {
         let frame = self.tx.get(packet.first).to_vec();
         self.counters.tx_packets += 1;
         self.counters.tx_bytes += frame.len() as u64;
-        let mut network = self.network.lock();
-        network.taps.retain(|tap| tap.send(frame.clone()).is_ok());
-        network.send(frame);
+        self.network.send(frame);
         true
     }
 

@@ -22,6 +22,9 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 // linux/ethtool_netlink.h
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
+const ETHTOOL_MSG_RSS_GET: u8 = 38;
+const ETHTOOL_A_RSS_HEADER: u16 = 1;
+const ETHTOOL_A_RSS_INDIR: u16 = 4;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
 const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
 const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
@@ -68,6 +71,13 @@ pub(super) fn takes_tags_off(generic: &mut Netlink, interface: u32) -> io::Resul
         }
     }
     Ok(false)
+}
+
+/// Which queue each value of the NIC's hash goes to (its RSS indirection table). `None` when the driver has none, or the kernel (before 6.3) doesn't tell.
+pub(super) fn indirection(generic: &mut Netlink, interface: u32) -> io::Result<Option<Vec<u32>>> {
+    let Some(answer) = ask(generic, interface, ETHTOOL_MSG_RSS_GET, ETHTOOL_A_RSS_HEADER)? else { return Ok(None) };
+    let table = answer.iter().find_map(|message| message.attribute(ETHTOOL_A_RSS_INDIR));
+    Ok(table.map(|table| table.as_chunks().0.iter().map(|queue| u32::from_ne_bytes(*queue)).collect()))
 }
 
 /// The attributes within one.

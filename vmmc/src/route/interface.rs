@@ -11,7 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMe
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::ethtool::{Channels, channels};
+use super::ethtool::{Channels, channels, indirection};
 use super::{RouteError, Routes, Vlan, vlan};
 
 /// Interface names are shorter than this (the kernel's `IFNAMSIZ`).
@@ -49,6 +49,14 @@ pub struct Interface {
     pub controller: Option<u32>,
     /// The id of the XDP program attached to it, if any (`bpftool prog show id ...`).
     pub xdp_program: Option<u32>,
+}
+
+impl Routes {
+    /// Whether the NIC's hash sends packets to this queue, as far as it can be known: where it can't, it may.
+    pub fn spreads_over(&mut self, interface: &Interface, queue: u32) -> bool {
+        let table = indirection(&mut self.generic, interface.index).ok().flatten();
+        table.is_none_or(|table| table.is_empty() || table.contains(&queue))
+    }
 }
 
 impl Interface {

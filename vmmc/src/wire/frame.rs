@@ -33,6 +33,11 @@ const ECN_MASK: u8 = 0b11;
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
+/// The UDP port of a node's bulk lane: the one after its own.
+pub const fn bulk_port(port: u16) -> u16 {
+    port.wrapping_add(1)
+}
+
 /// Where packets to a peer go, and how they get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -59,6 +64,13 @@ pub struct Encap {
 }
 
 impl Path {
+    /// That of packets of the bulk lane: they go to the port after the peer's.
+    pub fn of_bulk(&self) -> Path {
+        let mut path = self.clone();
+        path.remote.set_port(bulk_port(path.remote.port()));
+        path
+    }
+
     /// The bytes to put in front of each packet.
     ///
     /// # Errors

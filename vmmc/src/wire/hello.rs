@@ -37,13 +37,26 @@ pub const HELLO_LEN: usize = 40;
 pub struct Options {
     /// Bit 0: DATA, ACK and CLOSE packets carry a CRC32C.
     pub checksum: bool,
+    /// Bit 1: the node has a bulk lane.
+    pub bulk: bool,
 }
 
 impl Options {
+    fn from_byte(byte: u8) -> Result<Options, WireError> {
+        if byte & !0b11 != 0 {
+            return Err(WireError::Reserved("hello"));
+        }
+        Ok(Options { checksum: byte & 1 != 0, bulk: byte & 2 != 0 })
+    }
+
+    fn to_byte(self) -> u8 {
+        u8::from(self.checksum) | u8::from(self.bulk) << 1
+    }
+
     /// What both sides want.
     pub fn agree(self, other: Options) -> Options {
         // Integrity wins: a side that wants checksums gets them.
-        Options { checksum: self.checksum || other.checksum }
+        Options { checksum: self.checksum || other.checksum, bulk: self.bulk && other.bulk }
     }
 }
 
@@ -84,7 +97,7 @@ impl Hello {
     /// When a reserved bit is set, the token is zero, or the MTU is below [`MIN_MTU`].
     pub fn parse(bytes: &[u8; HELLO_LEN]) -> Result<Hello, WireError> {
         let raw = Raw::ref_from_bytes(bytes).map_err(|_| WireError::Truncated("hello"))?;
-        if raw.reserved != 0 || raw.reserved2.get() != 0 || raw.options & !1 != 0 {
+        if raw.reserved != 0 || raw.reserved2.get() != 0 {
             return Err(WireError::Reserved("hello"));
         }
         if raw.token.get() == 0 {
@@ -99,7 +112,7 @@ impl Hello {
             peer_incarnation: raw.peer_incarnation.get(),
             first: raw.first.get(),
             mtu: raw.mtu.get(),
-            options: Options { checksum: raw.options & 1 != 0 },
+            options: Options::from_byte(raw.options)?,
         })
     }
 
@@ -111,7 +124,7 @@ impl Hello {
             peer_incarnation: self.peer_incarnation.into(),
             first: self.first.into(),
             mtu: self.mtu.into(),
-            options: u8::from(self.options.checksum),
+            options: self.options.to_byte(),
             reserved: 0,
             reserved2: 0.into(),
         })

@@ -16,6 +16,7 @@
 //!                 then `length` bytes of what was asked for, from its byte `at` on
 //!   FETCH_REFUSED (9)  kind, reason, 0 (16), request (32)                         8 bytes
 //!   FETCH_CANCEL (10)  kind, 0, 0 (16), request (32)                              8 bytes
+//!   11 to 18           about transfers on the bulk lane: see `bulk`
 //! ```
 //!
 //! A long send is cut into many PUTs; the last of them carries `notify` when the receiver shall be told, and then
@@ -23,9 +24,12 @@
 //! packet a PUT was refused in. A FETCH is answered by as many FETCHEDs as it takes, or by a FETCH_REFUSED, which may also come
 //! between them.
 
+mod bulk;
+
 use zerocopy::byteorder::network_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub use self::bulk::{BULK_ASK_LEN, BulkRecord, Declined, Errand, MAX_MISSING};
 use super::{Reader, WireError};
 
 /// The longest name of an export, bytes.
@@ -41,7 +45,7 @@ pub const NOTIFY_LEN: usize = 16;
 pub const FETCHED_LEN: usize = 16;
 
 /// The longest fixed part of any record, bytes.
-pub const MAX_FIXED_LEN: usize = PUT_LEN + NOTIFY_LEN;
+pub const MAX_FIXED_LEN: usize = BULK_ASK_LEN;
 
 /// How many FETCHes may wait for an answer on a link, each way. An exporter takes as many; who sends more is refused.
 pub const MAX_FETCHES: usize = 128;
@@ -209,6 +213,8 @@ pub enum Record {
         /// The request.
         request: u32,
     },
+    /// About a transfer on the bulk lane.
+    Bulk(BulkRecord),
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
@@ -353,6 +359,7 @@ impl Record {
                 zero(short.kind == 8 || length == 0)?;
                 Self::parse_fetch(short, reader)?
             }
+            11..=18 => Record::Bulk(BulkRecord::parse(short, reader)?),
             kind => {
                 return Err(WireError::Unknown { field: "record", value: kind.into() });
             }
@@ -411,6 +418,7 @@ impl Record {
         match *self {
             Record::Put { length, .. } | Record::Fetched { length, .. } => length.into(),
             Record::Import { name, .. } => name.into(),
+            Record::Bulk(record) => record.body_len(),
             _ => 0,
         }
     }
@@ -455,6 +463,7 @@ impl Record {
             }
             Record::FetchRefused { reason, request } => Emitted::new(short(9, reason as u8, 0, request), &[], &[]),
             Record::FetchCancel { request } => Emitted::new(short(10, 0, 0, request), &[], &[]),
+            Record::Bulk(record) => record.emit(),
         }
     }
 }

@@ -41,7 +41,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn open_tapped(lab: &TempLab, number: usize) -> (Node, Tapped) {
     let host = lab.host(number);
     let open = || {
-        let mut lane = Lane::open(&host.interface, None, Some(host.address.into()), DEFAULT_PORT, None).unwrap();
+        let mut lane = Lane::open(&host.interface, None, Some(host.address.into()), DEFAULT_PORT, None, None).unwrap();
         let tapped;
         (lane.port, tapped) = tap::tap(lane.port);
         // It is not about how soon a peer counts as dead, and the machine is busy.

@@ -77,6 +77,8 @@ fn node(arena: usize, huge: HugePages) -> Result<Node, Error> {
         resolver: Box::new(Nobody),
         steering: None,
         binding: None,
+        arena: None,
+        no_bulk: None,
     };
     Node::builder().arena(arena).huge_pages(huge).open_on(lane)
 }

@@ -58,6 +58,8 @@ fn node(net: &Network, n: u8, cut: &Arc<AtomicBool>, builder: Builder) -> Node {
         resolver: Box::new(Fixed(mac(((n - 1) ^ 1) + 1))),
         steering: None,
         binding: None,
+        arena: None,
+        no_bulk: None,
     };
     builder.open_on(lane).unwrap()
 }

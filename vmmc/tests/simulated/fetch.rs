@@ -38,7 +38,7 @@ pub fn bytes(target: Box<dyn Target>) -> Vec<u8> {
 
 /// Waits for the end of a fetch.
 pub fn end(world: &mut World, from: usize, fetch: u32) -> Result<Vec<u8>, EngineError> {
-    world.until("a fetch's end", |w| match w.hosts[from].engine.fetched(fetch) {
+    world.until("a fetch's end", |w| match w.hosts[from].fetched(fetch) {
         Ok(target) => target.map(|target| Ok(bytes(target))),
         Err((error, _)) => Some(Err(error)),
     })
@@ -295,7 +295,7 @@ fn a_send_that_has_no_credit_doesn_t_hold_up_fetches() {
     let bytes = world.until("the end of a fetch", |w| {
         notify(w);
         assert!(w.now() < start + Duration::from_secs(1), "{} bytes in a second", w.hosts[0].engine.received(reading));
-        w.hosts[0].engine.fetched(reading).unwrap_or_else(|_| panic!("it has failed")).map(bytes)
+        w.hosts[0].fetched(reading).unwrap_or_else(|_| panic!("it has failed")).map(bytes)
     });
     assert!(bytes == contents(&region));
 }
@@ -323,7 +323,7 @@ fn a_target_that_panics_comes_back_and_harms_nobody() {
         let mut target: Option<Box<dyn Target>> = Some(Box::new(Fragile(vec![0; 100_000])));
         let (now, host) = (world.now(), &mut world.hosts[from]);
         let (error, target) = match host.engine.fetch(now, &mut host.port, import, 0, &mut target) {
-            Ok(fetch) => world.until("the end of a fetch", |w| w.hosts[from].engine.fetched(fetch.unwrap()).err()),
+            Ok(fetch) => world.until("the end of a fetch", |w| w.hosts[from].fetched(fetch.unwrap()).err()),
             // From itself a node fetches at once.
             Err(error) => (error, target.take().unwrap()),
         };
@@ -371,11 +371,11 @@ fn a_fetch_that_is_given_up_ends_on_both_sides() {
         let small = begin(&mut world, 0, import, 0, 100).unwrap();
         world.run(Duration::from_micros(wait));
         let got = world.hosts[0].engine.received(large) as usize;
-        let kept = bytes(world.hosts[0].engine.cancel_fetch(large).unwrap());
+        let kept = bytes(world.hosts[0].cancel_fetch(large).unwrap());
         assert!(kept[..got] == contents(&region)[..got] && kept[got..].iter().all(|&b| b == 0));
         assert!(got < 4_000_000);
-        assert_eq!(world.hosts[0].engine.cancel_fetch(small).map(|t| t.len()), Some(100));
-        assert!(matches!(world.hosts[0].engine.fetched(large), Ok(None)));
+        assert_eq!(world.hosts[0].cancel_fetch(small).map(|t| t.len()), Some(100));
+        assert!(matches!(world.hosts[0].fetched(large), Ok(None)));
         // Their numbers aren't used again while something may still come.
         assert_eq!(fetch(&mut world, 0, import, 5, 5000).unwrap(), contents(&region)[5..5005]);
         world.run(Duration::from_millis(50));
@@ -500,7 +500,7 @@ proptest! {
                 1 => {
                     let fetch = begin(&mut world, from, imports[from][0], offset as u64, len).unwrap();
                     world.run(Duration::from_micros(len as u64 % 300));
-                    prop_assert!(world.hosts[from].engine.cancel_fetch(fetch).is_some());
+                    prop_assert!(world.hosts[from].cancel_fetch(fetch).is_some());
                 }
                 _ => fetches.push((from, offset, len, begin(&mut world, from, imports[from][0], offset as u64, len).unwrap())),
             }

@@ -187,7 +187,7 @@ fn pieces_that_weren_t_asked_for_end_the_link() {
         let (mut puppet, request) = hostile_exporter(&mut world);
         puppet.say(&mut world, Record::Fetched { request, at: 0, length: 10 }, &[1; 10]);
         puppet.say(&mut world, Record::Fetched { request, at, length }, &vec![1; length.into()]);
-        let ended = world.until("the end", |w| w.hosts[0].engine.fetched(request).err());
+        let ended = world.until("the end", |w| w.hosts[0].fetched(request).err());
         assert!(matches!(ended.0, EngineError::LinkEnded { end: LinkEnd::Violation(_), .. }), "{at}: {}", ended.0);
         let kept = bytes(ended.1);
         assert!(kept[..10] == [1; 10] && kept[10..] == [0; 4990], "{at}");
@@ -203,7 +203,7 @@ fn more_than_was_asked_for_ends_the_link() {
         puppet.say(&mut world, Record::Fetched { request, at, length: 1300 }, &[1; 1300]);
     }
     puppet.say(&mut world, Record::Fetched { request, at: 3900, length: 1101 }, &[1; 1101]);
-    let ended = world.until("the end", |w| w.hosts[0].engine.fetched(request).err());
+    let ended = world.until("the end", |w| w.hosts[0].fetched(request).err());
     assert!(matches!(ended.0, EngineError::LinkEnded { end: LinkEnd::Violation(_), .. }), "{}", ended.0);
 }
 
@@ -239,7 +239,7 @@ fn every_refusal_gives_the_memory_back() {
         let (mut puppet, request) = hostile_exporter(&mut world);
         puppet.say(&mut world, Record::Fetched { request, at: 0, length: 10 }, &[1; 10]);
         puppet.say(&mut world, Record::FetchRefused { request, reason }, &[]);
-        let (error, target) = world.until("the end", |w| w.hosts[0].engine.fetched(request).err());
+        let (error, target) = world.until("the end", |w| w.hosts[0].fetched(request).err());
         assert!(!error.to_string().is_empty());
         assert_eq!(bytes(target).iter().map(|&b| usize::from(b)).sum::<usize>(), 10, "{reason:?}");
         assert_eq!(world.hosts[0].engine.peers().count(), 1, "{reason:?} is no breach");
@@ -255,7 +255,7 @@ fn pieces_without_credit_end_the_link() {
         puppet.add(&mut world, Record::Release { grant: 77 }, &[]);
     }
     puppet.say(&mut world, Record::Fetched { request, at: 0, length: 10 }, &[1; 10]);
-    let (error, target) = world.until("the end", |w| w.hosts[0].engine.fetched(request).err());
+    let (error, target) = world.until("the end", |w| w.hosts[0].fetched(request).err());
     assert!(matches!(error, EngineError::LinkEnded { end: LinkEnd::Violation(_), .. }), "{error}");
     assert_eq!(bytes(target), [0; 5000]);
 }
@@ -265,8 +265,8 @@ fn a_peer_that_never_answers_keeps_no_memory() {
     let mut world = World::new(2, seed(), Conditions::default());
     let (mut puppet, request) = hostile_exporter(&mut world);
     world.run(Duration::from_millis(100));
-    assert!(matches!(world.hosts[0].engine.fetched(request), Ok(None)));
-    let target = world.hosts[0].engine.cancel_fetch(request).unwrap();
+    assert!(matches!(world.hosts[0].fetched(request), Ok(None)));
+    let target = world.hosts[0].cancel_fetch(request).unwrap();
     assert_eq!(target.len(), 5000);
     world.run(Duration::from_micros(50));
     assert!(puppet.told().contains(&Record::FetchCancel { request }));

@@ -5,7 +5,7 @@ use vmmc::engine::{EngineError, ExportOptions, Wanted};
 use vmmc::memory::Loan;
 use vmmc::port::sim::Conditions;
 
-use super::world::{World, contents, export_options, key, seed};
+use super::world::{Host, World, contents, export_options, key, seed};
 
 const LEN: usize = 6000;
 
@@ -49,7 +49,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Lend(start, end) => {
-                    let loan = world.hosts[1].engine.lend(export, start as u64..end as u64).unwrap();
+                    let loan = world.hosts[1].lend(export, start as u64..end as u64).unwrap();
                     prop_assert_eq!(&loan[..], &contents(&region)[start..end]);
                     let bytes = loan.to_vec();
                     lent.push(Lent { loan, bytes });
@@ -111,8 +111,8 @@ fn redirects_take_what_is_lent_and_nothing_that_is_sent_there() {
     let import = world.import(0, 1, "inbox").unwrap();
     let ticket = world.send(0, import, &[7; 1000], 100, None).unwrap();
     world.delivered(0, ticket).unwrap();
-    let engine = &mut world.hosts[1].engine;
-    let loan = engine.lend(export, 200..300).unwrap();
+    let Host { engine, port, .. } = &mut world.hosts[1];
+    let loan = engine.lend(port, export, 200..300).unwrap();
     let moved = engine.redirect(export, Wanted::Range(0..400), Box::new(vec![0; 400])).unwrap();
     assert_eq!(engine.redirect_state(export, moved), Some((300, None)));
     let waits = engine.redirect(export, Wanted::Range(200..300), Box::new(vec![0; 100])).unwrap();
@@ -124,7 +124,7 @@ fn redirects_take_what_is_lent_and_nothing_that_is_sent_there() {
     let ticket = world.send(0, import, &[8; 100], 200, None).unwrap();
     let refused = world.delivered(0, ticket).unwrap_err();
     assert!(matches!(refused, EngineError::RefusedLent { .. }), "{refused}");
-    let engine = &mut world.hosts[1].engine;
+    let Host { engine, port, .. } = &mut world.hosts[1];
     assert_eq!(engine.redirect_state(export, waits), Some((0, None)));
     assert_eq!((&loan[..], engine.counters().refused_puts), (&[7; 100][..], 1));
     engine.unexport(export);
@@ -137,14 +137,14 @@ fn redirects_take_what_is_lent_and_nothing_that_is_sent_there() {
 fn what_an_export_has_not_got_is_not_lent_and_no_region_is_exported_twice() {
     let mut world = World::new(1, seed(), Conditions::default());
     let (export, region) = world.export(0, "inbox", 100, 1);
-    let engine = &mut world.hosts[0].engine;
-    let error = engine.lend(export, 50..101).unwrap_err();
+    let Host { engine, port, .. } = &mut world.hosts[0];
+    let error = engine.lend(port, export, 50..101).unwrap_err();
     assert!(matches!(error, EngineError::LentOutside { start: 50, end: 101, export: 100, .. }), "{error}");
     let twice = engine.export(export_options("other", key(), 1), region.clone()).unwrap_err();
     assert!(matches!(&twice, EngineError::Exported { name } if name == "other"), "{twice}");
-    let loan = engine.lend(export, 0..10).unwrap();
+    let loan = engine.lend(port, export, 0..10).unwrap();
     engine.unexport(export);
-    assert_eq!(engine.lend(export, 0..10).unwrap_err(), EngineError::Dropped);
+    assert_eq!(engine.lend(port, export, 0..10).unwrap_err(), EngineError::Dropped);
     // What is lent stays so.
     engine.export(export_options("other", key(), 1), region).unwrap();
     let own = world.import(0, 0, "other").unwrap();

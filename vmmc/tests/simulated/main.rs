@@ -1,5 +1,6 @@
 //! Engines and links over the simulated network: no clock, no sleep, no privilege.
 
+mod bulk;
 mod corners;
 mod delivery;
 mod events;
@@ -8,6 +9,7 @@ mod fetch_hostile;
 mod hostile;
 mod incast;
 mod injected;
+mod lanes;
 mod lend;
 mod lives;
 mod parse;

@@ -219,7 +219,7 @@ fn what_the_peer_fetches_leaves_half_of_the_room() {
             try_send(&mut world, 0, import, &mut send).unwrap();
             sent += send.done();
         }
-        if let Ok(Some(_)) = world.hosts[1].engine.fetched(fetches[0]) {
+        if let Ok(Some(_)) = world.hosts[1].fetched(fetches[0]) {
             fetched += 100_000;
             fetches.pop_front();
             fetches.push_back(begin(&mut world, 1, back, 0, 100_000).unwrap());

@@ -3,20 +3,32 @@
 //! A failing test prints the seed. The same seed gives the same run.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
-use vmmc::engine::{Config, Engine, EngineError, ExportOptions, Key, Notification, Send, Ticket};
+use vmmc::engine::{
+    Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket, Unfetched,
+};
 use vmmc::link;
-use vmmc::memory::{Arena, Region};
-use vmmc::port::sim::{Conditions, Network, SimPort};
+use vmmc::memory::{Arena, Loan, Region, Target};
+use vmmc::port::bulk::sim::SimBulkConfig;
+use vmmc::port::sim::{Conditions, Network};
 use vmmc::port::tap::{Tap, Wire};
 use vmmc::time::Time;
 use vmmc::wire::frame::Path;
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Options, checksum};
 
+use crate::lanes::HostPort;
+
+/// Length of a host's arena, bytes.
+const ARENA: usize = 16 << 20;
+
+/// Sends of so many bytes go by the bulk lane, if there is one.
+pub const THRESHOLD: usize = 4096;
+
 pub struct Host {
     pub engine: Engine,
-    pub port: SimPort,
+    pub port: HostPort,
     /// For captures of what it sends and receives.
     pub tap: Tap,
     pub arena: Arena,
@@ -29,10 +41,32 @@ pub struct Host {
     looks_at: Time,
 }
 
+/// What the engine needs its port for.
+impl Host {
+    pub fn fetched(&mut self, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
+        self.engine.fetched(&mut self.port, fetch)
+    }
+
+    pub fn cancel_fetch(&mut self, fetch: u32) -> Option<Box<dyn Target>> {
+        self.engine.cancel_fetch(&mut self.port, fetch)
+    }
+
+    pub fn take_redirect(&mut self, export: u32, id: RedirectId) -> Option<Returned> {
+        self.engine.take_redirect(&mut self.port, export, id)
+    }
+
+    pub fn lend(&mut self, export: u32, range: Range<u64>) -> Result<Loan, EngineError> {
+        self.engine.lend(&mut self.port, export, range)
+    }
+}
+
 pub struct World {
     pub network: Network,
     pub hosts: Vec<Host>,
+    /// The bulk lanes that hosts have, from when they are booted.
+    pub lanes: Vec<Option<SimBulkConfig>>,
     seed: u64,
+    link: link::Config,
     lives: u64,
 }
 
@@ -50,8 +84,19 @@ impl World {
     }
 
     pub fn with(hosts: usize, seed: u64, conditions: Conditions, link: link::Config) -> World {
+        World::with_lanes(vec![None; hosts], seed, conditions, link)
+    }
+
+    /// As many hosts as there are `lanes`, with these bulk lanes.
+    pub fn with_lanes(
+        lanes: Vec<Option<SimBulkConfig>>,
+        seed: u64,
+        conditions: Conditions,
+        link: link::Config,
+    ) -> World {
         let network = Network::new(seed, conditions);
-        let mut world = World { network, hosts: Vec::new(), seed, lives: 0 };
+        let hosts = lanes.len();
+        let mut world = World { network, hosts: Vec::new(), lanes, seed, link, lives: 0 };
         for host in 0..hosts {
             let host = world.boot(host, link);
             world.hosts.push(host);
@@ -64,18 +109,29 @@ impl World {
         self.lives += 1;
         let mut random = fastrand::Rng::with_seed(self.seed ^ self.lives << 32);
         let local = address(number);
+        let arena = Arena::new(ARENA).unwrap();
+        let port = HostPort::new(self.network.attach(mac), &arena, self.lanes[number]);
         let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
+        let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
+        if self.lanes[number].is_some() {
+            engine.use_bulk_lane(THRESHOLD);
+        }
         Host {
-            engine: Engine::new(config, Box::new(move || random.u64(..))),
-            port: self.network.attach(mac),
+            engine,
+            port,
             tap: Tap::default(),
-            arena: Arena::new(16 << 20).unwrap(),
+            arena,
             address: address(number),
             mac,
             on: true,
             looks_every: None,
             looks_at: Time::ZERO,
         }
+    }
+
+    /// Kills a host and starts it anew, as it was.
+    pub fn reboot(&mut self, host: usize) {
+        self.restart(host, self.link);
     }
 
     /// Kills a host and starts it anew.
@@ -125,7 +181,9 @@ impl World {
                     seen(&mut host.engine, number, source.into());
                 }
             }
+            host.engine.land(|| now, port).unwrap();
             host.engine.tick(now, port);
+            port.flush().unwrap();
         }
     }
 
@@ -257,7 +315,7 @@ pub fn contents(region: &Region) -> Vec<u8> {
 }
 
 pub fn options(checksum: bool) -> Options {
-    Options { checksum }
+    Options { checksum, bulk: false }
 }
 
 /// A seed of its own for each run, unless VMMC_SEED gives one. Printed, so that a failure can be had again.

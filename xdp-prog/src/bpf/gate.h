@@ -21,7 +21,7 @@ struct run {
 	__u64 token;
 	__u32 grant;
 	__u32 segment;
-	/* The sender, in network byte order; an IPv4 address is the first word, and the others are zero. */
+	/* The sender, in network byte order; an IPv4 address is in its IPv4-mapped form. */
 	__be32 source[4];
 	__be16 source_port;
 	__u16 pad;
@@ -75,13 +75,13 @@ struct bulk_header {
 /* A packet for the gate, and where its payload begins. */
 struct bulk_packet {
 	struct bulk_header *header;
-	__be32 source[4];
+	__be32 source[4]; /* as that of a run */
 	__be16 source_port;
 	__u32 headers; /* bytes of all headers together */
 };
 
-/* Reads from memory just there and then: user space writes meanwhile. */
-#define READ(field) (*(volatile typeof(field) *)&(field))
+/* A field that user space writes or reads at any moment: it is read or written just there and then, once. */
+#define SHARED(field) (*(volatile typeof(field) *)&(field))
 
 static __always_inline struct gate *find_gate(void)
 {
@@ -94,7 +94,7 @@ static __always_inline int is_lane(__u32 queue)
 {
 	struct gate *gate = find_gate();
 
-	return gate && READ(gate->queue) == queue;
+	return gate && SHARED(gate->queue) == queue;
 }
 
 /* `used`, read with a full memory barrier: of BPF's instructions only an atomic one whose result is used is one. */
@@ -110,18 +110,16 @@ static __always_inline __u64 used_with_barrier(struct gate *gate)
  * barrier in between: so what belongs to it is there, or `first` gives it away, which is beyond all that
  * was posted before. The same barrier keeps what the kernel reads of the fill ring later behind `posted`.
  */
-static __always_inline struct run *next_run(struct gate *gate)
+static __always_inline struct run *next_run(struct gate *gate, __u64 used)
 {
-	__u64 used = gate->used;
-
-	if (used >= READ(gate->posted))
+	if (used >= SHARED(gate->posted))
 		return NULL;
 	for (int i = 0; i < RUNS; i++) {
 		struct run *run = &gate->runs[i];
 
-		if (used >= READ(run->end) || used < READ(run->first))
+		if (used >= SHARED(run->end) || used < SHARED(run->first))
 			continue;
-		if (used_with_barrier(gate) >= READ(run->first))
+		if (used_with_barrier(gate) >= SHARED(run->first))
 			return run;
 	}
 	return NULL;
@@ -144,10 +142,12 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, void *sockets, con
 	struct gate *gate = find_gate();
 	struct entry entry, *logged;
 	struct run *run;
+	__u64 used;
 
-	if (!gate || READ(gate->queue) != ctx->rx_queue_index)
+	if (!gate || SHARED(gate->queue) != ctx->rx_queue_index)
 		return BULK_OTHER_QUEUE;
-	run = next_run(gate);
+	used = SHARED(gate->used);
+	run = next_run(gate, used);
 	if (!run)
 		return BULK_NO_PLACE;
 	if (!is_of_run(packet, run))
@@ -167,8 +167,8 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, void *sockets, con
 	if (gate->strip && bpf_xdp_adjust_head(ctx, packet->headers))
 		return BULK_LENGTH;
 	/* No other CPU is here at the same time: a queue is served by one at a time. */
-	logged = &gate->log[gate->used & (LOG - 1)];
+	logged = &gate->log[used & (LOG - 1)];
 	*logged = entry;
-	gate->used++;
+	SHARED(gate->used) = used + 1;
 	return BULK_ADMITTED;
 }

@@ -115,7 +115,7 @@ fn two_nodes_on_two_interfaces() {
 }
 
 /// Gives `here` the node's address on v0, and moves v1 to another host, which sends to it from there.
-fn other_host(here: &Namespace) -> Namespace {
+pub(crate) fn other_host(here: &Namespace) -> Namespace {
     let there = Namespace::new();
     here.ip(&format!("link set v1 netns {}", there.name));
     here.ip("addr add 10.77.0.1/24 dev v0");

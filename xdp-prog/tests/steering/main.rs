@@ -5,6 +5,7 @@
 mod attach;
 mod fixtures;
 mod foreign;
+mod gate;
 mod netns;
 mod oracle;
 mod packet;

@@ -12,6 +12,9 @@ pub(crate) const PORT: u16 = 7000;
 /// What the UDP packets carry, in bytes.
 pub(crate) const PAYLOAD: usize = 18;
 
+/// Length of the bulk lane's header, in bytes.
+pub(crate) const BULK_HEADER: usize = 24;
+
 /// A node for which the program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
@@ -26,6 +29,11 @@ pub(crate) const VLAN: u16 = 42;
 pub(crate) fn nodes() -> [Node; 4] {
     let node = |address, vlan| Node { address, vlan };
     [node(node_v4(), None), node(node_v6(), None), node(node_v4(), Some(VLAN)), node(node_v6(), Some(VLAN))]
+}
+
+/// Where all packets to that node come from.
+pub(crate) fn peer_of(node: IpAddr) -> IpAddr {
+    if node.is_ipv4() { [10, 77, 0, 2].into() } else { "fd77::2".parse().unwrap() }
 }
 
 /// The address of the node, when it has an IPv4 one.
@@ -88,6 +96,19 @@ pub(crate) fn ip(to: IpAddr, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
 pub(crate) fn udp(port: u16) -> Vec<u8> {
     let header = UdpHeader::without_ipv4_checksum(40000, port, PAYLOAD).unwrap();
     [&header.to_bytes()[..], &[0x5a; PAYLOAD]].concat()
+}
+
+/// A UDP header and a bulk packet's, and its payload. What the header says is the gate's business: here are bytes.
+pub(crate) fn bulk(source_port: u16, token: u64, grant: u32, segment: u32, payload: &[u8]) -> Vec<u8> {
+    let length = BULK_HEADER + payload.len();
+    let udp = UdpHeader::without_ipv4_checksum(source_port, PORT + 1, length).unwrap();
+    let mut packet = udp.to_bytes().to_vec();
+    packet.extend([0xc0, 0xc1, 0xc2, 0xc3, 6, 7, 4, 0]); // checksum, version, kind, flags, reserved
+    packet.extend(token.to_be_bytes());
+    packet.extend(grant.to_be_bytes());
+    packet.extend(segment.to_be_bytes());
+    packet.extend(payload);
+    packet
 }
 
 /// A whole frame: UDP to that address and port.

@@ -13,7 +13,7 @@ use xsk_rs::{
 pub(crate) struct Receiver {
     rx: RxQueue,
     tx: TxQueue,
-    _rings: (FillQueue, CompQueue),
+    rings: (FillQueue, CompQueue),
     umem: Umem,
 }
 
@@ -30,17 +30,25 @@ impl Receiver {
         let mut rings = rings.expect("new memory comes with rings");
         // SAFETY: the frames are of this memory, and given away once.
         assert_eq!(unsafe { rings.0.produce(&frames) }, frames.len());
-        Self { rx, tx, _rings: rings, umem }
+        Self { rx, tx, rings, umem }
     }
 
-    /// The next frame.
+    /// The next frame, of one buffer or several.
     pub(crate) fn receive(&mut self) -> Vec<u8> {
-        let mut frame = FrameDesc::default();
-        // SAFETY: the frame is of the memory that the socket was made with.
-        let received = unsafe { self.rx.poll_and_consume_one(&mut frame, 10_000) }.unwrap();
-        assert_eq!(received, 1, "no frame came to the AF_XDP socket");
-        // SAFETY: the kernel has handed the frame over, and isn't given it again.
-        unsafe { self.umem.data(&frame) }.contents().to_vec()
+        let mut bytes = Vec::new();
+        loop {
+            let mut frame = FrameDesc::default();
+            // SAFETY: the frame is of the memory that the socket was made with.
+            let received = unsafe { self.rx.poll_and_consume_one(&mut frame, 10_000) }.unwrap();
+            assert_eq!(received, 1, "no frame came to the AF_XDP socket");
+            // SAFETY: the kernel has handed the frame over, and isn't given it again before it is copied.
+            bytes.extend(unsafe { self.umem.data(&frame) }.contents());
+            // SAFETY: it is of this memory, and nobody looks at it any more.
+            assert_eq!(unsafe { self.rings.0.produce_one(&frame) }, 1);
+            if !frame.has_more_frames() {
+                return bytes;
+            }
+        }
     }
 }
 

@@ -15,8 +15,13 @@ pub(crate) fn xdp_socket() -> OwnedFd {
 ///
 /// It panics unless exactly one counter moved, by one, and the action fits it.
 pub(crate) fn verdict(program: &Program<'_>, frame: &[u8]) -> &'static str {
+    tried(program, None, frame).0
+}
+
+/// The same, and the frame afterwards; perhaps on a queue of an interface.
+pub(crate) fn tried(program: &Program<'_>, arrival: Option<(u32, u32)>, frame: &[u8]) -> (&'static str, Vec<u8>) {
     let before = program.maps().counters().unwrap();
-    let action = program.run(frame).unwrap();
+    let trial = program.run_in(arrival, frame).unwrap();
     let after = program.maps().counters().unwrap();
     let verdict = only_change(&before, &after);
     let expected = match verdict {
@@ -24,8 +29,8 @@ pub(crate) fn verdict(program: &Program<'_>, frame: &[u8]) -> &'static str {
         dropped if dropped.starts_with("bulk_") => Action::Drop,
         _ => Action::Pass,
     };
-    assert_eq!(action, expected, "action with verdict {verdict}");
-    verdict
+    assert_eq!(trial.action, expected, "action with verdict {verdict}");
+    (verdict, trial.frame)
 }
 
 fn only_change(before: &Verdicts, after: &Verdicts) -> &'static str {

@@ -37,6 +37,8 @@ fn snapshot(host: u8, links: u8) -> Stats {
         resolver: Box::new(Nowhere),
         steering: None,
         binding: None,
+        arena: None,
+        no_bulk: None,
     };
     let node = Node::builder().monitor(false).open_on(lane).unwrap();
     let _export = node.export("in\x1bbox").len(1 << 20).notify(true).create().unwrap();

@@ -16,14 +16,18 @@
 //! went where by [`whereabouts::MOST`]. How many redirects there are is the program's own affair.
 
 mod byte_set;
+mod direct;
 mod landed;
+mod memory;
 mod redirect;
 mod whereabouts;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+pub(super) use direct::Reserved;
 pub use landed::{Landed, Piece, Place, RedirectId};
+pub(super) use memory::Memory;
 pub use redirect::{Received, RedirectEnd, Returned, Wanted};
 
 use self::byte_set::ByteSet;

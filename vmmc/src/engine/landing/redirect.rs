@@ -3,9 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::byte_set::ByteSet;
 use super::landed::RedirectId;
-use crate::memory::{Panicked, Target};
+use super::memory::Memory;
+use crate::memory::{DirectTarget, Panicked, Target};
 
 /// What a redirect takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,22 +111,63 @@ impl fmt::Debug for Returned {
 pub(crate) struct Redirect {
     pub id: RedirectId,
     pub wanted: Wanted,
-    target: Box<dyn Target>,
+    memory: Memory,
+    /// What it has, and what is reserved.
     filled: ByteSet,
+    /// Parts of the target that are about to be filled by packets that land there by themselves.
+    reserved: SmallVec<[Range<u64>; 2]>,
+    /// Parts that were reserved, and that nothing has come for; and others have got what is behind them.
+    holes: SmallVec<[Range<u64>; 1]>,
 }
 
 impl Redirect {
     /// One that has nothing yet. The target has room for what it wants.
     pub(super) fn new(id: RedirectId, wanted: Wanted, target: Box<dyn Target>) -> Redirect {
-        Redirect { id, filled: ByteSet::new(wanted.len()), wanted, target }
+        let memory = Memory::Any(target);
+        Redirect {
+            id,
+            filled: ByteSet::new(wanted.len()),
+            wanted,
+            memory,
+            reserved: SmallVec::new(),
+            holes: SmallVec::new(),
+        }
     }
 
     pub(crate) fn received(&self) -> u64 {
-        self.filled.count()
+        let nothing = self.reserved.iter().chain(&self.holes).map(|range| range.end - range.start);
+        self.filled.count() - nothing.sum::<u64>()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.filled.is_full()
+        self.filled.is_full() && self.reserved.is_empty()
+    }
+
+    /// Reserves room for a run of bytes that it wants, which are sent to the run's start and behind: the memory, and where in it they go. Nobody else's bytes go there
+    /// from now on. `None` when no packet can land in it by itself.
+    pub(super) fn reserve(&mut self, run: Range<u64>) -> Option<(DirectTarget, u64)> {
+        let at = self.place(run.start);
+        let target = self.memory.direct()?.clone();
+        let place = at..at + (run.end - run.start);
+        self.filled.insert(place.clone());
+        self.reserved.push(place);
+        Some((target, at))
+    }
+
+    /// What was reserved from `at` on has been filled; or it won't be, and is wanted again.
+    pub(super) fn settle(&mut self, at: u64, filled: bool) {
+        let Some(number) = self.reserved.iter().position(|range| range.start == at) else { return };
+        let range = self.reserved.swap_remove(number);
+        if filled {
+            return;
+        }
+        // What comes next goes behind what came last: not into a hole, and so not twice to the same place.
+        let behind = range.end..self.wanted.len();
+        if matches!(self.wanted, Wanted::Next(_)) && self.filled.next_run(behind).is_some() {
+            self.holes.push(range);
+        } else {
+            self.filled.remove(range);
+        }
     }
 
     /// The first run of bytes it wants, of those of the export in `within`.
@@ -157,14 +201,17 @@ impl Redirect {
     pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Panicked> {
         let at = self.place(offset);
         // Nothing is known of the target after a panic but what it had before, and nothing else has come to harm.
-        self.target.try_store(at as usize, bytes)?;
+        self.memory.try_store(at as usize, bytes)?;
         self.filled.insert(at..at + bytes.len() as u64);
         Ok(())
     }
 
     /// Ends it.
-    pub(super) fn give_back(self, end: Option<RedirectEnd>) -> Returned {
-        Returned { target: self.target, received: Received { set: Box::new(self.filled) }, end }
+    pub(super) fn give_back(mut self, end: Option<RedirectEnd>) -> Returned {
+        for range in self.reserved.drain(..).chain(self.holes.drain(..)) {
+            self.filled.remove(range);
+        }
+        Returned { target: self.memory.give_back(), received: Received { set: Box::new(self.filled) }, end }
     }
 }
 

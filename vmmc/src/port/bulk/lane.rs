@@ -115,7 +115,7 @@ impl BulkLane {
             self.slots.longest = MAX_SEGMENT;
         }
         self.slots.paged = zero_copy;
-        self.gate.open(self.queue.number, !zero_copy);
+        self.gate.set_lane(self.queue.number, !zero_copy);
         self.steering.register(self.queue.number, socket.fd())?;
         self.socket = Some(socket);
         Ok(())
@@ -237,7 +237,7 @@ impl BulkPort for BulkLane {
 impl Drop for BulkLane {
     fn drop(&mut self) {
         self.close_socket();
-        self.gate.open(xdp_prog::gate::NO_QUEUE, false);
+        self.gate.set_lane(xdp_prog::gate::NO_QUEUE, false);
         if self.places.is_empty() {
             return;
         }

@@ -17,6 +17,7 @@ mod gate;
 mod lane;
 mod places;
 mod rings;
+pub mod sim;
 mod slots;
 mod socket;
 

@@ -55,6 +55,33 @@ fn any_record() -> impl Strategy<Value = Record> {
             request
         }),
         any::<u32>().prop_map(|request| Record::FetchCancel { request }),
+        any_bulk_record().prop_map(Record::Bulk),
+    ]
+}
+
+fn any_bulk_record() -> impl Strategy<Value = BulkRecord> {
+    let notify = prop::option::of((any::<u32>(), any::<u32>()));
+    let ask = (any::<[u32; 2]>(), (1..=u32::MAX, 1..=u32::MAX), 0u64..1 << 40, any::<u16>(), notify, any::<bool>());
+    prop_oneof![
+        ask.prop_map(|([transfer, number], (segment, segments), offset, rest, notify, fetched)| {
+            let length = u64::from(segment) * u64::from(segments) + u64::from(rest);
+            let notify = notify.map(|(tag, more)| Notify { tag, total: length + u64::from(more).min(offset) });
+            let errand = match fetched {
+                true => Errand::Fetched { request: number },
+                false => Errand::Put { grant: number, notify },
+            };
+            // Longer than there are addresses for is refused.
+            let segments = if length.checked_add(offset).is_some() { segments } else { 1 };
+            BulkRecord::Ask { transfer, errand, offset, segment, segments, rest }
+        }),
+        any::<[u32; 2]>().prop_map(|[transfer, grant]| BulkRecord::Granted { transfer, grant }),
+        (any::<u32>(), prop_oneof![Just(Declined::Unable), Just(Declined::Unwanted)])
+            .prop_map(|(transfer, reason)| BulkRecord::Declined { transfer, reason }),
+        any::<[u32; 2]>().prop_map(|[grant, packets]| BulkRecord::Landed { grant, packets }),
+        (any::<u32>(), 1..=MAX_MISSING as u16).prop_map(|(grant, ranges)| BulkRecord::Missing { grant, ranges }),
+        any::<u32>().prop_map(|transfer| BulkRecord::Done { transfer }),
+        any::<u32>().prop_map(|transfer| BulkRecord::Cleared { transfer }),
+        any::<u32>().prop_map(|transfer| BulkRecord::Cancel { transfer }),
     ]
 }
 

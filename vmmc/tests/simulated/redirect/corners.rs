@@ -46,7 +46,7 @@ impl Scene {
     }
 
     fn take(&mut self, id: RedirectId) -> (Vec<u8>, Received, Option<RedirectEnd>) {
-        let returned = self.world.hosts[1].engine.take_redirect(self.export, id).unwrap();
+        let returned = self.world.hosts[1].take_redirect(self.export, id).unwrap();
         let end = returned.end;
         let (target, received) = returned.into_parts();
         (target, received, end)

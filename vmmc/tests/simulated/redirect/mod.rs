@@ -148,14 +148,14 @@ impl Scene {
     fn take(&mut self, number: usize) {
         let expected = self.model.redirects.remove(number);
         let export = self.export;
-        let returned = self.engine().take_redirect(export, expected.id).expect("it hasn't been taken");
+        let returned = self.world.hosts[RECEIVER].take_redirect(export, expected.id).expect("it hasn't been taken");
         assert_eq!(returned.end, expected.end);
         assert_eq!(returned.received.bytes(), expected.received as u64);
         let ranges: Vec<_> = returned.received.ranges().collect();
         assert_eq!(ranges, expected.ranges());
         assert_eq!(returned.received.prefix(), ranges.first().filter(|r| r.start == 0).map_or(0, |r| r.end));
         assert!(returned.into_parts::<Vec<u8>>().0 == expected.target, "a redirect holds other bytes");
-        assert!(self.engine().take_redirect(export, expected.id).is_none());
+        assert!(self.world.hosts[RECEIVER].take_redirect(export, expected.id).is_none());
         assert_eq!(self.engine().redirect_state(export, expected.id), None);
     }
 

@@ -268,7 +268,7 @@ impl Scene {
         let host = &mut self.world.hosts[from];
         let mut target: Option<Box<dyn Target>> = Some(Box::new(vec![0; length]));
         match host.engine.fetch(now, &mut host.port, self.imports[from], offset as u64, &mut target) {
-            Ok(Some(id)) if cancel => assert!(host.engine.cancel_fetch(id).is_some()),
+            Ok(Some(id)) if cancel => assert!(host.cancel_fetch(id).is_some()),
             Ok(Some(id)) => self.fetches.push((from, id)),
             Ok(None) => assert!(target.is_some()),
             Err(error) => assert!(self.betrayed && target.is_some(), "host {from} can't fetch: {error}"),
@@ -293,8 +293,7 @@ impl Scene {
     fn fetched(&mut self, host: usize, fetch: u32) -> Box<dyn Target> {
         let end = self.world.now() + Duration::from_secs(60);
         loop {
-            let engine = &mut self.world.hosts[host].engine;
-            match engine.fetched(fetch) {
+            match self.world.hosts[host].fetched(fetch) {
                 Ok(Some(target)) => return target,
                 Ok(None) => assert!(self.world.now() < end, "what host {host} fetches doesn't arrive"),
                 Err((error, _)) => panic!("host {host} can't fetch: {error}"),
@@ -344,7 +343,7 @@ impl Scene {
         }
         // A fetch may be without end when the peer is mad; its memory comes back all the same.
         for (host, fetch) in std::mem::take(&mut self.fetches) {
-            assert!(self.world.hosts[host].engine.cancel_fetch(fetch).is_some());
+            assert!(self.world.hosts[host].cancel_fetch(fetch).is_some());
         }
         // Links that nobody has confirmed are gone by then.
         self.check_bounds();

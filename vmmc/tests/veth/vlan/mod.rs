@@ -49,7 +49,7 @@ fn open_in(lab: &TempLab, host: usize, vlan: Option<u16>, address: IpAddr) -> No
         let port = EagerPort::open(&name, &queues, mtu).unwrap();
         port.sockets().for_each(|(queue, socket)| steering.register(queue, socket).unwrap());
         let binding = Some(port.binding());
-        let (mac, resolver, steering) = (interface.mac, Box::new(Fixed(there)), Some(steering));
+        let (mac, resolver, steering) = (interface.mac, Box::new(Fixed(there)), Some(std::sync::Arc::new(steering)));
         Lane {
             port: Box::new(port),
             interface: Some(name),
@@ -61,6 +61,8 @@ fn open_in(lab: &TempLab, host: usize, vlan: Option<u16>, address: IpAddr) -> No
             resolver,
             steering,
             binding,
+            arena: None,
+            no_bulk: None,
         }
     };
     let settings = Node::builder().progress(Progress::Thread { core: None });

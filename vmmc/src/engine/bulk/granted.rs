@@ -1,0 +1,192 @@
+//! A transfer that has been granted: its memory, its places, and what has landed in them.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::super::landing::Reserved;
+use crate::bulk::incoming::Incoming;
+use crate::bulk::permutation::Move;
+use crate::memory::{DirectTarget, MemoryError};
+use crate::port::bulk::{BulkPort, Landing, Run};
+use crate::time::Time;
+use crate::wire::record::{Errand, MAX_MISSING};
+use crate::wire::{BULK_CHECKED, BulkHeader};
+
+/// Where what lands belongs.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// An export, or a redirect of it.
+    Export { id: u32, reserved: Reserved },
+    /// What was fetched.
+    Fetch { request: u32 },
+}
+
+/// A transfer that has been granted.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub run: Run,
+    pub transfer: u32,
+    pub errand: Errand,
+    pub home: Home,
+    pub target: DirectTarget,
+    /// Where in the target the whole begins, and how long what came with the request is: the segments follow it.
+    pub start: usize,
+    pub rest: usize,
+    pub segments: u32,
+    pub incoming: Incoming,
+    /// What lay where headers fall, by position.
+    saved: SmallVec<[(u32, Box<[u8]>); 1]>,
+    /// It is to be abandoned.
+    pub condemned: bool,
+}
+
+/// What has come of a landing.
+pub(super) enum Outcome {
+    /// It isn't this transfer's.
+    Foreign,
+    /// The segment is here.
+    Kept,
+    /// It isn't worth anything: damaged, or here already.
+    Wasted,
+}
+
+impl Granted {
+    #[allow(clippy::too_many_arguments)] // all it is made of
+    pub(super) fn new(
+        run: Run,
+        (transfer, errand): (u32, Errand),
+        home: Home,
+        (target, start): (DirectTarget, usize),
+        rest: &[u8],
+        incoming: Incoming,
+        segments: u32,
+    ) -> Result<Granted, MemoryError> {
+        target.write(start as u64, rest)?;
+        Ok(Granted {
+            run,
+            transfer,
+            errand,
+            home,
+            target,
+            start,
+            rest: rest.len(),
+            segments,
+            incoming,
+            saved: SmallVec::new(),
+            condemned: false,
+        })
+    }
+
+    /// Bytes of the whole transfer.
+    pub(super) fn len(&self) -> u64 {
+        self.rest as u64 + u64::from(self.segments) * u64::from(self.run.segment)
+    }
+
+    /// Where in the target a position begins.
+    fn at(&self, position: u32) -> usize {
+        self.start + self.rest + position as usize * self.run.segment as usize
+    }
+
+    /// Posts the places that are free, as far as the port has room. Returns whether any were.
+    ///
+    /// # Errors
+    /// When the port can't write there.
+    pub(super) fn post(&mut self, port: &mut dyn BulkPort) -> Result<bool, Unpostable> {
+        let mut any = false;
+        while let Some(position) = self.incoming.next_to_post() {
+            if port.room(self.run.segment as usize) == 0 {
+                break;
+            }
+            let at = self.at(position);
+            if self.incoming.needs_saving(position) {
+                let mut bytes = vec![0; port.overlap()].into_boxed_slice();
+                let from = at.checked_sub(bytes.len()).ok_or(Unpostable)?;
+                self.target.read(from as u64, &mut bytes).map_err(|_| Unpostable)?;
+                self.saved.push((position, bytes));
+            }
+            let place = port.post(&self.run, &self.target, at).ok_or(Unpostable)?;
+            self.incoming.posted(position, place);
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// A packet has landed. With `checked` it must have had a checksum.
+    pub(super) fn land(&mut self, now: Time, landing: &Landing, checked: bool) -> Outcome {
+        let Some(position) = self.incoming.position_of(landing.place) else { return Outcome::Foreign };
+        let at = self.at(position);
+        let header = BulkHeader { token: self.run.token, grant: landing.grant, segment: landing.segment };
+        let intact = landing.grant == self.run.grant
+            && match landing.checksum {
+                None => !checked,
+                Some(checksum) => {
+                    let target = &self.target;
+                    let payload = |take: &mut dyn FnMut(&[u8])| {
+                        target.for_each(at, self.run.segment as usize, |bytes| take(bytes));
+                    };
+                    header.checksum(BULK_CHECKED, payload) == checksum
+                }
+            };
+        let Some(landed) = self.incoming.landed(now, landing.place, landing.segment, intact) else {
+            return Outcome::Foreign;
+        };
+        if landed.restore {
+            self.restore(landed.position);
+        }
+        if landed.kept { Outcome::Kept } else { Outcome::Wasted }
+    }
+
+    /// Writes back what lay below a position.
+    fn restore(&mut self, position: u32) {
+        if let Some(number) = self.saved.iter().position(|(of, _)| *of == position) {
+            let (_, bytes) = self.saved.swap_remove(number);
+            let at = self.at(position) - bytes.len();
+            // It was read from there.
+            let _ = self.target.write(at as u64, &bytes);
+        }
+    }
+
+    /// The port has been reopened: nothing is posted any more.
+    pub(super) fn reopened(&mut self, consistent: bool) {
+        for position in self.incoming.reopened(consistent) {
+            self.restore(position);
+        }
+        self.saved.clear();
+    }
+
+    /// Puts segments that have landed in one another's places where they belong. Returns how many bytes were copied.
+    ///
+    /// # Errors
+    /// When the memory can't be written any more.
+    pub(super) fn order(&mut self) -> Result<u64, MemoryError> {
+        let segment = self.run.segment as usize;
+        let (mut held, mut passing) = (Vec::new(), Vec::new());
+        let mut copied = 0;
+        for step in self.incoming.moves() {
+            match step {
+                Move::Save(from) => {
+                    held.resize(segment, 0);
+                    self.target.read(self.at(from) as u64, &mut held)?;
+                }
+                Move::Copy { from, to } => {
+                    passing.resize(segment, 0);
+                    self.target.read(self.at(from) as u64, &mut passing)?;
+                    self.target.write(self.at(to) as u64, &passing)?;
+                }
+                Move::Restore(to) => self.target.write(self.at(to) as u64, &held)?,
+            }
+            copied += segment as u64;
+        }
+        Ok(copied)
+    }
+
+    /// The segments to ask for again now.
+    pub(super) fn ask(&mut self, now: Time, stall: Duration) -> Vec<std::ops::Range<u32>> {
+        self.incoming.ask(now, stall, MAX_MISSING)
+    }
+}
+
+/// The port can't write where a transfer belongs.
+#[derive(Debug)]
+pub(super) struct Unpostable;

@@ -1,0 +1,64 @@
+//! The bulk lane: long sends go from memory to memory, and nobody in user space copies a byte.
+//!
+//! [`transfer`] cuts sends into transfers, [`sending`] is the sender's half, [`receiving`] the receiver's, and [`granted`] one transfer that has been granted. What belongs where,
+//! what is missing and whose turn it is they ask [`crate::bulk`]; the memory is kept by the [port](crate::port::bulk) for as long as the kernel may touch it.
+
+mod granted;
+mod receiving;
+mod sending;
+mod transfer;
+
+use std::collections::HashMap;
+
+pub(super) use receiving::HeardTransfer;
+pub use sending::DirectSend;
+pub(super) use sending::Transfers;
+
+use self::granted::Granted;
+use self::receiving::Asked;
+use crate::bulk::schedule::Schedule;
+use crate::port::bulk::Landing;
+
+/// Shorter sends than this aren't worth a round trip before they begin, bytes.
+pub const THRESHOLD: usize = 64 << 10;
+
+/// A request of another peer is granted when no more than so many entries of the fill ring are unused.
+const FEW_ENTRIES: u32 = 256;
+
+/// The receiver's half of an engine's lane.
+pub(super) struct BulkLane {
+    schedule: Schedule,
+    asked: HashMap<(u64, u32), Asked>,
+    open: Vec<Granted>,
+    batch: Vec<Landing>,
+    last_grant: u32,
+    /// It couldn't be opened again.
+    broken: bool,
+    /// Shortest send that takes it, bytes.
+    threshold: usize,
+}
+
+impl BulkLane {
+    /// A lane that takes sends from `threshold` bytes on.
+    pub(super) fn new(threshold: usize) -> BulkLane {
+        BulkLane {
+            schedule: Schedule::new(transfer::MOST_ENTRIES as u32, FEW_ENTRIES),
+            asked: HashMap::new(),
+            open: Vec::new(),
+            batch: Vec::new(),
+            last_grant: 0,
+            broken: false,
+            threshold,
+        }
+    }
+
+    /// Whether it still works.
+    fn is_usable(&self) -> bool {
+        !self.broken
+    }
+
+    /// Whether anything may land.
+    pub(super) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+}

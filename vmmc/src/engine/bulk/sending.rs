@@ -1,0 +1,412 @@
+//! Sending on the bulk lane: a long send is asked for, and its segments go straight from the sender's memory once the receiver has places for them.
+//!
+//! ```text
+//!   send_direct    BULK_ASK ->            <- BULK_GRANTED      segments ->         <- BULK_DONE
+//!   a few may be asked for ahead                               <- BULK_LANDED, BULK_MISSING
+//!                                         <- BULK_DECLINED     BULK_CLEARED, PUTs ->
+//! ```
+//!
+//! Transfers to one peer are done in the order they were asked for, and as long as one isn't, no PUT goes to that peer: so what is sent arrives as if it had all
+//! gone one way. One that is declined goes as PUTs, when its turn has come, and all behind it do, too.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::super::peer::Peer;
+use super::super::send::Send;
+use super::super::serve::Job;
+use super::super::{Engine, EngineError, Ticket, place_of};
+use super::transfer::{LONGEST_SEGMENT, Parts};
+use crate::bulk::outgoing::Outgoing;
+use crate::link::Link;
+use crate::log::provoked;
+use crate::memory::{DirectSource, Region};
+use crate::port::Port;
+use crate::time::Time;
+use crate::wire::record::{BulkRecord, Declined, Errand, Notify, Record};
+use crate::wire::{BULK_HEADER_LEN, BulkHeader, WireError};
+
+/// How many transfers to a peer may be asked for and not done.
+const AHEAD: usize = 4;
+
+/// Packets of a peer that are put into the lane before others have their turn.
+const BATCH: usize = 32;
+
+/// A send from memory of the arena, and how much of it has been asked for.
+#[derive(Clone, Debug)]
+pub struct DirectSend {
+    /// The memory.
+    pub source: DirectSource,
+    /// Which bytes of it.
+    pub part: Range<usize>,
+    /// Where in the export they shall go.
+    pub offset: u64,
+    /// Notify with this tag.
+    pub notify: Option<u32>,
+    done: usize,
+    counted: bool,
+    last: u32,
+}
+
+impl DirectSend {
+    /// Bytes that have been asked for.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// A send of a part of `source` to `offset`.
+    pub fn new(source: DirectSource, part: Range<usize>, offset: u64, notify: Option<u32>) -> DirectSend {
+        DirectSend { source, part, offset, notify, done: 0, counted: false, last: 0 }
+    }
+}
+
+/// A transfer that isn't done.
+#[derive(Debug)]
+struct Transfer {
+    number: u32,
+    import: u32,
+    /// `None` when it has been cancelled: nothing more is sent.
+    source: Option<DirectSource>,
+    /// Where in the source it begins.
+    start: usize,
+    parts: Parts,
+    offset: u64,
+    errand: Errand,
+    /// What it serves, as it was before.
+    job: Option<Job>,
+    /// It goes as PUTs: so many bytes have been put into packets, the last of them this one.
+    declined: Option<(usize, u64)>,
+    /// All of it has been put into packets.
+    sent: bool,
+}
+
+/// The transfers to a peer.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Transfers {
+    outgoing: Outgoing,
+    queue: VecDeque<Transfer>,
+}
+
+impl Transfers {
+    /// Whether PUTs have to wait.
+    pub(in crate::engine) fn hold(&self) -> bool {
+        self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }))
+    }
+
+    /// Whether there are none.
+    pub(in crate::engine) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether one more may be asked for.
+    fn may_ask(&self) -> bool {
+        let declined = self.queue.back().is_some_and(|transfer| transfer.declined.is_some());
+        self.queue.len() < AHEAD && !declined && self.outgoing.may_ask()
+    }
+
+    /// Whether the peer has all of a transfer.
+    fn is_done(&self, number: u32) -> bool {
+        self.queue.iter().all(|transfer| transfer.number != number)
+    }
+
+    fn find(&mut self, number: u32) -> Option<&mut Transfer> {
+        self.queue.iter_mut().find(|transfer| transfer.number == number)
+    }
+}
+
+/// How many bytes of payload a packet on the bulk lane holds.
+pub(super) fn payload(link: &Link) -> usize {
+    (link.body_room() + crate::wire::HEADER_LEN).saturating_sub(BULK_HEADER_LEN).min(LONGEST_SEGMENT)
+}
+
+impl Engine {
+    /// Whether a send of so many bytes would go by the bulk lane, as far as is known now.
+    pub fn is_direct(&self, id: u32, length: usize) -> bool {
+        let Some(lane) = self.lane.as_ref().filter(|lane| lane.is_usable()) else { return false };
+        let Some(import) = self.imports.get(id) else { return false };
+        let Some(peer) = self.peer(import.link) else { return false };
+        peer.link.options().bulk && length >= lane.threshold
+    }
+
+    /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been: its memory is kept until it is
+    /// [delivered](Engine::is_delivered), or never will be. Only for sends that [are direct](Engine::is_direct), of memory of this node's arena; others are for [`Engine::send`].
+    ///
+    /// # Errors
+    /// As [`Engine::send`].
+    pub fn send_direct(
+        &mut self,
+        now: Time,
+        port: &mut dyn Port,
+        id: u32,
+        send: &mut DirectSend,
+    ) -> Result<Option<Ticket>, EngineError> {
+        let length = send.part.len();
+        let (link, grant) = match self.may_send(id, send.offset, length as u64, send.notify.is_some())? {
+            Some(remote) => remote,
+            None => return Ok(None),
+        };
+        if !std::mem::replace(&mut send.counted, true) {
+            self.count(id, length as u64, true);
+        }
+        let place = place_of(link);
+        let Some(peer) = self.peer_mut(link) else { return Err(EngineError::Dropped) };
+        while send.done < length {
+            if !peer.transfers.may_ask() || peer.link.control_room() == 0 {
+                break;
+            }
+            let parts = Parts::of(length - send.done, payload(&peer.link), peer.link.body_room());
+            let Some(parts) = parts else { break };
+            let (start, offset) = (send.part.start + send.done, send.offset + send.done as u64);
+            let notify = send.notify.filter(|_| send.done + parts.len() == length);
+            let errand = Errand::Put { grant, notify: notify.map(|tag| Notify { tag, total: length as u64 }) };
+            let Some(number) = peer.ask(id, send.source.clone(), (start, offset), parts, errand, None) else { break };
+            send.last = number;
+            send.done += parts.len();
+        }
+        peer.pump(now, port);
+        self.list(place);
+        self.timers.set(place, now);
+        let last = self.peer(link).map_or(0, |peer| peer.link.next_sequence());
+        Ok((send.done == length).then_some(Ticket { import: id, link, last, transfer: Some(send.last) }))
+    }
+
+    /// Sends nothing more from this memory. What is under way may still land; its receiver is told that no more will come.
+    pub fn cancel_direct(&mut self, now: Time, port: &mut dyn Port, source: &DirectSource) {
+        for place in 0..self.peers.len() {
+            let Some(peer) = self.peers[place].as_deref_mut() else { continue };
+            let mut cancelled = Vec::new();
+            for transfer in &mut peer.transfers.queue {
+                if transfer.source.as_ref().is_some_and(|of| of.is(source)) {
+                    transfer.source = None;
+                    cancelled.push((transfer.number, transfer.declined.is_some()));
+                }
+            }
+            if cancelled.is_empty() {
+                continue;
+            }
+            for (transfer, declined) in cancelled {
+                peer.transfers.outgoing.cancel(transfer);
+                if !declined {
+                    peer.tell(Record::Bulk(BulkRecord::Cancel { transfer }), &[]);
+                }
+            }
+            peer.pump(now, port);
+            self.list(place);
+        }
+    }
+
+    /// Whether the peer has all of a transfer, and what came before.
+    pub(in crate::engine) fn has_transferred(&self, link: u64, number: u32) -> bool {
+        self.peer(link).is_some_and(|peer| peer.transfers.is_done(number))
+    }
+
+    /// Hears what a receiver says about a transfer.
+    ///
+    /// # Errors
+    /// When that can't be.
+    pub(super) fn hear_receiver(
+        &mut self,
+        place: usize,
+        record: BulkRecord,
+        ranges: &[Range<u32>],
+    ) -> Result<(), WireError> {
+        let Some(peer) = self.peers[place].as_deref_mut() else { return Ok(()) };
+        let nonsense = || WireError::Inconsistent("record about a transfer");
+        let transfers = &mut peer.transfers;
+        match record {
+            BulkRecord::Granted { transfer, grant } => {
+                // It may have been withdrawn meanwhile, or have been declined with one before it.
+                if transfers.find(transfer).is_some_and(|t| t.declined.is_none()) {
+                    transfers.outgoing.on_granted(transfer, grant).map_err(|_| nonsense())?;
+                }
+            }
+            BulkRecord::Landed { grant, packets } => {
+                transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?
+            }
+            BulkRecord::Missing { grant, .. } => {
+                transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
+                self.counters.tx_bulk_asked_again +=
+                    ranges.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
+            }
+            BulkRecord::Done { transfer } => {
+                let Some(at) = transfers.queue.iter().position(|t| t.number == transfer) else {
+                    return Err(nonsense());
+                };
+                if transfers.queue[at].declined.is_some() {
+                    return Err(nonsense());
+                }
+                transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
+                transfers.queue.remove(at);
+                self.acknowledged += 1;
+            }
+            BulkRecord::Declined { transfer, reason: Declined::Unable } => {
+                provoked!(DEBUG, target: "vmmc::bulk", peer = %peer.link.peer(), transfer, "transfer declined: it goes by the eager lane");
+                let Some(at) = transfers.queue.iter().position(|t| t.number == transfer) else { return Ok(()) };
+                for transfer in transfers.queue.iter_mut().skip(at).filter(|t| t.declined.is_none()) {
+                    let _ = transfers.outgoing.on_declined(transfer.number);
+                    transfer.declined = Some((0, 0));
+                    self.counters.tx_bulk_declined += 1;
+                    if let Some(job) = transfer.job {
+                        peer.jobs.resume(job);
+                    }
+                }
+                transfers.queue.retain(|transfer| transfer.declined.is_none() || transfer.job.is_none());
+                peer.tell(Record::Bulk(BulkRecord::Cleared { transfer }), &[]);
+            }
+            BulkRecord::Declined { transfer, reason: Declined::Unwanted } => {
+                let _ = transfers.outgoing.on_declined(transfer);
+                let gone = transfers.queue.iter().position(|t| t.number == transfer);
+                if let Some(gone) = gone.and_then(|at| transfers.queue.remove(at)) {
+                    if let Some(import) = self.imports.get_mut(gone.import)
+                        && matches!(gone.errand, Errand::Put { .. })
+                        && gone.source.is_some()
+                    {
+                        import.unwanted_from.get_or_insert(transfer);
+                    }
+                    self.acknowledged += 1;
+                }
+            }
+            BulkRecord::Ask { .. } | BulkRecord::Cleared { .. } | BulkRecord::Cancel { .. } => {}
+        }
+        self.list(place);
+        Ok(())
+    }
+
+    /// Sends what a peer has granted, and what it has declined, as far as there is room. Returns whether there may be more to do at once.
+    pub(in crate::engine) fn send_transfers(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
+        let Some(peer) = self.peers[place].as_deref_mut().filter(|peer| !peer.transfers.is_idle()) else {
+            return false;
+        };
+        let mut again = peer.send_segments(port, &mut self.counters);
+        again |= self.send_declined(now, port, place);
+        if self.closing
+            && let Some(peer) = self.peers[place].as_deref_mut()
+            && !peer.transfers.hold()
+        {
+            peer.link.close(now);
+            self.timers.set(place, now);
+        }
+        again
+    }
+
+    /// Sends the transfer whose turn it is as PUTs, if it was declined.
+    fn send_declined(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
+        let Some(peer) = self.peers[place].as_deref_mut() else { return false };
+        let completed = peer.link.completed();
+        while let Some(Transfer { declined: Some((_, last)), sent: true, .. }) = peer.transfers.queue.front()
+            && completed > *last
+        {
+            peer.transfers.queue.pop_front();
+            self.acknowledged += 1;
+        }
+        let unsent = peer.transfers.queue.iter().position(|transfer| !transfer.sent);
+        let Some(at) = unsent.filter(|&at| peer.transfers.queue[at].declined.is_some()) else { return false };
+        // What is in front of it is declined, too: if one isn't done, nothing behind it is sent.
+        if peer.transfers.queue.iter().take(at).any(|transfer| transfer.declined.is_none()) || !peer.is_told() {
+            return false;
+        }
+        let Some(mut transfer) = peer.transfers.queue.remove(at) else { return false };
+        let (token, Some((done, _))) = (peer.link.token(), transfer.declined) else { return false };
+        let mut again = false;
+        if let (Errand::Put { grant, notify }, Some(source)) = (transfer.errand, &transfer.source)
+            && let Some(bytes) = source.bytes()
+        {
+            let bytes = &bytes[transfer.start..transfer.start + transfer.parts.len()];
+            let total = notify.map(|notify| notify.total);
+            let mut send = Send::resume(bytes, transfer.offset, done, notify.map(|notify| notify.tag), total);
+            again = matches!(self.send_remote(now, port, token, grant, &mut send), Ok(true)) && !send.is_complete();
+            transfer.declined = Some((send.done(), send.last()));
+            transfer.sent = send.is_complete();
+        } else {
+            transfer.sent = true;
+        }
+        if let Some(peer) = self.peers[place].as_deref_mut() {
+            peer.transfers.queue.insert(at, transfer);
+        }
+        again
+    }
+}
+
+impl Peer {
+    /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
+    pub(in crate::engine) fn ask_for_job(&mut self, region: &Region, job: &Job) -> Option<u64> {
+        if !self.transfers.may_ask() || self.link.control_room() == 0 {
+            return None;
+        }
+        let left = usize::try_from(job.length - job.done).ok()?;
+        let parts = Parts::of(left, payload(&self.link), self.link.body_room())?;
+        let source = DirectSource::of_region(region.clone());
+        let start = usize::try_from(job.offset + job.done).ok()?;
+        let errand = Errand::Fetched { request: job.request };
+        self.ask(0, source, (start, job.done), parts, errand, Some(*job))?;
+        Some(parts.len() as u64)
+    }
+
+    /// Asks for a transfer.
+    fn ask(
+        &mut self,
+        import: u32,
+        source: DirectSource,
+        (start, offset): (usize, u64),
+        parts: Parts,
+        errand: Errand,
+        job: Option<Job>,
+    ) -> Option<u32> {
+        let number = self.transfers.outgoing.ask(parts.segments as u32)?;
+        let Parts { rest, segment, segments } = parts;
+        let record = BulkRecord::Ask {
+            transfer: number,
+            errand,
+            offset,
+            segment: segment as u32,
+            segments: segments as u32,
+            rest: rest as u16,
+        };
+        let mut body = Vec::with_capacity(rest);
+        source.for_each(start, rest, |bytes| body.extend_from_slice(bytes));
+        self.tell(Record::Bulk(record), &body);
+        let transfer = Transfer {
+            number,
+            import,
+            source: Some(source),
+            start,
+            parts,
+            offset,
+            errand,
+            job,
+            declined: None,
+            sent: false,
+        };
+        self.transfers.queue.push_back(transfer);
+        Some(number)
+    }
+
+    /// Sends segments that have been granted. Returns whether more could be sent.
+    fn send_segments(&mut self, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
+        let Some(lane) = port.bulk() else { return false };
+        let window = self.link.window();
+        let token = self.link.remote_token();
+        let checked = self.link.options().checksum;
+        let Peer { link, transfers, .. } = self;
+        let encap = link.bulk_encap();
+        for _ in 0..BATCH {
+            let Some(next) = transfers.outgoing.next_segment(window) else { return false };
+            let (grant, segment) = (next.grant, next.segment);
+            let Some(transfer) = transfers.find(next.transfer) else { return false };
+            let Parts { rest, segment: length, .. } = transfer.parts;
+            let at = transfer.start + rest + segment as usize * length;
+            let header = BulkHeader { token, grant, segment };
+            let Some(source) = &transfer.source else { return false };
+            let payload =
+                checked.then_some(|take: &mut dyn FnMut(&[u8])| source.for_each(at, length, |bytes| take(bytes)));
+            let header = header.emit(payload);
+            if !lane.submit(encap, &header, source, at, length) {
+                // The next flush makes room.
+                return true;
+            }
+            counters.tx_bulk_bytes += length as u64;
+            transfers.outgoing.sent(&next);
+        }
+        true
+    }
+}

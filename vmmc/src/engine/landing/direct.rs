@@ -1,0 +1,133 @@
+//! Packets that land where they belong by themselves: room is reserved for them before they come, and told of when they are there.
+//!
+//! To everybody else what is reserved is taken: nobody's bytes go there. To the program nothing has come yet.
+
+use std::ops::Range;
+
+use super::{Landing, RedirectEnd, RedirectId};
+use crate::engine::EngineCounters;
+use crate::memory::{DirectTarget, MemoryError, Region};
+use crate::wire::Reader;
+
+/// Bytes moved at once from the default buffer to a redirect that was posted when they were already under way to there.
+const MOVE: u64 = 4096;
+
+/// Room for bytes that are sent to a run of an export.
+#[derive(Debug)]
+pub(in crate::engine) struct Reserved {
+    /// Where in the export they were sent to.
+    pub run: Range<u64>,
+    /// Of which redirect it is, if of any.
+    pub redirect: Option<RedirectId>,
+    /// The memory.
+    pub target: DirectTarget,
+    /// Where in it they go.
+    pub at: u64,
+}
+
+impl Landing {
+    /// Reserves room for bytes that are about to be sent to a run of the export. `None` when they don't all go to one place where packets can land.
+    pub(in crate::engine) fn reserve(&mut self, region: &Region, run: Range<u64>) -> Option<Reserved> {
+        let (chosen, all) = if self.plain { (None, run.clone()) } else { self.choose(run.clone()) };
+        if all != run {
+            return None;
+        }
+        Some(match chosen {
+            None => {
+                let at = run.start;
+                Reserved { run, redirect: None, target: DirectTarget::of_region(region.clone()), at }
+            }
+            Some(number) => {
+                let redirect = &mut self.posted[number];
+                let (target, at) = redirect.reserve(run.clone())?;
+                Reserved { run, redirect: Some(redirect.id), target, at }
+            }
+        })
+    }
+
+    /// All bytes of what was reserved are there. Returns how many of them have been copied since.
+    ///
+    /// # Errors
+    /// When a redirect's target has them no more.
+    pub(in crate::engine) fn commit(
+        &mut self,
+        region: &mut crate::memory::Writer,
+        reserved: Reserved,
+        counters: &mut EngineCounters,
+    ) -> Result<u64, MemoryError> {
+        let Reserved { run, redirect, target, at } = reserved;
+        // Or the redirect's memory couldn't be given back.
+        drop(target);
+        let Some(id) = redirect else { return self.commit_here(region, run, counters) };
+        let length = run.end - run.start;
+        let Some(number) = self.posted.iter().position(|redirect| redirect.id == id) else {
+            // It has been stopped meanwhile.
+            if let Some(ended) = self.ended.iter_mut().find(|ended| ended.id() == id) {
+                ended.redirect.settle(at, true);
+            }
+            return Ok(0);
+        };
+        let redirect = &mut self.posted[number];
+        redirect.settle(at, true);
+        let full = redirect.is_full();
+        if self.notifies {
+            self.whereabouts.elsewhere(run.clone(), id, at);
+        }
+        self.taken_to = run.end;
+        self.redirected_bytes += length;
+        counters.redirected_bytes += length;
+        if full {
+            self.end(number, RedirectEnd::Full, counters);
+        }
+        self.look();
+        Ok(0)
+    }
+
+    /// The bytes are in the default buffer. Redirects that were posted since they were asked for want them all the same.
+    fn commit_here(
+        &mut self,
+        region: &mut crate::memory::Writer,
+        run: Range<u64>,
+        counters: &mut EngineCounters,
+    ) -> Result<u64, MemoryError> {
+        let (mut rest, mut copied) = (run, 0);
+        let mut chunk = [0; MOVE as usize];
+        while !rest.is_empty() {
+            let (chosen, run) = if self.plain { (None, rest.clone()) } else { self.choose(rest.clone()) };
+            rest.start = match chosen {
+                None => {
+                    if self.looks_back {
+                        self.unclaimed.insert(run.clone());
+                    }
+                    if !self.plain {
+                        self.whereabouts.here(run.clone());
+                    }
+                    run.end
+                }
+                Some(_) => {
+                    let length = (run.end - run.start).min(MOVE);
+                    let bytes = &mut chunk[..length as usize];
+                    region.read(run.start, bytes)?;
+                    let fragments = [&*bytes];
+                    let mut reader = Reader::new(&fragments, 0, length as usize);
+                    self.store(region, run.start, &mut reader, length, counters)?;
+                    copied += length;
+                    run.start + length
+                }
+            };
+        }
+        self.look();
+        Ok(copied)
+    }
+
+    /// Nothing comes for what was reserved: it is to be had again.
+    pub(in crate::engine) fn release(&mut self, reserved: Reserved) {
+        let Reserved { redirect, target, at, .. } = reserved;
+        drop(target);
+        let Some(id) = redirect else { return };
+        let ended = self.ended.iter_mut().map(|ended| &mut ended.redirect);
+        if let Some(redirect) = self.posted.iter_mut().chain(ended).find(|redirect| redirect.id == id) {
+            redirect.settle(at, false);
+        }
+    }
+}

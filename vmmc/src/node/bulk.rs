@@ -1,0 +1,150 @@
+//! Whether a node has a bulk lane, and why not.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+use xdp_prog::{Mode, Steering};
+
+use crate::error::Error;
+use crate::memory::Arena;
+use crate::port::bulk::{BulkConfig, BulkError, BulkLane};
+use crate::route::{Interface, Routes};
+use crate::wire::BULK_HEADER_LEN;
+use crate::wire::frame::{ETHERNET_LEN, MAX_ENCAP_LEN, VLAN_LEN};
+
+/// Whether a node has a bulk lane: a second AF_XDP socket, on a queue of its own, by which long sends go from memory to memory without being copied in
+/// user space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bulk {
+    /// Where it is possible; else one line in the log says why not, and all goes by the eager lane.
+    #[default]
+    WhenPossible,
+    /// None.
+    Never,
+    /// One, or an error.
+    Require,
+    /// One that the NIC itself reads and writes memory for (`XDP_ZEROCOPY`), or an error.
+    RequireZeroCopy,
+}
+
+/// The longest arena that is pinned without being asked for, bytes: a longer one may be meant to be filled only here and there.
+const MOST_PINNED: usize = 1 << 30;
+
+/// Why a node has no bulk lane.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoBulkLane {
+    /// It was told to have none.
+    #[error("it was opened without one")]
+    Never,
+    /// It was told to use one queue.
+    #[error("it was opened on one queue alone, and the bulk lane needs one of its own: open it without `queue`")]
+    OneQueueChosen,
+    /// The interface has one queue.
+    #[error(
+        "{interface} has {queues} queue(s), and the bulk lane needs one of its own: `ethtool -L {interface} combined 2` (a veth pair: \
+         `ip link add ... numtxqueues 2 numrxqueues 2`)"
+    )]
+    OneQueue {
+        /// The interface.
+        interface: String,
+        /// How many it has.
+        queues: u32,
+    },
+    /// Other packets arrive on the queue that it would have.
+    #[error(
+        "{interface} spreads packets over queue {queue}, which the bulk lane needs for itself: `ethtool -X {interface} equal {queue}`"
+    )]
+    Spread {
+        /// The interface.
+        interface: String,
+        /// Its last queue.
+        queue: u32,
+    },
+    /// The steering program runs in generic mode.
+    #[error("the steering program runs in generic mode on {interface}: its driver has no XDP, or not at this MTU")]
+    Generic {
+        /// The interface.
+        interface: String,
+    },
+    /// All of the arena would be pinned.
+    #[error("all of its arena of {arena} bytes would be pinned in memory: choose a smaller one, or demand the lane")]
+    Arena {
+        /// Its length, bytes.
+        arena: usize,
+    },
+    /// The NIC doesn't read and write memory by itself.
+    #[error(
+        "zero-copy was demanded, and {interface} copies: its driver has no XDP_ZEROCOPY with multi-buffer, or the arena isn't in huge pages \
+         (`sysctl vm.nr_hugepages=N`)"
+    )]
+    Copies {
+        /// The interface.
+        interface: String,
+    },
+    /// The socket couldn't be opened.
+    #[error(transparent)]
+    Socket(#[from] BulkError),
+}
+
+/// Opens the lane on the interface's last queue.
+pub(super) fn open(
+    bulk: Bulk,
+    (interface, queue): (&Interface, Option<u32>),
+    routes: &mut Routes,
+    (arena, vlan): (&Arena, bool),
+    steering: &Arc<Steering>,
+) -> Result<Result<BulkLane, NoBulkLane>, Error> {
+    match try_open(bulk, (interface, queue), routes, (arena, vlan), steering) {
+        Ok(lane) => Ok(Ok(lane)),
+        Err(reason) if matches!(bulk, Bulk::Require | Bulk::RequireZeroCopy) => {
+            Err(Error::NoBulkLane { interface: interface.name.clone(), reason: Box::new(reason) })
+        }
+        Err(reason) => {
+            let interface = &interface.name;
+            match &reason {
+                NoBulkLane::Never => {}
+                NoBulkLane::Socket(_) => {
+                    warn!(target: "vmmc::bulk", interface, "no bulk lane, everything goes by the eager one: {reason}");
+                }
+                _ => info!(target: "vmmc::bulk", interface, "no bulk lane, everything goes by the eager one: {reason}"),
+            }
+            Ok(Err(reason))
+        }
+    }
+}
+
+fn try_open(
+    bulk: Bulk,
+    (interface, queue): (&Interface, Option<u32>),
+    routes: &mut Routes,
+    (arena, vlan): (&Arena, bool),
+    steering: &Arc<Steering>,
+) -> Result<BulkLane, NoBulkLane> {
+    let name = || interface.name.clone();
+    let queues = interface.rx_queues.min(interface.tx_queues);
+    let demanded = matches!(bulk, Bulk::Require | Bulk::RequireZeroCopy);
+    match bulk {
+        Bulk::Never => return Err(NoBulkLane::Never),
+        _ if queue.is_some() => return Err(NoBulkLane::OneQueueChosen),
+        _ if queues < 2 => return Err(NoBulkLane::OneQueue { interface: name(), queues }),
+        _ if steering.mode() != Mode::Native => return Err(NoBulkLane::Generic { interface: name() }),
+        _ if !demanded && arena.len() > MOST_PINNED => return Err(NoBulkLane::Arena { arena: arena.len() }),
+        _ => {}
+    }
+    let queue = queues - 1;
+    // A veth pair's packets arrive on the queue they were sent on. A NIC's hash spreads them.
+    if interface.kind.as_deref() != Some("veth") && routes.spreads_over(interface, queue) {
+        return Err(NoBulkLane::Spread { interface: name(), queue });
+    }
+    let encap = MAX_ENCAP_LEN - ETHERNET_LEN - VLAN_LEN;
+    let v4 = interface.addresses.iter().all(|(address, _)| address.is_ipv4());
+    let headers =
+        ETHERNET_LEN + if vlan { VLAN_LEN } else { 0 } + if v4 { encap - 20 } else { encap } + BULK_HEADER_LEN;
+    let config = BulkConfig { interface: name(), queue, headers, zero_copy: true };
+    let lane = BulkLane::open(&config, arena, steering.clone())?;
+    if bulk == Bulk::RequireZeroCopy && !lane.is_zero_copy() {
+        return Err(NoBulkLane::Copies { interface: name() });
+    }
+    Ok(lane)
+}

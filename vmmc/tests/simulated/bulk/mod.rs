@@ -1,0 +1,123 @@
+//! The bulk lane: whatever the network does, and the kernel, what comes of a program is what would come of it without.
+
+mod chaos;
+mod program;
+mod scene;
+
+use std::any::Any;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vmmc::Target;
+use vmmc::link;
+use vmmc::memory::Buffer;
+use vmmc::port::bulk::sim::SimBulkConfig;
+use vmmc::port::sim::Conditions;
+
+use self::program::Program;
+use self::scene::{Outcome, Scene};
+use crate::lanes::lane;
+use crate::world::{World, link_config};
+
+/// Hosts that all have bulk lanes of one kind, or none.
+fn world(hosts: usize, seed: u64, strip: Option<bool>) -> World {
+    world_with((0..hosts).map(|host| strip.map(|strip| lane(host, strip))).collect(), seed, 1500)
+}
+
+fn world_with(lanes: Vec<Option<SimBulkConfig>>, seed: u64, mtu: usize) -> World {
+    // On a bad network a link of little patience would be taken for dead now and then.
+    let link = link::Config { mtu, peer_timeout: Duration::from_secs(100), ..link_config() };
+    let conditions = Conditions { max_frame: mtu + 18, ..Conditions::default() };
+    World::with_lanes(lanes, seed, conditions, link)
+}
+
+/// Networks that do all that networks do, more or less of it.
+fn bad() -> impl Strategy<Value = Conditions> {
+    let shares = (0.0..0.2f64, 0.0..0.1f64, 0.0..0.3f64, 0.0..0.1f64, 1u64..500);
+    let bad = shares.prop_map(|(loss, duplication, reordering, corruption, detour)| {
+        let detour = Duration::from_micros(detour);
+        Conditions { loss, duplication, reordering, corruption, detour, ..Conditions::default() }
+    });
+    prop_oneof![1 => Just(Conditions::default()), 3 => bad]
+}
+
+fn into_bytes(target: Box<dyn Target>) -> Vec<u8> {
+    let any: &dyn Any = &*target;
+    if any.is::<Buffer>() { target.downcast::<Buffer>().to_vec() } else { target.downcast() }
+}
+
+fn compare(a: &Outcome, b: &Outcome) {
+    let first = |a: &[u8], b: &[u8]| a.iter().zip(b).position(|(a, b)| a != b);
+    assert_eq!(a.told, b.told, "notifications");
+    for (number, (a, b)) in a.redirects.iter().zip(&b.redirects).enumerate() {
+        assert_eq!(a.0, b.0, "redirect {number}");
+        assert!(a.1 == b.1, "redirect {number} from byte {:?}", first(&a.1, &b.1));
+    }
+    for (number, (a, b)) in a.regions.iter().zip(&b.regions).enumerate() {
+        assert!(a == b, "export {number} from byte {:?}", first(a, b));
+    }
+    assert!(a == b, "reads");
+}
+
+/// What is different from a program's run without bulk lanes.
+#[derive(Clone, Debug)]
+struct Setting {
+    /// Of each host: whether it has one, and whether that takes headers off.
+    lanes: Vec<Option<bool>>,
+    mtu: usize,
+    ring: usize,
+    tx_ring: usize,
+    /// The kernels drop what was let in.
+    drops: bool,
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let lanes = prop::collection::vec(prop::option::weighted(0.9, any::<bool>()), 4);
+    let rings = (prop::sample::select(vec![8, 100, 2048]), prop::sample::select(vec![8, 2048]));
+    (lanes, prop::sample::select(vec![1280, 1500, 9000]), rings, any::<bool>())
+        .prop_map(|(lanes, mtu, (ring, tx_ring), drops)| Setting { lanes, mtu, ring, tx_ring, drops })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_makes_no_difference(seed: u64, senders in 1usize..4, conditions in bad(), setting in setting()) {
+        let program = Program::draw(seed, senders, 4, 100_000);
+        let (expected, _) = Scene::new(world(senders + 1, seed, None), &program).run(&program);
+        let ring = |lane| SimBulkConfig { ring: setting.ring, tx_ring: setting.tx_ring, ..lane };
+        let lanes = (0..=senders).map(|host| setting.lanes[host].map(|strip| ring(lane(host, strip)))).collect();
+        let mut scene = Scene::new(world_with(lanes, seed, setting.mtu), &program);
+        scene.drops = setting.drops.then(|| fastrand::Rng::with_seed(seed));
+        scene.world.network.set_conditions(Conditions { max_frame: setting.mtu + 18, ..conditions });
+        let (seen, _) = scene.run(&program);
+        compare(&seen, &expected);
+    }
+}
+
+/// Where nothing is in its way, the lane takes all that is long enough, and nobody copies it.
+#[test]
+fn long_sends_take_it() {
+    for (strip, mtu) in [(true, 1500), (false, 1500), (true, 9000), (false, 9000)] {
+        let lanes = (0..2).map(|host| Some(lane(host, strip))).collect();
+        let mut world = world_with(lanes, 1, mtu);
+        let len = 3_500_000;
+        let (id, region) = chaos::export(&mut world, 1, "inbox", len);
+        let import = world.import(0, 1, "inbox").unwrap();
+        for round in 0..3 {
+            let mut put = chaos::Put::new(&world, 0, import, round, len, 0, round as u32);
+            put.finish(&mut world).unwrap();
+            assert_eq!(world.notification(1, id).tag, round as u32);
+            assert!(crate::world::contents(&region) == put.data);
+            put.give_back();
+        }
+        let (sent, received) = (world.hosts[0].engine.counters(), world.hosts[1].engine.counters());
+        assert_eq!(received.delivered_bytes, 3 * len as u64);
+        // What is left over in front of each transfer travels with the request.
+        assert!(received.rx_bulk_bytes > 3 * len as u64 * 99 / 100, "{received:?}");
+        assert!(sent.tx_copied_bytes < len as u64 / 10 && received.rx_copied_bytes < len as u64 / 10);
+        assert_eq!((received.bulk_reopened, received.rx_bulk_missing, sent.tx_bulk_declined), (0, 0, 0));
+        let lanes = [0, 1].map(|host| world.hosts[host].port.bulk_counters());
+        assert_eq!((lanes[0].tx_packets, lanes[1].rx_packets), (lanes[1].places, lanes[1].places));
+    }
+}

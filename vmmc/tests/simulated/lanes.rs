@@ -1,0 +1,56 @@
+//! A simulated host's port: the eager lane, and a bulk lane beside it if the host is to have one.
+
+use std::io;
+
+use vmmc::memory::Arena;
+use vmmc::port::bulk::sim::{SimBulk, SimBulkConfig, SimBulkControl};
+use vmmc::port::bulk::{BulkCounters, BulkPort};
+use vmmc::port::sim::SimPort;
+use vmmc::port::{Layer, Port};
+
+use crate::world::address;
+
+pub struct HostPort {
+    eager: SimPort,
+    bulk: Option<SimBulk>,
+}
+
+/// A bulk lane for a host: one that takes headers off, or one that leaves them in front of what has landed.
+pub fn lane(host: usize, strip: bool) -> SimBulkConfig {
+    SimBulkConfig { strip, ..SimBulkConfig::new(address(host)) }
+}
+
+impl HostPort {
+    pub fn new(eager: SimPort, arena: &Arena, lane: Option<SimBulkConfig>) -> HostPort {
+        let bulk = lane.map(|lane| SimBulk::new(&eager, arena, lane));
+        HostPort { eager, bulk }
+    }
+
+    /// What the bulk lane has counted; nothing, if there is none.
+    pub fn bulk_counters(&self) -> BulkCounters {
+        self.bulk.as_ref().map(SimBulk::counters).unwrap_or_default()
+    }
+
+    /// To make things go wrong on the bulk lane with.
+    pub fn control(&self) -> Option<SimBulkControl> {
+        self.bulk.as_ref().map(SimBulk::control)
+    }
+}
+
+impl Layer for HostPort {
+    fn inner(&self) -> &dyn Port {
+        &self.eager
+    }
+
+    fn inner_mut(&mut self) -> &mut dyn Port {
+        &mut self.eager
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.bulk.as_mut().map_or(Ok(()), SimBulk::flush).and(self.eager.flush())
+    }
+
+    fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
+        self.bulk.as_mut().map(|bulk| bulk as &mut dyn BulkPort)
+    }
+}
