@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vmmc::memory::Arena;
-use vmmc::{Buffer, Builder, Error, Export, Import, Key, Node, Notification, Progress};
+use vmmc::{Buffer, Builder, Bulk, Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
 use crate::peers::{BULKY, End, Peer, PeerError, RoundTrips, SendMeter, processor_time};
@@ -55,7 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Vmmc {
     /// What all its nodes have in common.
     fn builder(&self) -> Builder {
-        Node::builder().checksum(self.checksum)
+        let bulk = if self.bulk { Bulk::WhenPossible } else { Bulk::Never };
+        Node::builder().checksum(self.checksum).bulk(bulk)
     }
 
     /// A node with an export of so many bytes, and as much of the arena as is asked for beside it.
