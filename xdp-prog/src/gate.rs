@@ -57,7 +57,7 @@ pub struct Gate {
     used: AtomicU64,
     pub(crate) queue: AtomicU32,
     strip: AtomicU32,
-    pad: [u64; 5],
+    pad: [AtomicU64; 5],
     runs: [RawRun; RUNS],
     log: [RawEntry; LOG],
 }
@@ -73,7 +73,7 @@ struct RawRun {
     source: [AtomicU32; 4],
     /// And two bytes that nobody uses.
     source_port: AtomicU32,
-    pad: u32,
+    pad: AtomicU32,
 }
 
 #[repr(C)]

@@ -262,7 +262,7 @@ impl Engine {
         }
         if let Some(peer) = &mut peer {
             peer.fetching += 1;
-            peer.tell(Record::Fetch { request, grant, offset, length }, &[]);
+            peer.tell_in_order(Record::Fetch { request, grant, offset, length });
             peer.pump(now, port);
             let deadline = peer.link.deadline();
             self.timers.set(place, deadline);
@@ -310,7 +310,10 @@ impl Engine {
         if matches!(found.state, State::Ended(_)) {
             fetches.remove(fetch);
         } else {
-            self.tell(link, Record::FetchCancel { request: fetch }, &[]);
+            if let Some(peer) = self.peer_mut(link) {
+                peer.tell_cancel(fetch);
+            }
+            self.list(place_of(link));
         }
         target.map(Memory::give_back)
     }

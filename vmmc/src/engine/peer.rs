@@ -133,7 +133,7 @@ impl Peer {
     /// Gives back a grant that the peer has given us.
     pub(super) fn release(&mut self, grant: u32) {
         self.held.remove(&grant);
-        self.tell(Record::Release { grant }, &[]);
+        self.tell_in_order(Record::Release { grant });
     }
 
     /// Queues an answer to what the peer has said.

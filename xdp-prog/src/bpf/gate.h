@@ -112,11 +112,13 @@ static __always_inline __u64 used_with_barrier(struct gate *gate)
  */
 static __always_inline struct run *next_run(struct gate *gate, __u64 used)
 {
+	struct run *run = gate->runs;
+
 	if (used >= SHARED(gate->posted))
 		return NULL;
-	for (int i = 0; i < RUNS; i++) {
-		struct run *run = &gate->runs[i];
-
+	UNROLLED
+	for (int i = 0; i < RUNS; i++, run++) {
+		HIDE(run);
 		if (used >= SHARED(run->end) || used < SHARED(run->first))
 			continue;
 		if (used_with_barrier(gate) >= SHARED(run->first))

@@ -29,11 +29,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long one that did gets no others.
 const DISTRUST: Duration = Duration::from_secs(1);
 
-/// The sender is told of landings at least so often, packets.
+/// The sender is told of landings once so many haven't been reported, and at most once a turn. Its window may be as small.
 const REPORT_EVERY: u32 = 4;
-
-/// Longer ones than this are announced once this part has landed.
-const REPORT_PARTS: u32 = 8;
 
 /// What a peer has asked for, and isn't granted yet.
 #[derive(Debug)]
@@ -314,11 +311,13 @@ impl Engine {
                     Err(_) => (granted.condemned, unpostable) = (true, true),
                 }
             }
-            if granted.incoming.unreported() >= REPORT_EVERY.max(granted.segments / REPORT_PARTS).min(64) {
+            let ranges = granted.ask(now, stall);
+            let unreported = granted.incoming.unreported();
+            // A smaller window is full without them.
+            if unreported >= REPORT_EVERY || unreported > 0 && !ranges.is_empty() {
                 let packets = granted.incoming.report();
                 told.push((token, BulkRecord::Landed { grant, packets }, Vec::new()));
             }
-            let ranges = granted.ask(now, stall);
             if !ranges.is_empty() {
                 let body = BulkRecord::missing_body(&ranges);
                 self.counters.rx_bulk_missing += ranges.iter().map(|r| u64::from(r.end - r.start)).sum::<u64>();

@@ -85,6 +85,8 @@ struct Transfer {
 pub(in crate::engine) struct Transfers {
     outgoing: Outgoing,
     queue: VecDeque<Transfer>,
+    /// What the peer is to be told once PUTs don't have to wait.
+    behind: Vec<Record>,
 }
 
 impl Transfers {
@@ -274,15 +276,15 @@ impl Engine {
 
     /// Sends what a peer has granted, and what it has declined, as far as there is room. Returns whether there may be more to do at once.
     pub(in crate::engine) fn send_transfers(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
-        let Some(peer) = self.peers[place].as_deref_mut().filter(|peer| !peer.transfers.is_idle()) else {
-            return false;
-        };
+        let Some(peer) = self.peers[place].as_deref_mut() else { return false };
+        if peer.transfers.is_idle() {
+            return peer.tell_behind();
+        }
         let mut again = peer.send_segments(port, &mut self.counters);
         again |= self.send_declined(now, port, place);
-        if self.closing
-            && let Some(peer) = self.peers[place].as_deref_mut()
-            && !peer.transfers.hold()
-        {
+        let Some(peer) = self.peers[place].as_deref_mut() else { return false };
+        again |= peer.tell_behind();
+        if self.closing && !peer.transfers.hold() {
             peer.link.close(now);
             self.timers.set(place, now);
         }
@@ -340,6 +342,36 @@ impl Peer {
         let errand = Errand::Fetched { request: job.request };
         self.ask(0, source, (start, job.done), parts, errand, Some(*job))?;
         Some(parts.len() as u64)
+    }
+
+    /// Queues a record that the peer must not hear before it has all that is sent to it by the bulk lane.
+    pub(in crate::engine) fn tell_in_order(&mut self, record: Record) {
+        if self.transfers.hold() {
+            self.transfers.behind.push(record);
+        } else {
+            self.tell_behind();
+            self.tell(record, &[]);
+        }
+    }
+
+    /// Queues a record that gives a fetch up, behind the one that asks for it.
+    pub(in crate::engine) fn tell_cancel(&mut self, request: u32) {
+        let cancel = Record::FetchCancel { request };
+        let asks = |record: &Record| matches!(record, Record::Fetch { request: of, .. } if *of == request);
+        if self.transfers.behind.iter().any(asks) {
+            self.transfers.behind.push(cancel);
+        } else {
+            self.tell(cancel, &[]);
+        }
+    }
+
+    /// Queues those records, if the peer has all. Returns whether there were any.
+    fn tell_behind(&mut self) -> bool {
+        if self.transfers.hold() || self.transfers.behind.is_empty() {
+            return false;
+        }
+        std::mem::take(&mut self.transfers.behind).into_iter().for_each(|record| self.tell(record, &[]));
+        true
     }
 
     /// Asks for a transfer.

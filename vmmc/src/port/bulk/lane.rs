@@ -49,6 +49,8 @@ pub struct BulkLane {
     /// `None` after it couldn't be opened again.
     socket: Option<Socket>,
     zero_copy: bool,
+    /// The gate is this lane's.
+    has_gate: bool,
     counters: BulkCounters,
 }
 
@@ -67,7 +69,6 @@ impl BulkLane {
         }
         let failed = |error| BulkError::of_socket(&config.interface, config.queue, error);
         let gate = GateMap::new(steering.gate()).map_err(BulkError::Gate)?;
-        let next = gate.close();
         arena.register();
         let mut lane = BulkLane {
             config: config.clone(),
@@ -77,10 +78,11 @@ impl BulkLane {
             namespace: Namespace::current().map_err(failed)?,
             gate,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| failed(error.into()))?,
-            places: Places::new(next),
+            places: Places::new(0),
             slots: Slots::new(arena)?,
             socket: None,
             zero_copy: config.zero_copy && arena.page_size() > rustix::param::page_size(),
+            has_gate: false,
             counters: BulkCounters::default(),
         };
         lane.open_socket()?;
@@ -95,9 +97,23 @@ impl BulkLane {
     }
 
     /// Opens the socket. When that succeeds the kernel has let go of all that an earlier one had.
+    ///
+    /// Closing the old one takes the kernel some time, in which it does nothing but wait, and so it is done on a thread of its own while the new one's memory is being
+    /// pinned.
     fn open_socket(&mut self) -> Result<(), BulkError> {
+        if self.has_gate {
+            self.gate.close();
+        }
+        let old = self.socket.take();
+        std::thread::scope(|scope| {
+            let _closing = old.map(|old| scope.spawn(|| drop(old)));
+            self.open_next()
+        })
+    }
+
+    fn open_next(&mut self) -> Result<(), BulkError> {
         let failed = |error| BulkError::of_socket(&self.queue.interface, self.queue.number, error);
-        let segments = self.zero_copy.then(|| zero_copy_segments(&self.queue.interface)).unwrap_or_default();
+        let segments = if self.zero_copy { zero_copy_segments(&self.queue.interface) } else { 0 };
         let open = || socket::open(&self.queue, &self.arena, segments > 2);
         let (socket, zero_copy) = self.namespace.run(open).map_err(failed)??;
         epoll::add(&self.epoll, socket.fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)
@@ -116,15 +132,10 @@ impl BulkLane {
         }
         self.slots.paged = zero_copy;
         self.gate.set_lane(self.queue.number, !zero_copy);
+        self.has_gate = true;
         self.steering.register(self.queue.number, socket.fd())?;
         self.socket = Some(socket);
         Ok(())
-    }
-
-    /// Closes the socket. That the kernel has let go of it is for a new one to prove.
-    fn close_socket(&mut self) {
-        self.gate.close();
-        self.socket = None;
     }
 }
 
@@ -219,7 +230,6 @@ impl BulkPort for BulkLane {
 
     fn reopen(&mut self) -> io::Result<()> {
         self.zero_copy &= self.is_consistent();
-        self.close_socket();
         self.open_socket().map_err(io::Error::other)?;
         self.counters.reopened += 1;
         Ok(())
@@ -236,7 +246,11 @@ impl BulkPort for BulkLane {
 
 impl Drop for BulkLane {
     fn drop(&mut self) {
-        self.close_socket();
+        if !self.has_gate {
+            return;
+        }
+        self.gate.close();
+        self.socket = None;
         self.gate.set_lane(xdp_prog::gate::NO_QUEUE, false);
         if self.places.is_empty() {
             return;

@@ -131,8 +131,8 @@ pub trait BulkPort: Send {
     /// hasn't been [received](BulkPort::receive) is lost.
     ///
     /// Place numbers go on behind the last packet that was let in. So of what was posted before no landing comes any more, whatever its number: the next
-    /// [`BulkPort::post`] returns a number above those of all landings so far, and maybe one that was given to a place that is now gone. Blocks for some milliseconds, and for a second
-    /// at the most.
+    /// [`BulkPort::post`] returns a number above those of all landings so far, and maybe one that was given to a place that is now gone. Blocks for some 30 milliseconds, and
+    /// longer with a large arena or on a busy machine; for little more than a second at the most.
     ///
     /// # Errors
     /// When the lane couldn't be opened again. Then nothing can be posted or sent until another call succeeds. Nothing is let in, but the memory stays with the port

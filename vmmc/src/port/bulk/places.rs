@@ -231,3 +231,6 @@ impl Places {
 fn is_segment(segment: usize) -> bool {
     (MIN_SEGMENT as usize..=MAX_SEGMENT).contains(&segment)
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,3 +152,107 @@ fn pieces(start: u64, len: usize, paged: bool) -> impl Iterator<Item = (u64, usi
         (length > 0).then_some((piece, length))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::rings::testing::Memory;
+    use super::*;
+    use crate::wire::frame::{Datagram, Path};
+
+    fn encap() -> Encap {
+        let (local, remote) = ("[fd77::1]:7000".parse().unwrap(), "[fd77::2]:7001".parse().unwrap());
+        Path { local, remote, local_mac: [2; 6], next_hop: [4; 6], vlan: Some(5) }.encap().unwrap()
+    }
+
+    #[test]
+    fn a_packet_is_its_headers_and_its_payload_where_it_lies() {
+        let (tx, back) = (Memory::descriptors(TX_RING as usize, 0), Memory::addresses(TX_RING as usize, 7));
+        // SAFETY: both outlive what is made of them here.
+        let ((mut tx, mut kernel), (mut done, mut completion)) = unsafe { (tx.sides(), back.sides()) };
+        let arena = Arena::new(1 << 20).unwrap();
+        let mut slots = Slots::new(&arena).unwrap();
+        let (first, second) = (Arc::new(arena.buffer(70_000).unwrap()), Arc::new(arena.buffer(10).unwrap()));
+        let sources = [&first, &second].map(|buffer| DirectSource::of_buffer(buffer.clone()));
+        let begin = sources[0].place(&arena, 0, 1).unwrap();
+        assert!(slots.submit(&mut tx, &arena, &encap(), &[7; 24], &sources[0], 33, 9000));
+        assert!(slots.submit(&mut tx, &arena, &encap(), &[8; 24], &sources[1], 0, 10));
+        drop(sources);
+        assert_eq!(kernel.pop(), None);
+        tx.publish();
+        let descriptors: Vec<_> = std::iter::from_fn(|| kernel.pop()).collect();
+        let at = |d: &Descriptor| (d.address & ((1 << OFFSET_SHIFT) - 1)) + (d.address >> OFFSET_SHIFT);
+        let said: Vec<_> = descriptors.iter().map(|d| (at(d), d.length, d.options)).collect();
+        let [(slot, 90, CONTINUED), .., (last_slot, 90, CONTINUED), (_, 10, 0)] = said[..] else { panic!("{said:?}") };
+        let pieces = [(begin + 33, 4096, CONTINUED), (begin + 33 + 4096, 4096, CONTINUED), (begin + 33 + 8192, 808, 0)];
+        assert_eq!(said[1..4], pieces);
+        assert!((slots.start..slots.start + (SLOTS * SLOT) as u64).contains(&slot) && slot != last_slot);
+        let mut headers = [0; 90];
+        slots.headers.read(slot - slots.start, &mut headers).unwrap();
+        let datagram = Datagram::parse(&headers, 90 + 9000).unwrap();
+        assert_eq!((datagram.length, datagram.start, &headers[66..]), (9024, 66, &[7; 24][..]));
+        // They come back in any order, and not all at once.
+        let room = slots.room(10);
+        for (i, held) in [(5, 2), (1, 2), (3, 2), (0, 2), (2, 1)] {
+            done.push(descriptors[i].address);
+            done.publish();
+            slots.reap(&mut completion);
+            assert_eq!(Arc::strong_count(&first), held, "after {i}");
+        }
+        assert_eq!((Arc::strong_count(&second), slots.room(10)), (2, room + 1));
+        // What nobody has sent changes nothing.
+        for address in [descriptors[0].address, 200 << OFFSET_SHIFT, u64::MAX] {
+            done.push(address);
+        }
+        done.push(descriptors[4].address);
+        done.publish();
+        slots.reap(&mut completion);
+        assert_eq!((Arc::strong_count(&second), slots.out, slots.free.len()), (1, 0, SLOTS));
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_packets_as_there_are_slots_and_entries() {
+        let arena = Arena::new(1 << 20).unwrap();
+        let buffer = Arc::new(arena.buffer(MAX_SEGMENT + 1).unwrap());
+        for (paged, len) in [(false, 1), (false, 4096), (true, 4096), (false, MAX_SEGMENT), (true, MAX_SEGMENT)] {
+            let memory = Memory::descriptors(TX_RING as usize, 0);
+            // SAFETY: it outlives what is made of it here.
+            let (mut tx, _kernel) = unsafe { memory.sides() };
+            let mut slots = Slots { paged, ..Slots::new(&arena).unwrap() };
+            let source = DirectSource::of_buffer(buffer.clone());
+            let promised = slots.room(len);
+            let mut sent = 0;
+            while slots.submit(&mut tx, &arena, &encap(), &[0; 24], &source, 1, len) {
+                sent += 1;
+            }
+            assert!((promised..=promised + promised / 17 + 1).contains(&sent) && sent > 0, "{sent} of {promised}");
+            drop(source);
+            slots.restart();
+            assert_eq!((Arc::strong_count(&buffer), slots.room(len)), (1, promised));
+        }
+    }
+
+    proptest! {
+        // Miri has no directory to remember failures in, and no time.
+        #![proptest_config(match cfg!(miri) {
+            true => ProptestConfig { cases: 3, failure_persistence: None, ..ProptestConfig::default() },
+            false => ProptestConfig::default(),
+        })]
+        #[test]
+        fn pieces_are_all_of_it_in_order(start in 0u64..1 << 40, len in 1..=MAX_SEGMENT, paged: bool) {
+            let (mut at, mut count) = (start, 0);
+            for (piece, length) in pieces(start, len, paged) {
+                prop_assert_eq!(piece, at);
+                prop_assert!((1..=4096).contains(&length));
+                prop_assert!(!paged || piece / 4096 == (piece + length as u64 - 1) / 4096);
+                at += length as u64;
+                count += 1;
+            }
+            prop_assert_eq!(at, start + len as u64);
+            prop_assert!(count <= MAX_PIECES && (paged || count == len.div_ceil(4096)));
+        }
+    }
+}

@@ -42,7 +42,7 @@ const XDP_USE_SG: u32 = 1 << 4;
 /// that was being started at that moment holds a copy of its descriptor.
 const BUSY_TIME: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LAST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(2);
 
 /// A queue of an interface.
 #[derive(Clone, Debug)]

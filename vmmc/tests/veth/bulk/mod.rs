@@ -1,6 +1,8 @@
 //! The bulk lane's sockets, with nothing above them: what is sent lands where it belongs, and nothing else lands anywhere.
 
 mod placement;
+mod refused;
+mod reopen;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ const LEN: usize = 4 << 20;
 const AROUND: usize = 10_001;
 
 /// Sends as much of 4 MiB as segments of that length make, from the highest address down, and looks at every byte.
-fn transfer(pair: &mut Pair, segment: usize, grant: u32) {
+pub fn transfer(pair: &mut Pair, segment: usize, grant: u32) {
     let count = LEN / segment;
     let content = pattern(count * segment, grant as u8);
     let source = pair.source(&content);

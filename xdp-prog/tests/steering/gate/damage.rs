@@ -19,7 +19,7 @@ use crate::{
     trial::eventually,
 };
 
-const PACKETS: u32 = 200;
+const PACKETS: u32 = 60;
 
 /// What has become of packets of so many bytes.
 struct Outcome {

@@ -5,6 +5,7 @@ mod admitted;
 mod damage;
 mod model;
 mod property;
+mod racing;
 mod refused;
 mod shared;
 mod wire;
