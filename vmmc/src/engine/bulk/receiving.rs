@@ -60,6 +60,9 @@ pub(in crate::engine) struct HeardTransfer {
     pub sequence: u64,
 }
 
+/// Bytes of payload that take one entry of the fill ring, whatever headers stay in front of them. A lane has no room for packets of a few bytes.
+const ONE_ENTRY: usize = 1024;
+
 impl Engine {
     /// Hears what a peer's packet said about transfers.
     ///
@@ -161,7 +164,7 @@ impl Engine {
                 .iter()
                 .map(|granted| super::transfer::entries(granted.run.segment, granted.incoming.unused()) as u32)
                 .sum();
-            let Some(request) = lane.schedule.next(bulk.room(1) as u32, unused) else { return };
+            let Some(request) = lane.schedule.next(bulk.room(ONE_ENTRY) as u32, unused) else { return };
             let (token, transfer) = (request.peer, request.transfer);
             let Some(asked) = lane.asked.remove(&(token, transfer)) else {
                 lane.schedule.closed(token, transfer);
