@@ -40,7 +40,7 @@ pub(crate) static PEERS: &[&dyn Peer] = &[
 ];
 
 /// Size of the smallest messages for which the bulk lane is, bytes, as far as measuring goes. Smaller ones are copied, whatever they are sent from.
-const BULKY: usize = 16 << 10;
+pub(crate) const BULKY: usize = 16 << 10;
 
 /// Why a side of a measurement could not be played. It travels to the parent as text.
 pub(crate) type PeerError = Box<dyn std::error::Error + Send + Sync>;
