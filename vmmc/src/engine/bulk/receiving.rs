@@ -26,6 +26,9 @@ const LEAST_STALL: Duration = Duration::from_millis(1);
 /// How long a peer may leave its places unused.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Of so short a segment, bytes, each takes one entry of the fill ring.
+const SMALL: usize = 64;
+
 /// How long one that did gets no others.
 const DISTRUST: Duration = Duration::from_secs(1);
 
@@ -59,9 +62,6 @@ pub(in crate::engine) struct HeardTransfer {
     pub ranges: Vec<Range<u32>>,
     pub sequence: u64,
 }
-
-/// Bytes of payload that take one entry of the fill ring, whatever headers stay in front of them. A lane has no room for packets of a few bytes.
-const ONE_ENTRY: usize = 1024;
 
 impl Engine {
     /// Hears what a peer's packet said about transfers.
@@ -164,7 +164,7 @@ impl Engine {
                 .iter()
                 .map(|granted| super::transfer::entries(granted.run.segment, granted.incoming.unused()) as u32)
                 .sum();
-            let Some(request) = lane.schedule.next(bulk.room(ONE_ENTRY) as u32, unused) else { return };
+            let Some(request) = lane.schedule.next(bulk.room(SMALL) as u32, unused) else { return };
             let (token, transfer) = (request.peer, request.transfer);
             let Some(asked) = lane.asked.remove(&(token, transfer)) else {
                 lane.schedule.closed(token, transfer);
