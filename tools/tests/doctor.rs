@@ -80,6 +80,10 @@ fn a_healthy_veth_and_what_is_foreseen_comes_true() {
     assert_eq!(status, Some(0), "{vh1}");
     let trial = check(&vh1, "trial")["found"].as_str().expect("text");
     assert!(trial.contains("10.77.0.1:7000: native XDP, copy mode, multi-buffer"), "{trial}");
+    assert!(
+        trial.ends_with(", bulk lane") && vh1["forecast"].as_str().unwrap().ends_with("2 queues, bulk lane"),
+        "{vh1}"
+    );
     assert!(!attached(&lab));
 
     // Without a name: every interface.
@@ -122,6 +126,12 @@ fn one_queue_is_too_few_for_a_bulk_lane() {
     let lane = check(&vh1, "bulk lane");
     assert!(lane["found"].as_str().is_some_and(|found| found.contains("vh1 has 1 queue in all")), "{lane}");
     assert!(lane["mend"].as_str().is_some_and(|mend| mend.contains("numtxqueues 2")), "{lane}");
+    let vh1 = diagnosis(&lab, &["vh1", "--try"]).1;
+    let trial = check(&vh1, "trial")["found"].as_str().expect("text");
+    assert!(
+        trial.contains("; no bulk lane: vh1 has 1 queue") && !vh1["forecast"].as_str().unwrap().contains("bulk"),
+        "{vh1}"
+    );
 }
 
 #[test]

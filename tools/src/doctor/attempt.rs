@@ -19,11 +19,17 @@ pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
             }
             let how = describe(&stats);
             let forecast = diagnosis.forecast.take().unwrap_or_default();
-            // How many queues there are, and what follows.
-            let rest = forecast.split(", ").skip_while(|part| !part.contains("queue"));
-            diagnosis.forecast = Some(std::iter::once(how.as_str()).chain(rest).collect::<Vec<_>>().join(", "));
+            let queues = forecast.split(", ").find(|part| part.contains("queue"));
+            let lane = stats.bulk.map(|_| "bulk lane");
+            let parts = [Some(how.as_str()), queues, lane];
+            diagnosis.forecast = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
             let took = begin.elapsed().as_millis();
-            let found = format!("a node was open as {}: {}, in {took} ms", stats.local, describe(&stats));
+            let lane = match (lane, &stats.no_bulk) {
+                (Some(lane), _) => format!(", {lane}"),
+                (None, Some(reason)) => format!("; no bulk lane: {reason}"),
+                (None, None) => String::new(),
+            };
+            let found = format!("a node was open as {}: {how}, in {took} ms{lane}", stats.local);
             Check::ok(NAME, found)
         }
         Err(error) => Check::without_mend(NAME, Verdict::Problem, format!("no node could be opened: {error}")),

@@ -517,7 +517,7 @@ fn bulk_lanes() {
 fn a_bulk_lane_is_zero_copy_where_packets_have_several_buffers_and_pages_are_huge() {
     for (segments, huge, verdict, found, mend) in [
         (1, 0, Ok, "packets of 1 buffer at the most", ""),
-        (17, 0, Note, "0 bytes of these are set aside", "sysctl -w vm.nr_hugepages=32"),
+        (17, 0, Note, "0 bytes of these are set aside", "sysctl -w vm.nr_hugepages=33"),
         (17, 128 << 20, Ok, "128 MiB are set aside", ""),
     ] {
         let (mut m, mut facts) = (healthy_machine(), healthy_interface());
