@@ -271,8 +271,8 @@ proptest! {
         let import = world.import(0, 1, "inbox").unwrap();
         world.network.set_conditions(conditions);
         let host = &mut world.hosts[1];
-        let target = Box::new(host.arena.buffer(LEN / 2).unwrap());
-        let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64 / 2), target).unwrap();
+        let target = Box::new(host.arena.buffer(LEN).unwrap());
+        let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64), target).unwrap();
         let control = world.hosts[usize::from(!sender)].port.control().unwrap();
         control.refuse_reopen(true);
         let mut put = Put::new(&world, 0, import, seed, LEN, 0, 1);
