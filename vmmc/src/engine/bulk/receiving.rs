@@ -24,10 +24,13 @@ use crate::wire::record::{BulkRecord, Declined, Errand, Record, Refusal};
 const LEAST_STALL: Duration = Duration::from_millis(1);
 
 /// How long a peer may leave its places unused.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Of so short a segment, bytes, each takes one entry of the fill ring.
 const SMALL: usize = 64;
+
+/// How often the lane is tried to be opened again.
+const TRIES: usize = 5;
 
 /// How long one that did gets no others.
 const DISTRUST: Duration = Duration::from_secs(1);
@@ -88,7 +91,7 @@ impl Engine {
                     }
                 }
                 BulkRecord::Cancel { transfer } => self.cancelled(now, port, place, transfer),
-                _ => self.hear_receiver(place, record, &ranges)?,
+                _ => self.hear_receiver(now, place, record, &ranges)?,
             }
         }
         Ok(())
@@ -425,7 +428,14 @@ impl Engine {
         let (Some(lane), Some(bulk)) = (&mut self.lane, port.bulk()) else { return };
         self.counters.bulk_reopened += 1;
         let consistent = bulk.is_consistent();
-        let result = bulk.reopen();
+        // Each try lasts for a second at the most. On a host with much to do one may not be enough.
+        let mut result = bulk.reopen();
+        for _ in 1..TRIES {
+            if result.is_ok() {
+                break;
+            }
+            result = bulk.reopen();
+        }
         for granted in &mut lane.open {
             granted.reopened(consistent);
         }

@@ -17,6 +17,8 @@ use crate::wire::frame::{Encap, MAX_ENCAP_LEN};
 const SLOTS: usize = 256;
 /// Bytes in one: more than all headers have.
 const SLOT: usize = 256;
+/// What a lane takes of its arena, bytes: the slots.
+pub(crate) const OWN: usize = SLOTS * SLOT;
 /// Pieces that a packet's payload may be in: the kernel's packets have so many fragments (`MAX_SKB_FRAGS`) beside their first part, where the headers are.
 const MAX_PIECES: usize = 17;
 /// The longest IP packet, bytes.
@@ -56,7 +58,7 @@ impl Slots {
     /// # Errors
     /// When there isn't so much.
     pub(super) fn new(arena: &Arena) -> Result<Slots, MemoryError> {
-        let headers = arena.alloc(SLOTS * SLOT)?;
+        let headers = arena.alloc(OWN)?;
         let start = DirectSource::of_region(headers.clone()).place(arena, 0, SLOTS * SLOT).unwrap_or_default();
         let packets = (0..SLOTS).map(|_| Packet::default()).collect();
         let free = (0..SLOTS).rev().map(|slot| slot as u8).collect();
@@ -214,6 +216,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri needs minutes for it, and it is about numbers")]
     fn there_is_room_for_as_many_packets_as_there_are_slots_and_entries() {
         let arena = Arena::new(1 << 20).unwrap();
         let buffer = Arc::new(arena.buffer(MAX_SEGMENT + 1).unwrap());
