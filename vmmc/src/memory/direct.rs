@@ -148,6 +148,16 @@ impl DirectTarget {
         }
     }
 
+    /// A buffer that holds the same, for whom this can't be given [back](DirectTarget::into_buffer). It is of an arena of its own: of that of this, so much may not be left.
+    ///
+    /// # Errors
+    /// When the system has no more memory.
+    pub(crate) fn copied(&self) -> Result<Buffer, MemoryError> {
+        let mut buffer = Arena::new(Arena::footprint(self.len()))?.buffer(self.len())?;
+        self.read(0, &mut buffer)?;
+        Ok(buffer)
+    }
+
     /// Whether nobody else has a clone.
     pub fn is_free(&self) -> bool {
         Arc::strong_count(&self.to) == 1
@@ -245,6 +255,7 @@ mod tests {
         assert!(posted.write(4991, &[7; 10]).is_err());
         assert!(!target.is_free());
         let target = target.into_buffer().unwrap_err();
+        assert_eq!(target.copied().unwrap()[4989..], [&[0][..], &[7; 10]].concat());
         drop(posted);
         let buffer = target.into_buffer().unwrap();
         assert_eq!((buffer[4989], &buffer[4990..]), (0, &[7; 10][..]));
