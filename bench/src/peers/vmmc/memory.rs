@@ -63,7 +63,7 @@ impl Vmmc {
     pub(super) fn measure_memory(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let room = WORKING_SET.max(spec.size * 2 * AHEAD as usize);
         let node = self
-            .builder()
+            .builder(spec)
             .interface(&session.local.interface)
             .address(session.local.address.into())
             .spin(Duration::MAX)
