@@ -216,6 +216,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri needs minutes for it, and it is about numbers")]
     fn there_is_room_for_as_many_packets_as_there_are_slots_and_entries() {
         let arena = Arena::new(1 << 20).unwrap();
         let buffer = Arc::new(arena.buffer(MAX_SEGMENT + 1).unwrap());
