@@ -260,6 +260,8 @@ fn what_the_memory_at_either_end_makes_of_a_transfer() {
         ("source", "vs arena slice", "ratio"),
         ("deliver", "bandwidth redirect", "Gbit/s"),
         ("deliver", "cpu vs copy redirect", "ratio"),
+        ("deliver", "cpu vs copy direct", "ratio"),
+        ("deliver", "tx copies per byte direct", "copies"),
         ("access", "p50 fetch", "us"),
         ("access", "vs put fetch", "ratio"),
         ("utlb", "hit utlb", "ns"),
@@ -268,6 +270,9 @@ fn what_the_memory_at_either_end_makes_of_a_transfer() {
     ] {
         assert!(has(&rows, bench, "vmmc", metric, unit), "{bench} {metric}: {rows:?}");
     }
+    // Without the bulk lane a redirect saves the copy out of the default buffer, and no other.
+    let copies = |case: &str| value(&rows, "vmmc-eager", &format!("rx copies per byte {case}"));
+    assert_eq!(["copy", "redirect", "direct"].map(copies), [2.0, 1.0, 1.0]);
 }
 
 #[test]
