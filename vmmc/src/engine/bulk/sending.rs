@@ -29,8 +29,8 @@ use crate::wire::{BULK_HEADER_LEN, BulkHeader, WireError};
 /// How many transfers to a peer may be asked for and not done.
 const AHEAD: usize = 4;
 
-/// Packets of a peer that are put into the lane before others have their turn.
-const BATCH: usize = 32;
+/// Bytes to a peer that are put into the lane before others have their turn.
+const BATCH: usize = 256 << 10;
 
 /// A send from memory of the arena, and how much of it has been asked for.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ struct Transfer {
     errand: Errand,
     /// What it serves, as it was before.
     job: Option<Job>,
+    /// The grant by which all has been sent, and the peer not been told so.
+    untold: Option<u32>,
     /// It goes as PUTs: so many bytes have been put into packets, the last of them this one.
     declined: Option<(usize, u64)>,
     /// All of it has been put into packets.
@@ -276,7 +278,10 @@ impl Engine {
                     self.acknowledged += 1;
                 }
             }
-            BulkRecord::Ask { .. } | BulkRecord::Cleared { .. } | BulkRecord::Cancel { .. } => {}
+            BulkRecord::Ask { .. }
+            | BulkRecord::Cleared { .. }
+            | BulkRecord::Cancel { .. }
+            | BulkRecord::Sent { .. } => {}
         }
         self.list(place);
         Ok(())
@@ -414,6 +419,7 @@ impl Peer {
             offset,
             errand,
             job,
+            untold: None,
             declined: None,
             sent: false,
         };
@@ -421,18 +427,22 @@ impl Peer {
         Some(number)
     }
 
-    /// Sends segments that have been granted. Returns whether more could be sent.
+    /// Sends segments that have been granted. Returns whether there is more to do at once.
     fn send_segments(&mut self, now: Time, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
+        self.tell_sent(now, port);
         let Some(lane) = port.bulk() else { return false };
         let token = self.link.remote_token();
         let checked = self.link.options().checksum;
         let Peer { link, transfers, .. } = self;
         let encap = link.bulk_encap();
-        for _ in 0..BATCH {
+        let mut bytes = 0;
+        while bytes < BATCH {
             let Some(pace) = &mut transfers.pace else { return false };
-            let Some(next) = transfers.outgoing.next_segment(pace.window()) else { return false };
+            let next = transfers.outgoing.next_segment(pace.window());
+            let Some(next) = next else { return transfers.queue.iter().any(|transfer| transfer.untold.is_some()) };
             let (grant, segment) = (next.grant, next.segment);
-            let Some(transfer) = transfers.find(next.transfer) else { return false };
+            let found = transfers.queue.iter_mut().find(|transfer| transfer.number == next.transfer);
+            let Some(transfer) = found else { return false };
             let Parts { rest, segment: length, .. } = transfer.parts;
             let at = transfer.start + rest + segment as usize * length;
             let header = BulkHeader { token, grant, segment };
@@ -445,11 +455,25 @@ impl Peer {
                 return true;
             }
             counters.tx_bulk_bytes += length as u64;
+            bytes += length;
+            pace.sent(now);
             transfers.outgoing.sent(&next);
-            if let Some(pace) = &mut transfers.pace {
-                pace.sent(now);
+            if transfers.outgoing.is_sent(grant) {
+                transfer.untold = Some(grant);
             }
         }
         true
+    }
+
+    /// Tells of the grants of which all has been sent: in the turn after the packets, so that it doesn't overtake them.
+    fn tell_sent(&mut self, now: Time, port: &mut dyn Port) {
+        for number in 0..self.transfers.queue.len() {
+            if let Some(grant) = self.transfers.queue[number].untold.take()
+                && self.transfers.outgoing.is_sent(grant)
+            {
+                self.tell(Record::Bulk(BulkRecord::Sent { grant }), &[]);
+            }
+        }
+        self.pump(now, port);
     }
 }
