@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::progress::Step;
 use super::source::{Held, Source};
 use super::{Events, Handle, Node};
-use crate::engine::{EngineError, Key, Send, THRESHOLD, Ticket};
+use crate::engine::{EngineError, Key, LEAST_THRESHOLD, Send, Ticket};
 use crate::error::Error;
 use crate::memory::{DirectSource, MemoryError};
 
@@ -228,7 +228,7 @@ impl<'i, S: Source> SendBuilder<'i, S> {
     /// Whether it is worth while to ask whether it can be sent from where it lies.
     fn is_direct(&self) -> bool {
         let length = self.part.as_ref().map_or(self.source.bytes().len(), ExactSizeIterator::len);
-        length >= THRESHOLD && !self.parameters.queued && self.import.takes_direct(self.source.bytes(), length)
+        length >= LEAST_THRESHOLD && !self.parameters.queued && self.import.takes_direct(self.source.bytes(), length)
     }
 
     /// Puts the bytes into packets.
