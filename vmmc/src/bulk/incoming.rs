@@ -264,6 +264,19 @@ impl Incoming {
         count
     }
 
+    /// All that was granted or asked for again has been sent: if something doesn't come soon it never will.
+    pub(crate) fn all_sent(&mut self, now: Time) {
+        (self.quiet_since, self.backoff) = (now, 0);
+        for segment in &mut self.segments {
+            segment.asked = None;
+        }
+    }
+
+    /// When something landed that was kept; at first, when it was granted.
+    pub(crate) fn landed_at(&self) -> Time {
+        self.landed_at
+    }
+
     /// How long nothing has landed that was kept.
     pub(crate) fn quiet(&self, now: Time) -> Duration {
         now.since(self.landed_at)

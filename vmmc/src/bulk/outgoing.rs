@@ -190,21 +190,21 @@ impl Outgoing {
         unfinished.map(|unfinished| unfinished.cancelled = true).is_some()
     }
 
-    /// The segment to be sent next, if not `window` packets are under way: those asked for again first, then the highest that wasn't sent, of the transfer that was granted
+    /// The segment to be sent next, if not `window` packets are under way, or none of its transfer: those asked for again first, then the highest that wasn't sent, of the transfer that was granted
     /// first. It is the same until it is [`sent`](Outgoing::sent).
     pub(crate) fn next_segment(&self, window: u64) -> Option<Next> {
-        if self.in_flight() >= window {
-            return None;
-        }
         let of = |transfer: &Transfer, segment: Option<u32>, again: bool| {
             let ((grant, order), segment) = (transfer.grant?, segment?);
             let over = transfer.cancelled || transfer.landed == transfer.segments;
-            (!over).then_some((order, Next { transfer: transfer.number, grant, segment, again }))
+            let next = Next { transfer: transfer.number, grant, segment, again };
+            (!over).then_some((order, next, transfer.in_flight()))
         };
         let again = self.transfers.iter().filter_map(|transfer| of(transfer, transfer.again.front().copied(), true));
         let first = self.transfers.iter().filter_map(|transfer| of(transfer, transfer.unsent.checked_sub(1), false));
-        let oldest = |(order, _): &(u64, Next)| *order;
-        again.min_by_key(oldest).or_else(|| first.min_by_key(oldest)).map(|(_, next)| next)
+        let oldest = |(order, _, _): &(u64, Next, u32)| *order;
+        let (_, next, in_flight) = again.min_by_key(oldest).or_else(|| first.min_by_key(oldest))?;
+        // What is under way of another may have to wait until this one's places are used.
+        (in_flight == 0 || self.in_flight() < window).then_some(next)
     }
 
     /// What [`next_segment`](Outgoing::next_segment) returned was sent.
@@ -216,6 +216,12 @@ impl Outgoing {
         } else if !next.again && transfer.unsent == next.segment.saturating_add(1) {
             transfer.unsent = next.segment;
         }
+    }
+
+    /// Whether all segments of a grant have been sent, those asked for again, too, and not all are known to have landed.
+    pub(crate) fn is_sent(&self, grant: u32) -> bool {
+        let transfer = self.transfers.iter().find(|transfer| transfer.is_of(grant));
+        transfer.is_some_and(|transfer| transfer.unsent == 0 && transfer.again.is_empty() && transfer.in_flight() > 0)
     }
 
     /// Packets sent of which the receiver said neither that they landed nor that they are missing.

@@ -173,12 +173,16 @@ impl Peer {
                 room -= length;
                 taken += 1;
             }
-            self.control.drain(..taken);
+            // What is said of packets on the way needs no answer.
+            let asks = |control: &Control| {
+                !matches!(control.record, Record::Bulk(BulkRecord::Landed { .. } | BulkRecord::Sent { .. }))
+            };
+            let ack_now = self.control.drain(..taken).any(|control| asks(&control));
             self.link.untold = !self.control.is_empty();
             if self.control.is_empty() {
                 self.answers = 0;
             }
-            self.link.seal(now, port, packet, true);
+            self.link.seal(now, port, packet, ack_now);
         }
     }
 

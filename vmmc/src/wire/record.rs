@@ -16,7 +16,7 @@
 //!                 then `length` bytes of what was asked for, from its byte `at` on
 //!   FETCH_REFUSED (9)  kind, reason, 0 (16), request (32)                         8 bytes
 //!   FETCH_CANCEL (10)  kind, 0, 0 (16), request (32)                              8 bytes
-//!   11 to 18           about transfers on the bulk lane: see `bulk`
+//!   11 to 19           about transfers on the bulk lane: see `bulk`
 //! ```
 //!
 //! A long send is cut into many PUTs; the last of them carries `notify` when the receiver shall be told, and then
@@ -359,7 +359,7 @@ impl Record {
                 zero(short.kind == 8 || length == 0)?;
                 Self::parse_fetch(short, reader)?
             }
-            11..=18 => Record::Bulk(BulkRecord::parse(short, reader)?),
+            11..=19 => Record::Bulk(BulkRecord::parse(short, reader)?),
             kind => {
                 return Err(WireError::Unknown { field: "record", value: kind.into() });
             }

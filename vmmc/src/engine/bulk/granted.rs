@@ -13,6 +13,9 @@ use crate::time::Time;
 use crate::wire::record::{Errand, MAX_MISSING};
 use crate::wire::{BULK_CHECKED, BulkHeader};
 
+/// Once all has been sent, how long it may take on its way through queues and past others.
+const SETTLED_WITHIN: Duration = Duration::from_micros(100);
+
 /// Where what lands belongs.
 #[derive(Debug)]
 pub(super) enum Home {
@@ -37,6 +40,8 @@ pub(super) struct Granted {
     pub incoming: Incoming,
     /// What lay where headers fall, by position.
     saved: SmallVec<[(u32, Box<[u8]>); 1]>,
+    /// The sender says that it has sent all, and nothing has been asked for since.
+    sent: bool,
     /// It is to be abandoned.
     pub condemned: bool,
 }
@@ -52,30 +57,38 @@ pub(super) enum Outcome {
 }
 
 impl Granted {
-    #[allow(clippy::too_many_arguments)] // all it is made of
+    /// Nothing is posted yet, and nothing written.
     pub(super) fn new(
         run: Run,
         (transfer, errand): (u32, Errand),
         home: Home,
         (target, start): (DirectTarget, usize),
-        rest: &[u8],
         incoming: Incoming,
-        segments: u32,
-    ) -> Result<Granted, MemoryError> {
-        target.write(start as u64, rest)?;
-        Ok(Granted {
+        (rest, segments): (usize, u32),
+    ) -> Granted {
+        let saved = SmallVec::new();
+        Granted {
             run,
             transfer,
             errand,
             home,
             target,
             start,
-            rest: rest.len(),
+            rest,
             segments,
             incoming,
-            saved: SmallVec::new(),
+            saved,
+            sent: false,
             condemned: false,
-        })
+        }
+    }
+
+    /// Writes what came with the request.
+    ///
+    /// # Errors
+    /// When the memory can't be written.
+    pub(super) fn begin(&self, rest: &[u8]) -> Result<(), MemoryError> {
+        self.target.write(self.start as u64, rest)
     }
 
     /// Bytes of the whole transfer.
@@ -183,7 +196,25 @@ impl Granted {
 
     /// The segments to ask for again now.
     pub(super) fn ask(&mut self, now: Time, stall: Duration) -> Vec<std::ops::Range<u32>> {
-        self.incoming.ask(now, stall, MAX_MISSING)
+        let ranges = self.incoming.ask(now, self.stall(stall), MAX_MISSING);
+        self.sent &= ranges.is_empty();
+        ranges
+    }
+
+    /// When that is, landings apart; `None` when all are here.
+    pub(super) fn ask_at(&self, stall: Duration) -> Option<Time> {
+        self.incoming.deadline(self.stall(stall))
+    }
+
+    /// How long nothing may land.
+    fn stall(&self, stall: Duration) -> Duration {
+        if self.sent { SETTLED_WITHIN } else { stall }
+    }
+
+    /// The sender says that it has sent all.
+    pub(super) fn all_sent(&mut self, now: Time) {
+        self.sent = true;
+        self.incoming.all_sent(now);
     }
 }
 

@@ -21,19 +21,25 @@ use crate::wire::WireError;
 use crate::wire::record::{BulkRecord, Declined, Errand, Record, Refusal};
 
 /// The least time without a landing after which what is missing is asked for again.
-const LEAST_STALL: Duration = Duration::from_millis(1);
+const LEAST_STALL: Duration = Duration::from_millis(10);
 
 /// How long a peer may leave its places unused.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Of so short a segment, bytes, each takes one entry of the fill ring.
 const SMALL: usize = 64;
+
+/// How often the lane is tried to be opened again.
+const TRIES: usize = 5;
 
 /// How long one that did gets no others.
 const DISTRUST: Duration = Duration::from_secs(1);
 
 /// The sender is told of landings once so many haven't been reported, and at most once a turn. Its window may be as small.
 const REPORT_EVERY: u32 = 4;
+
+/// And of fewer when nothing more has landed for so long.
+const REPORT_WITHIN: Duration = Duration::from_micros(50);
 
 /// What a peer has asked for, and isn't granted yet.
 #[derive(Debug)]
@@ -87,8 +93,13 @@ impl Engine {
                         peer.declining = false;
                     }
                 }
+                BulkRecord::Sent { grant } => {
+                    let token = self.peers[place].as_deref().map(|peer| peer.link.token());
+                    let open = self.lane.iter_mut().flat_map(|lane| &mut lane.open);
+                    open.filter(|g| g.run.grant == grant && Some(g.run.token) == token).for_each(|g| g.all_sent(now));
+                }
                 BulkRecord::Cancel { transfer } => self.cancelled(now, port, place, transfer),
-                _ => self.hear_receiver(place, record, &ranges)?,
+                _ => self.hear_receiver(now, place, record, &ranges)?,
             }
         }
         Ok(())
@@ -196,9 +207,13 @@ impl Engine {
         transfer: u32,
         asked: Asked,
     ) -> Result<u32, Declined> {
-        let length = asked.len();
-        let (home, target, start) = self.find_home(token, &asked, length)?;
-        let place = place_of(token);
+        let (place, overlap) = (place_of(token), port.bulk().map_or(0, |bulk| bulk.overlap()));
+        // The lowest segment's headers fall on what came with the request, and on nothing else.
+        if asked.rest.len() < overlap {
+            return Err(Declined::Unable);
+        }
+        let incoming = Incoming::new(asked.segments, overlap, now).ok_or(Declined::Unable)?;
+        let (home, target, start) = self.find_home(token, &asked, asked.len())?;
         let (Some(lane), Some(peer), Some(bulk)) = (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
         else {
             return Err(Declined::Unable);
@@ -206,13 +221,17 @@ impl Engine {
         lane.last_grant = lane.last_grant.wrapping_add(1);
         let Asked { errand, segment, segments, rest, .. } = asked;
         let run = Run { token, peer: peer.link.peer(), grant: lane.last_grant, segment };
-        let incoming = Incoming::new(segments, bulk.overlap(), now).ok_or(Declined::Unable)?;
-        let granted = Granted::new(run, (transfer, errand), home, (target, start), &rest, incoming, segments);
-        let Ok(mut granted) = granted else { return Err(Declined::Unable) };
-        let whole = granted.post(bulk).is_ok() && granted.incoming.unused() == segments;
+        let mut granted =
+            Granted::new(run, (transfer, errand), home, (target, start), incoming, (rest.len(), segments));
+        let whole = granted.begin(&rest).is_ok() && granted.post(bulk).is_ok();
+        let posted = granted.incoming.unused();
+        if posted == 0 {
+            self.leave_home(granted);
+            return Err(Declined::Unable);
+        }
         lane.open.push(granted);
-        if !whole {
-            // Some may be posted: they are taken back before anything is let in.
+        if !whole || posted < segments {
+            // What is posted is taken back before anything is let in.
             self.abandon(port, |granted| granted.run == run, false);
             return Err(Declined::Unable);
         }
@@ -309,7 +328,7 @@ impl Engine {
         self.complete_transfers(now, port);
         let Some(lane) = &mut self.lane else { return };
         let mut told = smallvec::SmallVec::<[(u64, BulkRecord, Vec<u8>); 4]>::new();
-        let mut unpostable = false;
+        let (mut unpostable, mut inconsistent) = (false, false);
         for granted in &mut lane.open {
             let (token, grant) = (granted.run.token, granted.run.grant);
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
@@ -322,9 +341,12 @@ impl Engine {
                 }
             }
             let ranges = granted.ask(now, stall);
+            // When the kernel has dropped what was let in, there is one place less than the program thinks, and nothing more is let in.
+            inconsistent |= !ranges.is_empty() && port.bulk().is_some_and(|bulk| !bulk.is_consistent());
             let unreported = granted.incoming.unreported();
             // A smaller window is full without them.
-            if unreported >= REPORT_EVERY || unreported > 0 && !ranges.is_empty() {
+            let waits = unreported > 0 && granted.incoming.quiet(now) >= REPORT_WITHIN;
+            if unreported >= REPORT_EVERY || waits {
                 let packets = granted.incoming.report();
                 told.push((token, BulkRecord::Landed { grant, packets }, Vec::new()));
             }
@@ -339,6 +361,8 @@ impl Engine {
         }
         if unpostable {
             self.abandon(port, |granted| granted.condemned, true);
+        } else if inconsistent {
+            self.reopen(port);
         }
         self.grant_transfers(now, port);
     }
@@ -348,8 +372,10 @@ impl Engine {
         let Some(lane) = &self.lane else { return Time::FAR };
         let deadline = |granted: &Granted| {
             let peer = self.peers.get(place_of(granted.run.token)).and_then(Option::as_deref);
-            let next = granted.incoming.deadline(peer.map_or(LEAST_STALL, stall)).unwrap_or(Time::ZERO);
-            if granted.condemned { Time::ZERO } else { next }
+            let ask = granted.ask_at(peer.map_or(LEAST_STALL, stall)).unwrap_or(Time::FAR);
+            let report =
+                if granted.incoming.unreported() > 0 { granted.incoming.landed_at() + REPORT_WITHIN } else { ask };
+            if granted.condemned { Time::ZERO } else { ask.min(report) }
         };
         lane.open.iter().map(deadline).min().unwrap_or(Time::FAR)
     }
@@ -425,7 +451,14 @@ impl Engine {
         let (Some(lane), Some(bulk)) = (&mut self.lane, port.bulk()) else { return };
         self.counters.bulk_reopened += 1;
         let consistent = bulk.is_consistent();
-        let result = bulk.reopen();
+        // Each try lasts for a second at the most. On a host with much to do one may not be enough.
+        let mut result = bulk.reopen();
+        for _ in 1..TRIES {
+            if result.is_ok() {
+                break;
+            }
+            result = bulk.reopen();
+        }
         for granted in &mut lane.open {
             granted.reopened(consistent);
         }
@@ -485,19 +518,24 @@ impl Engine {
         // The last one's room was reserved behind the others': so none leaves a hole.
         for granted in gone.into_iter().rev() {
             self.counters.rx_bulk_abandoned += 1;
-            match granted.home {
-                Home::Export { id, reserved } => {
-                    drop(granted.target);
-                    if let Some(export) = self.exports.get_mut(id) {
-                        export.landing.release(reserved);
-                    }
-                }
-                Home::Fetch { request } => {
-                    self.imports.fetches.unland(granted.run.token, request, granted.start as u64);
-                }
-            }
+            self.leave_home(granted);
         }
         firsts
+    }
+
+    /// Nothing of a transfer comes to where it belongs.
+    fn leave_home(&mut self, granted: Granted) {
+        match granted.home {
+            Home::Export { id, reserved } => {
+                drop(granted.target);
+                if let Some(export) = self.exports.get_mut(id) {
+                    export.landing.release(reserved);
+                }
+            }
+            Home::Fetch { request } => {
+                self.imports.fetches.unland(granted.run.token, request, granted.start as u64);
+            }
+        }
     }
 
     /// Takes back all that the kernel may still touch: places, and what is to be sent. What is still wanted is posted again.

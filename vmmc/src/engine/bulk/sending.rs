@@ -18,7 +18,7 @@ use super::super::serve::Job;
 use super::super::{Engine, EngineError, Ticket, place_of};
 use super::transfer::{LONGEST_SEGMENT, Parts};
 use crate::bulk::outgoing::Outgoing;
-use crate::link::Link;
+use crate::link::{Link, Pace};
 use crate::log::provoked;
 use crate::memory::{DirectSource, Region};
 use crate::port::Port;
@@ -29,8 +29,8 @@ use crate::wire::{BULK_HEADER_LEN, BulkHeader, WireError};
 /// How many transfers to a peer may be asked for and not done.
 const AHEAD: usize = 4;
 
-/// Packets of a peer that are put into the lane before others have their turn.
-const BATCH: usize = 32;
+/// Bytes to a peer that are put into the lane before others have their turn.
+const BATCH: usize = 256 << 10;
 
 /// A send from memory of the arena, and how much of it has been asked for.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ struct Transfer {
     errand: Errand,
     /// What it serves, as it was before.
     job: Option<Job>,
+    /// The grant by which all has been sent, and the peer not been told so.
+    untold: Option<u32>,
     /// It goes as PUTs: so many bytes have been put into packets, the last of them this one.
     declined: Option<(usize, u64)>,
     /// All of it has been put into packets.
@@ -85,6 +87,8 @@ struct Transfer {
 pub(in crate::engine) struct Transfers {
     outgoing: Outgoing,
     queue: VecDeque<Transfer>,
+    /// How many packets may be under way; from the first grant on.
+    pace: Option<Pace>,
     /// What the peer is to be told once PUTs don't have to wait.
     behind: Vec<Record>,
 }
@@ -208,6 +212,7 @@ impl Engine {
     /// When that can't be.
     pub(super) fn hear_receiver(
         &mut self,
+        now: Time,
         place: usize,
         record: BulkRecord,
         ranges: &[Range<u32>],
@@ -215,6 +220,8 @@ impl Engine {
         let Some(peer) = self.peers[place].as_deref_mut() else { return Ok(()) };
         let nonsense = || WireError::Inconsistent("record about a transfer");
         let transfers = &mut peer.transfers;
+        let pace = transfers.pace.get_or_insert_with(|| peer.link.bulk_pace());
+        let before = transfers.outgoing.in_flight();
         match record {
             BulkRecord::Granted { transfer, grant } => {
                 // It may have been withdrawn meanwhile, or have been declined with one before it.
@@ -223,10 +230,12 @@ impl Engine {
                 }
             }
             BulkRecord::Landed { grant, packets } => {
-                transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?
+                transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?;
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
             }
             BulkRecord::Missing { grant, .. } => {
                 transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
+                pace.lost(before.saturating_sub(transfers.outgoing.in_flight()));
                 self.counters.tx_bulk_asked_again +=
                     ranges.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
             }
@@ -238,6 +247,7 @@ impl Engine {
                     return Err(nonsense());
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
                 transfers.queue.remove(at);
                 self.acknowledged += 1;
             }
@@ -268,7 +278,10 @@ impl Engine {
                     self.acknowledged += 1;
                 }
             }
-            BulkRecord::Ask { .. } | BulkRecord::Cleared { .. } | BulkRecord::Cancel { .. } => {}
+            BulkRecord::Ask { .. }
+            | BulkRecord::Cleared { .. }
+            | BulkRecord::Cancel { .. }
+            | BulkRecord::Sent { .. } => {}
         }
         self.list(place);
         Ok(())
@@ -280,7 +293,7 @@ impl Engine {
         if peer.transfers.is_idle() {
             return peer.tell_behind();
         }
-        let mut again = peer.send_segments(port, &mut self.counters);
+        let mut again = peer.send_segments(now, port, &mut self.counters);
         again |= self.send_declined(now, port, place);
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
         again |= peer.tell_behind();
@@ -406,6 +419,7 @@ impl Peer {
             offset,
             errand,
             job,
+            untold: None,
             declined: None,
             sent: false,
         };
@@ -413,18 +427,22 @@ impl Peer {
         Some(number)
     }
 
-    /// Sends segments that have been granted. Returns whether more could be sent.
-    fn send_segments(&mut self, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
+    /// Sends segments that have been granted. Returns whether there is more to do at once.
+    fn send_segments(&mut self, now: Time, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
+        self.tell_sent(now, port);
         let Some(lane) = port.bulk() else { return false };
-        let window = self.link.window();
         let token = self.link.remote_token();
         let checked = self.link.options().checksum;
         let Peer { link, transfers, .. } = self;
         let encap = link.bulk_encap();
-        for _ in 0..BATCH {
-            let Some(next) = transfers.outgoing.next_segment(window) else { return false };
+        let mut bytes = 0;
+        while bytes < BATCH {
+            let Some(pace) = &mut transfers.pace else { return false };
+            let next = transfers.outgoing.next_segment(pace.window());
+            let Some(next) = next else { return transfers.queue.iter().any(|transfer| transfer.untold.is_some()) };
             let (grant, segment) = (next.grant, next.segment);
-            let Some(transfer) = transfers.find(next.transfer) else { return false };
+            let found = transfers.queue.iter_mut().find(|transfer| transfer.number == next.transfer);
+            let Some(transfer) = found else { return false };
             let Parts { rest, segment: length, .. } = transfer.parts;
             let at = transfer.start + rest + segment as usize * length;
             let header = BulkHeader { token, grant, segment };
@@ -437,8 +455,25 @@ impl Peer {
                 return true;
             }
             counters.tx_bulk_bytes += length as u64;
+            bytes += length;
+            pace.sent(now);
             transfers.outgoing.sent(&next);
+            if transfers.outgoing.is_sent(grant) {
+                transfer.untold = Some(grant);
+            }
         }
         true
+    }
+
+    /// Tells of the grants of which all has been sent: in the turn after the packets, so that it doesn't overtake them.
+    fn tell_sent(&mut self, now: Time, port: &mut dyn Port) {
+        for number in 0..self.transfers.queue.len() {
+            if let Some(grant) = self.transfers.queue[number].untold.take()
+                && self.transfers.outgoing.is_sent(grant)
+            {
+                self.tell(Record::Bulk(BulkRecord::Sent { grant }), &[]);
+            }
+        }
+        self.pump(now, port);
     }
 }

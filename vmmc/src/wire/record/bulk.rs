@@ -14,6 +14,7 @@
 //!   BULK_DONE (16)      kind, 0, 0 (16), transfer (32)                                       8 bytes
 //!   BULK_CLEARED (17)   kind, 0, 0 (16), transfer (32)                                       8 bytes
 //!   BULK_CANCEL (18)    kind, 0, 0 (16), transfer (32)                                       8 bytes
+//!   BULK_SENT (19)      kind, 0, 0 (16), bulk grant (32)                                     8 bytes
 //! ```
 
 use std::ops::Range;
@@ -118,6 +119,11 @@ pub enum BulkRecord {
         /// The transfer.
         transfer: u32,
     },
+    /// All segments of a grant have been sent, and those asked for again, too.
+    Sent {
+        /// The grant.
+        grant: u32,
+    },
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -138,7 +144,7 @@ struct RawNumber {
 }
 
 impl BulkRecord {
-    /// Parses the rest of a record of these kinds, 11 to 18.
+    /// Parses the rest of a record of these kinds, 11 to 19.
     pub(super) fn parse(short: Short, reader: &mut Reader<'_, '_>) -> Result<BulkRecord, WireError> {
         let (detail, length, number) = (short.detail, short.length.get(), short.number.get());
         zero(matches!(short.kind, 11 | 13) || detail == 0)?;
@@ -166,7 +172,8 @@ impl BulkRecord {
             15 => return Err(WireError::Inconsistent("number of ranges")),
             16 => BulkRecord::Done { transfer: number },
             17 => BulkRecord::Cleared { transfer: number },
-            _ => BulkRecord::Cancel { transfer: number },
+            18 => BulkRecord::Cancel { transfer: number },
+            _ => BulkRecord::Sent { grant: number },
         })
     }
 
@@ -245,6 +252,7 @@ impl BulkRecord {
             BulkRecord::Done { transfer } => Emitted::new(short(16, 0, 0, transfer), &[], &[]),
             BulkRecord::Cleared { transfer } => Emitted::new(short(17, 0, 0, transfer), &[], &[]),
             BulkRecord::Cancel { transfer } => Emitted::new(short(18, 0, 0, transfer), &[], &[]),
+            BulkRecord::Sent { grant } => Emitted::new(short(19, 0, 0, grant), &[], &[]),
         }
     }
 
