@@ -14,11 +14,11 @@ local BULK_HEADER_LEN, BULK_ASK_LEN = 24, 32
 local MIN_MTU, MAX_NAME, MAX_SACK, MAX_MISSING = 1280, 128, 128, 64
 local HELLO, WELCOME, DATA, ACK, CLOSE, RESET, BULK = 1, 2, 3, 4, 5, 6, 7
 local PUT, IMPORT, IMPORTED, RELEASE, REVOKED, REFUSED, FETCH, FETCHED, FETCH_REFUSED, FETCH_CANCEL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local BULK_ASK, BULK_GRANTED, BULK_DECLINED, BULK_LANDED, BULK_MISSING, BULK_DONE, BULK_CLEARED, BULK_CANCEL = 11, 12, 13, 14, 15, 16, 17, 18
+local BULK_ASK, BULK_GRANTED, BULK_DECLINED, BULK_LANDED, BULK_MISSING, BULK_DONE, BULK_CLEARED, BULK_CANCEL, BULK_SENT = 11, 12, 13, 14, 15, 16, 17, 18, 19
 
 local kinds = { "HELLO", "WELCOME", "DATA", "ACK", "CLOSE", "RESET", "BULK" }
 local record_kinds = { "PUT", "IMPORT", "IMPORTED", "RELEASE", "REVOKED", "REFUSED", "FETCH", "FETCHED", "FETCH_REFUSED", "FETCH_CANCEL",
-  "BULK_ASK", "BULK_GRANTED", "BULK_DECLINED", "BULK_LANDED", "BULK_MISSING", "BULK_DONE", "BULK_CLEARED", "BULK_CANCEL" }
+  "BULK_ASK", "BULK_GRANTED", "BULK_DECLINED", "BULK_LANDED", "BULK_MISSING", "BULK_DONE", "BULK_CLEARED", "BULK_CANCEL", "BULK_SENT" }
 local import_status = { [0] = "granted", "unknown name", "denied", "too many grants" }
 local refusals = { "no such grant", "out of range", "not writable", "lent" }
 local fetch_refusals = { "no such grant", "out of range", "not readable", "too many", "cancelled" }
@@ -637,6 +637,12 @@ end
 parse_record[BULK_DONE] = parse_transfer
 parse_record[BULK_CLEARED] = parse_transfer
 parse_record[BULK_CANCEL] = parse_transfer
+
+parse_record[BULK_SENT] = function(cursor)
+  if not cursor:has(7, "BULK_SENT") then return end
+  cursor:reserve(3, f.record_reserved)
+  return "bulk=" .. cursor:take(4, f.bulk_grant):uint()
+end
 
 -- More records than this aren't told of in the Info column.
 local MOST_RECORDS = 6

@@ -225,6 +225,10 @@ fn bulk(tree: &mut Tree, record: BulkRecord, bytes: &[u8]) {
             put(tree, "vmmc.record.reserved", "00:00:00");
             put(tree, "vmmc.bulk.transfer", transfer);
         }
+        BulkRecord::Sent { grant } => {
+            put(tree, "vmmc.record.reserved", "00:00:00");
+            put(tree, "vmmc.bulk.grant", grant);
+        }
     }
 }
 

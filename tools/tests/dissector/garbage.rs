@@ -121,7 +121,7 @@ fn rules_broken() -> Vec<Frame> {
             &[&[15, 0, 0, 65, 0, 0, 0, 1][..], &BulkRecord::missing_body(&[1..2]).repeat(65)].concat(),
         ),
         packet(Kind::Data, false, &[15, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 5]),
-        packet(Kind::Data, false, &[19, 0, 0, 0, 0, 0, 0, 1]),
+        packet(Kind::Data, false, &[20, 0, 0, 0, 0, 0, 0, 1]),
     ]
 }
 

@@ -109,7 +109,7 @@ fn nothing_that_the_library_knows_is_missing() {
     assert_eq!(seen, known, "kinds of records, and their flags, states and reasons");
     assert_eq!(
         known.len(),
-        2 + 1 + 4 + 1 + 1 + 4 + 1 + 1 + 5 + 1 + (3 + 1 + 2 + 5),
+        2 + 1 + 4 + 1 + 1 + 4 + 1 + 1 + 5 + 1 + (3 + 1 + 2 + 6),
         "what is written above finds all of them"
     );
 

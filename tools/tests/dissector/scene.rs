@@ -166,7 +166,7 @@ fn fetch(world: &mut World, import: u32, length: usize) -> u32 {
 }
 
 /// How many packets there are of strangers.
-pub const UNUSUAL: usize = 22;
+pub const UNUSUAL: usize = 23;
 
 /// Records that nodes which behave have no reason to send, and those about transfers, which these nodes have no lane for.
 fn unusual() -> [Record; UNUSUAL] {
@@ -188,6 +188,7 @@ fn unusual() -> [Record; UNUSUAL] {
         Record::Bulk(BulkRecord::Done { transfer: 1 }),
         Record::Bulk(BulkRecord::Cleared { transfer: 1 }),
         Record::Bulk(BulkRecord::Cancel { transfer: 1 }),
+        Record::Bulk(BulkRecord::Sent { grant: 2 }),
         Record::Imported { request, status: ImportStatus::TooMany, grant: 0, access, length: 0 },
         Record::Refused { reason: Refusal::OutOfRange, grant, sequence: u32::MAX },
         Record::Refused { reason: Refusal::NotWritable, grant, sequence: 0 },
