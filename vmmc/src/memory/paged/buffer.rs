@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::mapping::Mapping;
 use super::{PagedHold, Paging};
-use crate::memory::{MemoryError, Target};
+use crate::memory::{Arena, MemoryError, Target};
 
 /// Memory that can be sent from, of any size, at an address that never changes.
 ///
@@ -115,6 +115,11 @@ impl PagedBuffer {
     /// Whether there is nothing in it: one end of a split at the other.
     pub fn is_empty(&self) -> bool {
         self.part.is_empty()
+    }
+
+    /// Whether its pages are pinned to pages of this arena.
+    pub(crate) fn is_over(&self, arena: &Arena) -> bool {
+        self.paging.inner.arena.is(arena)
     }
 
     /// Its address, which never changes.
