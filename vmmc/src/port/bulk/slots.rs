@@ -174,6 +174,8 @@ mod tests {
 
     use super::super::rings::testing::Memory;
     use super::*;
+    use crate::memory::Paging;
+    use crate::memory::utlb::{Config, Rule};
     use crate::wire::frame::{Datagram, Path};
 
     fn encap() -> Encap {
@@ -224,6 +226,51 @@ mod tests {
         done.publish();
         slots.reap(&mut completion);
         assert_eq!((Arc::strong_count(&second), slots.out, slots.free.len()), (1, 0, SLOTS));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd to map a second time")]
+    fn pages_here_and_there_are_a_packet_and_never_too_many_pieces() {
+        let arena = Arena::new(1 << 20).unwrap();
+        let page = arena.page_size();
+        let paging = Paging::new(arena.clone(), Config { rule: Rule::Pin, ..Config::default() });
+        let mut pages = paging.map(20 * page).unwrap();
+        pages.write().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at ^ at >> 8) as u8);
+        // From the last one on, so that no two are in a row, but for two.
+        (0..18).rev().for_each(|number| drop(pages.hold(number * page..(number + 1) * page)));
+        drop(pages.hold(18 * page..20 * page));
+        let pages = Arc::new(pages);
+        let source = DirectSource::of_paged(pages.clone(), pages.hold(0..pages.len()).into_owned());
+        for (paged, at, len, count) in [
+            (false, 0, page, 1),
+            (false, 5, page, 2),
+            (true, 4000, 97, 2),
+            (false, 18 * page, 2 * page, 2),
+            (false, 18 * page + 1, page, 1),
+            (true, 18 * page + 1, page, 2),
+            (false, 1, MAX_SEGMENT, 16),
+            (false, 4000, MAX_SEGMENT, 17),
+            (true, page - 1, MAX_SEGMENT, 17),
+        ] {
+            let memory = Memory::descriptors(TX_RING as usize, 0);
+            // SAFETY: it outlives what is made of it here.
+            let (mut tx, mut kernel) = unsafe { memory.sides() };
+            let mut slots = Slots { paged, ..Slots::new(&arena).unwrap() };
+            assert!(slots.submit(&mut tx, &arena, &encap(), &[0; 24], &source, at, len), "{len} from {at}");
+            tx.publish();
+            let descriptors: Vec<_> = std::iter::from_fn(|| kernel.pop()).skip(1).collect();
+            assert_eq!(descriptors.len(), count, "{len} from {at}");
+            let mut next = at;
+            for (number, descriptor) in descriptors.iter().enumerate() {
+                let address = (descriptor.address & ((1 << OFFSET_SHIFT) - 1)) + (descriptor.address >> OFFSET_SHIFT);
+                let length = descriptor.length as usize;
+                let mut runs = source.runs(&arena, next, length).unwrap();
+                assert_eq!((runs.next(), runs.next()), (Some((address, length)), None));
+                assert_eq!(descriptor.options, if number + 1 < count { CONTINUED } else { 0 });
+                next += length;
+            }
+            assert_eq!(next, at + len);
+        }
     }
 
     #[test]
