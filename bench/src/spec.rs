@@ -346,6 +346,12 @@ pub(crate) struct SoakSide {
     /// Packets that came twice, and that came damaged.
     pub(crate) refused: u64,
     pub(crate) damaged: u64,
+    /// Bytes that it sent by the bulk lane, segments of them that were asked for again, transfers that were declined.
+    pub(crate) bulk: u64,
+    pub(crate) asked_again: u64,
+    pub(crate) declined: u64,
+    /// How often its own lane was opened anew.
+    pub(crate) reopened: u64,
 }
 
 #[cfg(test)]

@@ -55,7 +55,18 @@ pub(crate) static QUICK: Shape = Shape {
     slice: 12,
     long_slice: 24,
     time: Duration::from_secs(80),
-    peers: &["floor", "vmmc", "vmmc-eager", "sockets", "sockets-block", "tcp", "tcp-nooff", "tcp-block", "ucx"],
+    peers: &[
+        "floor",
+        "floor-gather",
+        "vmmc",
+        "vmmc-eager",
+        "sockets",
+        "sockets-block",
+        "tcp",
+        "tcp-nooff",
+        "tcp-block",
+        "ucx",
+    ],
 };
 
 /// Under ten minutes, of which what is measured once takes half a minute.
@@ -72,6 +83,7 @@ pub(crate) static FULL: Shape = Shape {
     time: Duration::from_secs(540),
     peers: &[
         "floor",
+        "floor-gather",
         "vmmc",
         "vmmc-eager",
         "vmmc-block",

@@ -71,7 +71,7 @@ fn a_healthy_veth_and_what_is_foreseen_comes_true() {
     let lab = lab(LabConfig { queues: 2, ..LabConfig::default() });
     let (status, text) = doctor(&lab, &["vh1"]);
     assert_eq!(status, Some(0), "{text}");
-    let sentence = "a node can run on vh1: native XDP, copy mode, 2 queues";
+    let sentence = "a node can run on vh1: native XDP, copy mode, 2 queues, bulk lane";
     assert_eq!(text.lines().last(), Some(sentence), "{text}");
     assert!(!text.contains('\x1b') && !text.contains("problem"), "{text}");
     assert!(!attached(&lab));
@@ -80,6 +80,10 @@ fn a_healthy_veth_and_what_is_foreseen_comes_true() {
     assert_eq!(status, Some(0), "{vh1}");
     let trial = check(&vh1, "trial")["found"].as_str().expect("text");
     assert!(trial.contains("10.77.0.1:7000: native XDP, copy mode, multi-buffer"), "{trial}");
+    assert!(
+        trial.ends_with(", bulk lane") && vh1["forecast"].as_str().unwrap().ends_with("2 queues, bulk lane"),
+        "{vh1}"
+    );
     assert!(!attached(&lab));
 
     // Without a name: every interface.
@@ -100,13 +104,34 @@ fn a_veth_whose_other_end_sends_on_more_queues() {
     assert_eq!(status, Some(0), "{vh1}");
     assert_eq!(check(&vh1, "XDP mode")["verdict"], "warning", "{vh1}");
     assert_eq!(vh1["forecast"], "generic XDP, copy mode, 1 queue", "{vh1}");
+    assert_eq!(check(&vh1, "bulk lane")["verdict"], "note", "{vh1}");
     // What it says to do helps.
     let mend = check(&vh1, "XDP mode")["mend"].as_str().expect("a command").to_owned();
     let mut words = mend.split(' ');
     let mut command = lab.host(1).command(words.next().expect("a program"));
     command.args(words);
     assert!(run(command).status.success(), "{mend}");
-    assert_eq!(diagnosis(&lab, &["vh1"]).1["forecast"], "native XDP, copy mode, 2 queues");
+    let vh1 = diagnosis(&lab, &["vh1"]).1;
+    assert_eq!(vh1["forecast"], "native XDP, copy mode, 2 queues");
+    // There is still but one to send on.
+    let lane = check(&vh1, "bulk lane")["found"].as_str().expect("text").to_owned();
+    assert!(lane.contains("2 queues for receiving and 1 for sending"), "{lane}");
+}
+
+#[test]
+fn one_queue_is_too_few_for_a_bulk_lane() {
+    let lab = lab(LabConfig { queues: 1, ..LabConfig::default() });
+    let (status, vh1) = diagnosis(&lab, &["vh1"]);
+    assert_eq!((status, &vh1["forecast"]), (Some(0), &Value::from("native XDP, copy mode, 1 queue")), "{vh1}");
+    let lane = check(&vh1, "bulk lane");
+    assert!(lane["found"].as_str().is_some_and(|found| found.contains("vh1 has 1 queue in all")), "{lane}");
+    assert!(lane["mend"].as_str().is_some_and(|mend| mend.contains("numtxqueues 2")), "{lane}");
+    let vh1 = diagnosis(&lab, &["vh1", "--try"]).1;
+    let trial = check(&vh1, "trial")["found"].as_str().expect("text");
+    assert!(
+        trial.contains("; no bulk lane: vh1 has 1 queue") && !vh1["forecast"].as_str().unwrap().contains("bulk"),
+        "{vh1}"
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::worker::Session;
 /// Every peer, in the order in which a round measures and a table shows them.
 pub(crate) static PEERS: &[&dyn Peer] = &[
     &floor::Floor,
+    &floor::Gather,
     &vmmc::Vmmc { name: "vmmc", ..vmmc::USUAL },
     &vmmc::Vmmc { name: "vmmc-eager", bulk: false, ..vmmc::USUAL },
     &vmmc::Vmmc { name: "vmmc-block", naps: true, ..vmmc::USUAL },
@@ -37,6 +38,9 @@ pub(crate) static PEERS: &[&dyn Peer] = &[
     &ucx::Ucx { api: ucx::Api::Tag },
     &ucx::Ucx { api: ucx::Api::Put },
 ];
+
+/// Size of the smallest messages for which the bulk lane is, bytes, as far as measuring goes. Smaller ones are copied, whatever they are sent from.
+pub(crate) const BULKY: usize = 16 << 10;
 
 /// Why a side of a measurement could not be played. It travels to the parent as text.
 pub(crate) type PeerError = Box<dyn std::error::Error + Send + Sync>;

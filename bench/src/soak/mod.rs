@@ -129,6 +129,11 @@ impl Soak {
         };
         text += &side("sender", sender);
         text += &side("receiver", receiver);
+        let _ = writeln!(
+            text,
+            "  bulk lane        {} bytes sent, {} segments of them sent again, {} transfers declined; the receiver's opened anew {} times",
+            sender.bulk, sender.asked_again, sender.declined, receiver.reopened
+        );
         if spec.count > 0 {
             let _ =
                 writeln!(text, "  restarts         {} (counters above are of the last link's time)", sender.restarts);
@@ -152,6 +157,10 @@ impl Soak {
             count("reordered", sender.reordered + receiver.reordered),
             count("duplicated", sender.duplicated + receiver.duplicated),
             count("retransmitted", sender.retransmitted + receiver.retransmitted),
+            figure("bulk", "", "bytes", sender.bulk as f64),
+            count("asked again", sender.asked_again),
+            count("declined", sender.declined),
+            count("reopened", receiver.reopened),
             count("detected", sender.damaged + receiver.damaged),
             count("restarts", sender.restarts),
             quantile("p50", 0.5),

@@ -10,6 +10,8 @@
 //!     END m          ── control word ──►         all batches before m were verified, nothing else was written
 //! ```
 //!
+//! Small messages are sent from bytes of the heap, large ones from buffers of the arena, so that they take the bulk lane where there is one.
+//!
 //! When the receiver has been killed, and started again, the sender's puts and waits end with an error. It then imports the
 //! new receiver's buffer and begins with the first batch for which it has no credit.
 
@@ -17,13 +19,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use vmmc::memory::Arena;
 use vmmc::port::fault::Faults;
-use vmmc::{Builder, DEFAULT_PORT, EngineError, Error, Export, Import, Key, Node, Notification, Pending, Progress};
+use vmmc::{
+    Buffer, Builder, DEFAULT_PORT, EngineError, Error, Export, Import, Key, Node, Notification, Pending, Progress,
+};
 use vmmc_histogram::Durations;
 
 use super::check::{Checker, Verdict};
-use super::traffic::{BEGIN, BUFFER, CONTROL, END, Message, batch};
-use crate::peers::PeerError;
+use super::traffic::{BEGIN, BUFFER, CONTROL, END, HALF, LARGEST, Message, batch};
+use crate::peers::{BULKY, PeerError};
 use crate::spec::{Outcome, SoakSide, Spec};
 use crate::worker::Session;
 
@@ -43,7 +48,10 @@ fn open(builder: Builder, spec: &Spec, session: &Session) -> Result<Node, Error>
         .interface(&session.local.interface)
         .address(session.local.address.into())
         .progress(Progress::Thread { core: None })
-        .arena(BUFFER + (1 << 20))
+        // Of a sender: a batch, each message with what a buffer takes beside its bytes.
+        .arena(
+            Arena::footprint(BUFFER) + HALF / BULKY * Arena::footprint(BULKY) + Arena::footprint(LARGEST) + (1 << 20),
+        )
         .faults(own)
         .open()
 }
@@ -67,6 +75,10 @@ fn account(node: &Node) -> Result<SoakSide, Error> {
         damaged: engine.rx_damaged + engine.rx_malformed + engine.rx_unknown,
         reordered: stats.port.tx_faults.delayed,
         duplicated: stats.port.tx_faults.duplicated,
+        bulk: engine.tx_bulk_bytes,
+        asked_again: engine.tx_bulk_asked_again,
+        declined: engine.tx_bulk_declined,
+        reopened: engine.bulk_reopened,
         ..SoakSide::default()
     })
 }
@@ -117,10 +129,11 @@ fn next(inbox: &Export, session: &Session) -> Result<Option<Notification>, Error
 pub(crate) fn send(builder: Builder, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
     let node = open(builder, spec, session)?;
     let credit = node.export(CREDIT).len(8).key(Key::PUBLIC).notify(true).create()?;
-    let mut sender = Sender { spec, session, credit, side: SoakSide::default(), latency: Durations::new(), first: 0 };
+    let mut sender =
+        Sender { spec, session, node: &node, credit, side: SoakSide::default(), latency: Durations::new(), first: 0 };
     let start = Instant::now();
     loop {
-        let remote = sender.import(&node)?;
+        let remote = sender.import()?;
         let Err(error) = sender.life(&remote, start) else { break };
         if !is_loss_of_peer(&error) || sender.side.restarts == spec.count {
             return Err(error);
@@ -142,9 +155,33 @@ fn is_loss_of_peer(error: &PeerError) -> bool {
     matches!(error.downcast_ref(), Some(Error::Engine(EngineError::LinkEnded { .. })))
 }
 
+/// A message that is on its way.
+enum Put<'i> {
+    Copied(Pending<'i>),
+    /// With the buffer that it is sent from.
+    Direct(Pending<'i, Buffer>),
+}
+
+impl Put<'_> {
+    fn is_delivered(&self) -> Result<bool, Error> {
+        match self {
+            Put::Copied(pending) => pending.is_delivered(),
+            Put::Direct(pending) => pending.is_delivered(),
+        }
+    }
+
+    fn wait(self) -> Result<(), Error> {
+        match self {
+            Put::Copied(pending) => pending.wait(),
+            Put::Direct(pending) => Ok(pending.wait().map(drop)?),
+        }
+    }
+}
+
 struct Sender<'a> {
     spec: &'a Spec,
     session: &'a Session,
+    node: &'a Node,
     credit: Export,
     side: SoakSide,
     latency: Durations,
@@ -154,11 +191,11 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     /// Imports the receiver's buffer, as soon as there is one.
-    fn import(&self, node: &Node) -> Result<Import, PeerError> {
+    fn import(&self) -> Result<Import, PeerError> {
         let peer = SocketAddr::new(self.session.remote.address.into(), DEFAULT_PORT);
         let start = Instant::now();
         loop {
-            match node.import(peer, INBOX, Key::PUBLIC) {
+            match self.node.import(peer, INBOX, Key::PUBLIC) {
                 Ok(import) => return Ok(import),
                 Err(error) if start.elapsed() > PATIENCE => return Err(error.into()),
                 // Not there yet, or not yet exporting.
@@ -204,21 +241,23 @@ impl Sender<'_> {
 
     /// Sends a batch, and waits until all of it is acknowledged.
     fn send_batch(&mut self, remote: &Import, messages: &[Message]) -> Result<(), PeerError> {
-        let mut contents = vec![0; messages.iter().map(|m| m.length).sum()];
-        let mut rest = &mut contents[..];
+        let seed = self.spec.faults.seed;
+        let mut pending: VecDeque<(Instant, Put<'_>)> = VecDeque::new();
         for message in messages {
-            let (own, others) = rest.split_at_mut(message.length);
-            message.fill(self.spec.faults.seed, own);
-            rest = others;
-        }
-        let mut rest = &contents[..];
-        let mut pending: VecDeque<(Instant, Pending<'_>)> = VecDeque::new();
-        for message in messages {
-            let (own, others) = rest.split_at(message.length);
-            rest = others;
-            let begin = Instant::now();
-            let send = remote.send(own, message.offset).notify(message.tag());
-            pending.push_back((begin, if message.queued { send.queue() } else { send.start() }?));
+            let (begin, put) = if message.length < BULKY {
+                let mut content = vec![0; message.length];
+                message.fill(seed, &mut content);
+                let begin = Instant::now();
+                let send = remote.send(&content, message.offset).notify(message.tag());
+                (begin, Put::Copied(if message.queued { send.queue() } else { send.start() }?))
+            } else {
+                let mut content = self.node.alloc(message.length)?;
+                message.fill(seed, &mut content);
+                let begin = Instant::now();
+                let send = remote.send(content, message.offset).notify(message.tag());
+                (begin, Put::Direct(send.start().map_err(Error::from)?))
+            };
+            pending.push_back((begin, put));
             while let Some((begin, first)) = pending.front()
                 && first.is_delivered()?
             {

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use vmmc::wire::frame::Datagram;
-use vmmc::wire::record::{FetchRefusal, ImportStatus, Record, Refusal};
+use vmmc::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, ImportStatus, Record, Refusal};
 use vmmc::wire::{CHECKSUM_LEN, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, Sack, WireError};
 
 /// More records than this aren't told of in the line.
@@ -215,6 +215,46 @@ impl fmt::Display for Line<'_> {
                 write!(f, "FETCH_REFUSED request={request} {reason}")
             }
             Record::FetchCancel { request } => write!(f, "FETCH_CANCEL request={request}"),
+            Record::Bulk(record) => bulk(f, record, self.1),
         }
+    }
+}
+
+/// A record about a transfer on the bulk lane, and the bytes that follow it.
+fn bulk(f: &mut fmt::Formatter<'_>, record: BulkRecord, bytes: &[u8]) -> fmt::Result {
+    match record {
+        BulkRecord::Ask { transfer, errand, offset, segment, segments, rest } => {
+            write!(f, "BULK_ASK transfer={transfer}")?;
+            match errand {
+                Errand::Put { grant, .. } => write!(f, " grant={grant}")?,
+                Errand::Fetched { request } => write!(f, " request={request}")?,
+            }
+            write!(f, " off={offset} len={rest}+{segments}*{segment}")?;
+            match errand {
+                Errand::Put { notify: Some(notify), .. } => write!(f, " notify tag={}", notify.tag),
+                _ => Ok(()),
+            }
+        }
+        BulkRecord::Granted { transfer, grant } => write!(f, "BULK_GRANTED transfer={transfer} bulk={grant}"),
+        BulkRecord::Declined { transfer, reason } => {
+            let reason = match reason {
+                Declined::Unable => "not by this lane",
+                Declined::Unwanted => "not wanted",
+            };
+            write!(f, "BULK_DECLINED transfer={transfer} {reason}")
+        }
+        BulkRecord::Landed { grant, packets } => write!(f, "BULK_LANDED bulk={grant} packets={packets}"),
+        BulkRecord::Missing { grant, .. } => {
+            write!(f, "BULK_MISSING bulk={grant}")?;
+            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_be_bytes);
+            for (i, range) in bytes.chunks_exact(8).enumerate() {
+                let (first, end) = (number(&range[..4]), number(&range[4..]));
+                write!(f, "{}{first}-{}", if i == 0 { " " } else { "," }, end.saturating_sub(1))?;
+            }
+            Ok(())
+        }
+        BulkRecord::Done { transfer } => write!(f, "BULK_DONE transfer={transfer}"),
+        BulkRecord::Cleared { transfer } => write!(f, "BULK_CLEARED transfer={transfer}"),
+        BulkRecord::Cancel { transfer } => write!(f, "BULK_CANCEL transfer={transfer}"),
     }
 }

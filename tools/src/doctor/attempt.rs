@@ -18,10 +18,18 @@ pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
                 check.verdict = Verdict::Warning;
             }
             let how = describe(&stats);
-            let queues = diagnosis.forecast.as_ref().and_then(|f| f.rsplit(", ").next().map(str::to_owned));
-            diagnosis.forecast = Some([how, queues.unwrap_or_default()].join(", "));
+            let forecast = diagnosis.forecast.take().unwrap_or_default();
+            let queues = forecast.split(", ").find(|part| part.contains("queue"));
+            let lane = stats.bulk.map(|_| "bulk lane");
+            let parts = [Some(how.as_str()), queues, lane];
+            diagnosis.forecast = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
             let took = begin.elapsed().as_millis();
-            let found = format!("a node was open as {}: {}, in {took} ms", stats.local, describe(&stats));
+            let lane = match (lane, &stats.no_bulk) {
+                (Some(lane), _) => format!(", {lane}"),
+                (None, Some(reason)) => format!("; no bulk lane: {reason}"),
+                (None, None) => String::new(),
+            };
+            let found = format!("a node was open as {}: {how}, in {took} ms{lane}", stats.local);
             Check::ok(NAME, found)
         }
         Err(error) => Check::without_mend(NAME, Verdict::Problem, format!("no node could be opened: {error}")),

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
 use tracing::debug;
+use vmmc::DEFAULT_PORT;
 
 use super::facts::{Channels, Ethtool, Switch};
 
@@ -23,13 +24,15 @@ pub(super) fn is_installed() -> bool {
 /// Asks it everything about a port. In the network namespace of this process.
 pub(super) fn ask(port: &str) -> Ethtool {
     let text = |option| run(&[option, port]).unwrap_or_default();
-    let (moderation, info) = (text("-c"), text("-i"));
+    let (moderation, info, hash) = (text("-c"), text("-i"), text("-x"));
     Ethtool {
         driver: value(&info, "driver").map(str::to_owned),
         channels: channels(&text("-l")),
         rx_ring: rx_ring(&text("-g")),
         features: features(&text("-k")),
-        hash_queues: hash_queues(&text("-x")),
+        hash_queues: hash_queues(&hash),
+        hash_last: hash_last(&hash),
+        bulk_filter: filter_of(&text("-n"), DEFAULT_PORT + 1),
         rx_usecs: number(&moderation, "rx-usecs"),
         adaptive_rx: adaptive_rx(&moderation),
     }
@@ -93,6 +96,28 @@ fn hash_queues(text: &str) -> Option<u32> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
+/// The largest queue number in the table, whose lines are `place: queue queue ...`.
+fn hash_last(text: &str) -> Option<u32> {
+    let table = text.lines().skip(1).map_while(|line| {
+        let (place, queues) = line.split_once(':')?;
+        place.trim().parse::<u32>().ok()?;
+        queues.split_whitespace().map(|queue| queue.parse::<u32>().ok()).collect::<Option<Vec<_>>>()
+    });
+    table.flatten().max()
+}
+
+/// The queue to which a rule steers all that goes to this port by UDP over IPv4. Rules are paragraphs.
+fn filter_of(text: &str, port: u16) -> Option<u32> {
+    text.split("\n\n").find_map(|rule| {
+        let udp = value(rule, "Rule Type")? == "UDP over IPv4";
+        let mut words = value(rule, "Dest port")?.split_whitespace();
+        // The bits that are set in the mask don't count.
+        let whole = words.next()?.parse() == Ok(port) && words.last() == Some("0x0");
+        let queue = value(rule, "Action")?.strip_prefix("Direct to queue ")?.parse().ok()?;
+        (udp && whole).then_some(queue)
+    })
+}
+
 fn adaptive_rx(text: &str) -> Option<bool> {
     match value(text, "Adaptive RX")?.split_whitespace().next()? {
         "on" => Some(true),
@@ -136,10 +161,39 @@ mod tests {
     }
 
     #[test]
+    fn filters() {
+        let rule = |kind: &str, port: u16, mask: &str, action: &str| {
+            format!(
+                "Filter: 1023\n\tRule Type: {kind}\n\tSrc IP addr: 0.0.0.0 mask: 255.255.255.255\n\tDest IP addr: 0.0.0.0 mask: 255.255.255.255\n\
+                 \tTOS: 0x0 mask: 0xff\n\tSrc port: 0 mask: 0xffff\n\tDest port: {port} mask: {mask}\n\tAction: {action}\n\n"
+            )
+        };
+        let text =
+            |rules: &[String]| format!("4 RX rings available\nTotal {} rules\n\n{}", rules.len(), rules.concat());
+        let ours = rule("UDP over IPv4", 7001, "0x0", "Direct to queue 3");
+        let other = rule("UDP over IPv4", 53, "0x0", "Direct to queue 1");
+        assert_eq!(filter_of(&text(&[other.clone(), ours.clone()]), 7001), Some(3));
+        assert_eq!(filter_of(&text(&[ours, other.clone()]), 53), Some(1));
+        let not_ours = [
+            rule("TCP over IPv4", 7001, "0x0", "Direct to queue 3"),
+            rule("UDP over IPv4", 7001, "0xffff", "Direct to queue 3"),
+            rule("UDP over IPv4", 7001, "0x0", "Drop"),
+            other,
+        ];
+        assert_eq!(filter_of(&text(&not_ours), 7001), None);
+        assert_eq!(filter_of("rxclass: Cannot get RX class rule count: Operation not supported\n", 7001), None);
+    }
+
+    #[test]
     fn hash_and_moderation() {
         let hash = "RX flow hash indirection table for eth0 with 4 RX ring(s):\n    0:      0     1     2     3\n";
         assert_eq!(hash_queues(hash), Some(4));
-        assert_eq!(hash_queues("Cannot get RX ring count: Operation not supported\n"), None);
+        let no_hash = "Cannot get RX ring count: Operation not supported\n";
+        assert_eq!((hash_queues(no_hash), hash_last(no_hash)), (None, None));
+        let spread = "RX flow hash indirection table for eth0 with 4 RX ring(s):\n    0:      0     1     2     0     1     2     0     1\n\
+                      \x20   8:      2     0     1     2     0     1     2     0\nRSS hash key:\n1e:ad:71:87\nRSS hash function:\n    toeplitz: on\n";
+        assert_eq!((hash_queues(spread), hash_last(spread)), (Some(4), Some(2)));
+        assert_eq!(hash_last(hash), Some(3));
         let text = "Coalesce parameters for eth0:\nAdaptive RX: on  TX: off\nstats-block-usecs:\tn/a\nrx-usecs:\t3\nrx-usecs-irq:\t0\n";
         assert_eq!((adaptive_rx(text), number(text, "rx-usecs")), (Some(true), Some(3)));
         assert_eq!((adaptive_rx("Adaptive RX: n/a  TX: n/a"), number("rx-usecs:\tn/a", "rx-usecs")), (None, None));

@@ -129,6 +129,10 @@ pub(super) struct Ethtool {
     pub features: HashMap<String, Switch>,
     /// Over how many queues the NIC's hash spreads flows.
     pub hash_queues: Option<u32>,
+    /// The last queue that it sends any to.
+    pub hash_last: Option<u32>,
+    /// To which queue a filter steers the packets of the bulk lane: those to the UDP port after a node's usual one.
+    pub bulk_filter: Option<u32>,
     pub rx_usecs: Option<u32>,
     pub adaptive_rx: Option<bool>,
 }

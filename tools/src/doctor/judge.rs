@@ -1,5 +1,6 @@
 //! Judgements: what the facts mean for a node. Pure functions, one check each, so that every bad machine can be tested on a good one.
 
+mod bulk;
 mod interface;
 mod machine;
 #[cfg(test)]

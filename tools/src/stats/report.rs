@@ -133,6 +133,23 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
             bytes(port.tx_bytes)
         ),
     );
+    match (&stats.bulk, &stats.no_bulk) {
+        (Some(lane), _) => {
+            let (sent, received) = (bytes(engine.tx_bulk_bytes), bytes(engine.rx_bulk_bytes));
+            let (packets, landed) = (count(lane.tx_packets), count(lane.rx_packets));
+            let grants = count(engine.rx_bulk_grants);
+            line(
+                "bulk lane",
+                format!("{sent} sent in {packets} packets; {received} received in {landed}, by {grants} grants"),
+            );
+        }
+        (None, Some(reason)) => {
+            for (i, part) in wrapped(&[format!("none: {}", plain(reason, 300))], 106).into_iter().enumerate() {
+                line(if i == 0 { "bulk lane" } else { "" }, part);
+            }
+        }
+        (None, None) => {}
+    }
     if all || engine.fetches > 0 || engine.served_bytes > 0 {
         let (fetches, fetched) = (count(engine.fetches), bytes(engine.fetched_bytes));
         line(
@@ -187,6 +204,13 @@ pub(crate) fn rare(stats: &Stats) -> Vec<(&'static str, u64)> {
         ("dropped for want of a frame", port.rx_no_frame),
         ("dropped from a full RX ring", port.rx_ring_full),
         ("times out of TX frames", port.tx_exhausted),
+        ("transfers that peers declined", engine.tx_bulk_declined),
+        ("transfers declined", engine.rx_bulk_declined),
+        ("transfers abandoned", engine.rx_bulk_abandoned),
+        ("segments sent again", engine.tx_bulk_asked_again),
+        ("segments asked for again", engine.rx_bulk_missing),
+        ("bulk packets for nothing", engine.rx_bulk_wasted),
+        ("times the bulk lane was opened anew", engine.bulk_reopened),
         ("failures to pin or unpin", stats.utlb.failures),
         ("faults made in what was sent", faults(port.tx_faults)),
         ("faults made in what came", faults(port.rx_faults)),

@@ -142,14 +142,20 @@ impl Incoming {
 
     /// The position that this place is: `None` when the place isn't of this grant, or has been used before.
     pub(crate) fn position_of(&self, place: u64) -> Option<u32> {
-        let index = self.posted.binary_search_by_key(&place, |&(place, _)| place).ok()?;
-        Some(self.posted[index].1)
+        Some(self.posted[self.index_of(place)?].1)
+    }
+
+    fn index_of(&self, place: u64) -> Option<usize> {
+        match self.posted.front()? {
+            (first, _) if *first == place => Some(0),
+            _ => self.posted.binary_search_by_key(&place, |&(place, _)| place).ok(),
+        }
     }
 
     /// A packet has landed in this place, and its header says that it is this segment. `intact`: its header named this grant (where places aren't used in order, the
     /// program in front of the lane may have mistaken it for one of an other), and its checksum is right, or it has none. `None` when the place isn't of this grant, or has been used before.
     pub(crate) fn landed(&mut self, now: Time, place: u64, segment: u32, intact: bool) -> Option<Landed> {
-        let index = self.posted.binary_search_by_key(&place, |&(place, _)| place).ok()?;
+        let index = self.index_of(place)?;
         let (_, position) = self.posted.remove(index)?;
         let restore = self.positions[position as usize] == Position::Posted { saved: true };
         let damaged = self.damaged_by(position, restore);
@@ -236,6 +242,11 @@ impl Incoming {
         held.collect::<Option<Vec<u32>>>().and_then(|order| permutation::moves(&order)).unwrap_or_default()
     }
 
+    /// The place that its next packet lands in; `None` if none is posted.
+    pub(crate) fn next_place(&self) -> Option<u64> {
+        self.posted.front().map(|&(place, _)| place)
+    }
+
     /// Places that are posted and not used.
     pub(crate) fn unused(&self) -> u32 {
         self.posted.len() as u32
@@ -262,13 +273,6 @@ impl Incoming {
     /// the port was reopened because of another grant.
     pub(crate) fn held_up(&mut self, now: Time) {
         (self.landed_at, self.quiet_since, self.backoff) = (now, now, 0);
-    }
-
-    /// The segments that aren't here, as ranges, highest first; the lowest are left out if there are more than `limit` ranges.
-    pub(crate) fn missing(&self, limit: usize) -> Vec<Range<u32>> {
-        let missing =
-            (0..self.segments.len() as u32).rev().filter(|&segment| self.segments[segment as usize].landed == 0);
-        ranges(missing, limit).0
     }
 
     /// The segments to ask the sender for again now, as ranges, highest first, at most `limit`; they count as asked for. Those are

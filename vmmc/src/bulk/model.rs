@@ -106,7 +106,7 @@ impl World {
         rng.fill(&mut memory);
         let sender = |region| Sender {
             alive: true,
-            outgoing: Outgoing::new(),
+            outgoing: Outgoing::default(),
             contents: HashMap::new(),
             left: case.transfers,
             inbox: Records::default(),
@@ -173,7 +173,7 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        let sent = |sender: &Sender| !sender.alive || (sender.left == 0 && sender.outgoing.is_idle());
+        let sent = |sender: &Sender| !sender.alive || (sender.left == 0 && sender.contents.is_empty());
         let told = self.inboxes.iter().all(|inbox| inbox.0.is_empty());
         self.senders.iter().all(sent)
             && told

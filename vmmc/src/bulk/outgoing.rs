@@ -46,17 +46,6 @@ pub(crate) enum Nonsense {
     },
 }
 
-/// How far a transfer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// The receiver hasn't answered.
-    Asked,
-    /// Its segments may be sent.
-    Granted(u32),
-    /// Nothing of it is sent any more, but the receiver hasn't done with it.
-    Cancelled,
-}
-
 #[derive(Debug)]
 struct Transfer {
     number: u32,
@@ -95,11 +84,6 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// No transfers.
-    pub(crate) fn new() -> Outgoing {
-        Outgoing::default()
-    }
-
     /// Whether one more may be asked for.
     pub(crate) fn may_ask(&self) -> bool {
         self.transfers.len() < MAX_AHEAD
@@ -239,16 +223,6 @@ impl Outgoing {
         self.transfers.iter().map(|transfer| u64::from(transfer.in_flight())).sum()
     }
 
-    /// Whether there are no unfinished transfers.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.transfers.is_empty()
-    }
-
-    /// The unfinished transfers, in the order asked for.
-    pub(crate) fn unfinished(&self) -> impl Iterator<Item = (u32, State)> {
-        self.transfers.iter().map(|transfer| (transfer.number, transfer.state()))
-    }
-
     fn granted(&mut self, grant: u32) -> Result<&mut Transfer, Nonsense> {
         self.transfers.iter_mut().find(|transfer| transfer.is_of(grant)).ok_or(Nonsense::Grant(grant))
     }
@@ -257,14 +231,6 @@ impl Outgoing {
 impl Transfer {
     fn is_of(&self, grant: u32) -> bool {
         self.grant.is_some_and(|(number, _)| number == grant)
-    }
-
-    fn state(&self) -> State {
-        match self.grant {
-            _ if self.cancelled => State::Cancelled,
-            Some((grant, _)) => State::Granted(grant),
-            None => State::Asked,
-        }
     }
 
     fn in_flight(&self) -> u32 {

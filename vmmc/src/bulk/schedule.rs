@@ -82,16 +82,11 @@ impl Schedule {
         if !(1..=self.entries).contains(&request.entries) {
             return Err(Declined::Entries { entries: request.entries, limit: self.entries });
         }
-        let queue = self.waiting.iter_mut().find(|(peer, _)| *peer == request.peer);
-        let waiting = queue.as_ref().map_or_else(Default::default, |(_, queue)| queue.iter().collect::<Vec<_>>());
-        if waiting
-            .into_iter()
-            .chain(&self.open)
-            .any(|other| (other.peer, other.transfer) == (request.peer, request.transfer))
-        {
+        let mut known = self.waiting.iter().flat_map(|(_, queue)| queue).chain(&self.open);
+        if known.any(|known| (known.peer, known.transfer) == (request.peer, request.transfer)) {
             return Err(Declined::Again(request.transfer));
         }
-        match queue {
+        match self.waiting.iter_mut().find(|(peer, _)| *peer == request.peer) {
             Some((_, queue)) if queue.len() >= MAX_WAITING => return Err(Declined::Full),
             Some((_, queue)) => queue.push_back(request),
             None => self.waiting.push_back((request.peer, VecDeque::from([request]))),
@@ -124,11 +119,6 @@ impl Schedule {
         let before = self.open.len();
         self.open.retain(|open| (open.peer, open.transfer) != (peer, transfer));
         self.open.len() < before
-    }
-
-    /// The requests that are open.
-    pub(crate) fn open(&self) -> &[Request] {
-        &self.open
     }
 
     /// Whether no request waits.

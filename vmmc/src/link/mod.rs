@@ -22,6 +22,7 @@ mod emit;
 mod handshake;
 mod life;
 mod notice;
+mod pace;
 mod receiver;
 mod round_trips;
 mod rtt;
@@ -35,6 +36,7 @@ use tracing::{info, trace};
 pub use congestion::{LOSS_TOLERATED, TARGET_DELAY};
 pub(crate) use emit::send_reset;
 pub use life::{LinkCounters, LinkEnd, LinkState};
+pub(crate) use pace::Pace;
 pub use receiver::{ACK_DELAY, ACK_EVERY};
 pub(crate) use receiver::{Admission, Arrival, Held};
 pub(crate) use round_trips::RoundTripTimes;
@@ -141,6 +143,11 @@ impl Link {
     /// The token that packets to us carry on this link.
     pub fn token(&self) -> u64 {
         self.token
+    }
+
+    /// Congestion control for packets of the bulk lane.
+    pub(crate) fn bulk_pace(&self) -> Pace {
+        Pace::new(self.config.window, self.config.target_delay)
     }
 
     /// The token that packets to the peer carry on this link.

@@ -12,6 +12,7 @@ use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
 use crate::memory::{Arena, HugePages, Paging, utlb};
+use crate::port::bulk;
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
@@ -232,7 +233,9 @@ impl Builder {
         let Some(interface) = &self.interface else {
             return Err(Error::Config("a node needs an interface: Node::builder().interface(\"eth0\")".to_owned()));
         };
-        let arena = Arena::with(self.arena, self.huge_pages)?;
+        // What a lane takes for itself doesn't come out of what was asked for.
+        let own = if self.bulk == Bulk::Never { 0 } else { Arena::footprint(bulk::OWN) };
+        let arena = Arena::with(self.arena.saturating_add(own), self.huge_pages)?;
         let bulk = Some((self.bulk, &arena));
         let lane = Lane::open(interface, self.queue, self.address, self.port, self.mtu, bulk)?;
         self.open_on(lane)

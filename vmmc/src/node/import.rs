@@ -140,7 +140,8 @@ impl Import {
     ///
     /// A borrowed source (`&[u8]`, `&Vec<u8>`, ...) is copied, and the caller's again as soon as the send has started. So is a borrowed
     /// [`PagedBuffer`](crate::PagedBuffer), after the UTLB has looked up its pages. An owned buffer is away
-    /// while it is in flight: nobody can write or free it; it comes back when the send is over, well or not.
+    /// while it is in flight: nobody can write or free it; it comes back when the send is over, well or not. So a long one isn't copied, where both nodes have
+    /// [bulk lanes](super::Builder::bulk): a [`Buffer`](crate::Buffer) is sent from where it lies, and a [`PagedBuffer`](crate::PagedBuffer) is if all pages of what is sent are pinned.
     pub fn send<S: Source>(&self, source: S, offset: u64) -> SendBuilder<'_, S> {
         let parameters = Parameters { offset, notify: None, urgent: false, queued: false };
         SendBuilder { import: self, source, part: None, parameters, timeout: None }
@@ -203,8 +204,8 @@ impl<'i, S: Source> SendBuilder<'i, S> {
         self
     }
 
-    /// Sends, and returns as soon as the bytes have been copied into packets: borrowed ones are the caller's again. Blocks while the
-    /// peer or the network takes no more.
+    /// Sends, and returns as soon as the bytes have been copied into packets: borrowed ones are the caller's again. Of bytes that aren't copied, it returns as soon as all have been
+    /// announced to the peer. Blocks while the peer or the network takes no more.
     ///
     /// # Errors
     /// When the send doesn't fit into the export, the import is of no use any more, or the timeout passes: then part

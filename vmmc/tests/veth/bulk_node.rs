@@ -84,3 +84,21 @@ fn everything_goes_by_the_lane_at_9000() {
 fn everything_goes_by_the_lane_at_65535() {
     everything_goes_by_the_lane(65535);
 }
+
+#[test]
+fn debug_1500() {
+    let lab = lab(2, 1500);
+    let (from, to) = (open(&lab, 1, Bulk::Require), open(&lab, 2, Bulk::Require));
+    let inbox = to.export("inbox").len(LEN).key(Key::PUBLIC).notify(true).readable(true).create().unwrap();
+    let remote = from.import(peer(&lab), "inbox", Key::PUBLIC).unwrap();
+    let mut buffer = from.alloc(LEN).unwrap();
+    for _ in 0..20 {
+        let t = std::time::Instant::now();
+        buffer = remote.send(buffer, 0).timeout(PATIENCE).wait().unwrap();
+        eprintln!("{:?}", t.elapsed());
+    }
+    let _ = inbox;
+    eprintln!("{:#?} {:#?}", from.stats().unwrap().engine, to.stats().unwrap().engine);
+    eprintln!("{:?} {:?}", from.stats().unwrap().verdicts, to.stats().unwrap().verdicts);
+    eprintln!("{:?} {:?}", from.stats().unwrap().bulk, to.stats().unwrap().bulk);
+}

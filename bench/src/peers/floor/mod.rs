@@ -3,12 +3,14 @@
 //! approach these figures, not pass them, so all others are given as ratios to them.
 
 mod frame;
+mod gather;
 mod port;
 
 use std::time::Instant;
 
 pub(crate) use self::frame::full_payload;
 use self::frame::{HEADERS, headers};
+pub(crate) use self::gather::Gather;
 use self::port::{Payload, Port};
 use super::{End, Meter, Patience, Peer, PeerError, RoundTrips};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};

@@ -273,7 +273,7 @@ impl Port {
     }
 }
 
-fn ifindex(interface: &str) -> Result<u32, PeerError> {
+pub(super) fn ifindex(interface: &str) -> Result<u32, PeerError> {
     let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     rustix::net::netdevice::name_to_index(any, interface)
         .map_err(|e| format!("looking for interface {interface}: {e}").into())

@@ -16,10 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vmmc::memory::Arena;
-use vmmc::{Buffer, Builder, Error, Export, Import, Key, Node, Notification, Progress};
+use vmmc::{Buffer, Builder, Bulk, Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
-use crate::peers::{End, Peer, PeerError, RoundTrips, SendMeter, processor_time};
+use crate::peers::{BULKY, End, Peer, PeerError, RoundTrips, SendMeter, processor_time};
 use crate::spec::{Bench, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
 use crate::{links, soak, utlb};
@@ -40,9 +40,6 @@ pub(crate) struct Vmmc {
 /// As programs use it.
 pub(crate) const USUAL: Vmmc = Vmmc { name: "vmmc", checksum: true, bulk: true, naps: false, watched: false };
 
-/// Size of the smallest messages that are sent from buffers of the arena, bytes. Smaller ones are copied, whatever they are sent from.
-const BULKY: usize = 16 << 10;
-
 const INBOX: &str = "inbox";
 
 /// How often a receiver asks whether the other side has gone.
@@ -58,7 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Vmmc {
     /// What all its nodes have in common.
     fn builder(&self) -> Builder {
-        Node::builder().checksum(self.checksum)
+        let bulk = if self.bulk { Bulk::WhenPossible } else { Bulk::Never };
+        Node::builder().checksum(self.checksum).bulk(bulk)
     }
 
     /// A node with an export of so many bytes, and as much of the arena as is asked for beside it.

@@ -18,8 +18,8 @@ use vmmc::engine::EngineCounters;
 use vmmc::memory::Arena;
 use vmmc::{Buffer, Import, Pending};
 
-use super::{BULKY, LAST, VmmcEnd, next, next_in_a_while};
-use crate::peers::{Meter, PeerError, processor_time};
+use super::{LAST, VmmcEnd, next, next_in_a_while};
+use crate::peers::{BULKY, Meter, PeerError, processor_time};
 use crate::spec::{Bench, Outcome, Spec};
 use crate::worker::Session;
 

@@ -5,7 +5,7 @@ use vmmc::wire::MIN_MTU;
 use xdp_prog::{Features, Holder};
 
 use super::machine::{MULTI_BUFFER, raise};
-use super::{Check, Diagnosis, Verdict, bytes, queues};
+use super::{Check, Diagnosis, Verdict, bulk, bytes, queues};
 use crate::doctor::facts::{InterfaceFacts, Look, Machine, PortFacts, Switch};
 
 /// Receive rings shorter than this overflow while a node sleeps for a moment.
@@ -36,7 +36,10 @@ pub(in crate::doctor) fn interface(m: &Machine, name: &str, look: &Look) -> Diag
         checks.extend([hook(m, port), mode(port, mtu), binding(m, port, mtu), queue_count(m, port)]);
         let others = [device(port), rings(port), spreading(port), offloads(port), tags(facts, port), moderation(port)];
         checks.extend(others.into_iter().flatten());
-        forecast = Some(foresee(m, port, mtu));
+        let lane = bulk::lane(m, port, mtu);
+        forecast = Some(foresee(m, port, mtu, lane.verdict == Verdict::Ok));
+        let zero_copy = bulk::zero_copy(m, port).filter(|_| lane.verdict == Verdict::Ok);
+        checks.extend(std::iter::once(lane).chain(zero_copy));
     }
     Diagnosis { name: facts.name.clone(), checks, forecast }
 }
@@ -147,7 +150,7 @@ fn mode(port: &PortFacts, mtu: u32) -> Check {
     }
 }
 
-fn generic(port: &PortFacts) -> Check {
+pub(super) fn generic(port: &PortFacts) -> Check {
     const NAME: &str = "XDP mode";
     let name = &port.name;
     let slower = "generic, which costs a socket buffer and a copy for every packet";
@@ -204,13 +207,19 @@ fn binding(m: &Machine, port: &PortFacts, mtu: u32) -> Check {
     }
 }
 
-fn queue_count(m: &Machine, port: &PortFacts) -> Check {
-    const NAME: &str = "queues";
-    let (name, n) = (&port.name, port.rx_queues.max(1));
-    let fewer = |n: u32| match port.ethtool.channels.unwrap_or_default() {
+/// The command that gives a port so many queues.
+pub(super) fn resized(port: &PortFacts, n: u32) -> String {
+    let name = &port.name;
+    match port.ethtool.channels.unwrap_or_default() {
         channels if channels.combined.is_none() && channels.rx.is_some() => format!("ethtool -L {name} rx {n} tx {n}"),
         _ => format!("ethtool -L {name} combined {n}"),
-    };
+    }
+}
+
+fn queue_count(m: &Machine, port: &PortFacts) -> Check {
+    const NAME: &str = "queues";
+    let n = port.rx_queues.max(1);
+    let fewer = |n: u32| resized(port, n);
     if n > MAX_QUEUES {
         let found = format!("{}, and a node can have {MAX_QUEUES}", queues(n));
         return Check::new(
@@ -288,9 +297,10 @@ fn spreading(port: &PortFacts) -> Option<Check> {
             let found = format!("{hash}filters are off: they could steer a node's packets to one queue");
             Some(Check::new(NAME, Verdict::Note, found, format!("ethtool -K {name} ntuple on")))
         }
-        Switch { fixed: true, .. } => {
-            Some(Check::ok(NAME, format!("{hash}no filters: the node listens on all queues, as it would anyway")))
-        }
+        Switch { fixed: true, .. } => Some(Check::ok(
+            NAME,
+            format!("{hash}no filters: the node listens on all queues but the bulk lane's, as it would anyway"),
+        )),
     }
 }
 
@@ -336,7 +346,7 @@ fn moderation(port: &PortFacts) -> Option<Check> {
 }
 
 /// How a node would run.
-fn foresee(m: &Machine, port: &PortFacts, mtu: u32) -> String {
+fn foresee(m: &Machine, port: &PortFacts, mtu: u32, bulk: bool) -> String {
     let mode = match port.features {
         None => "XDP native or generic",
         Some(Features { native: true, .. }) => "native XDP",
@@ -347,5 +357,6 @@ fn foresee(m: &Machine, port: &PortFacts, mtu: u32) -> String {
         Some((true, _)) => "zero-copy",
         Some((false, _)) => "copy mode",
     };
-    format!("{mode}, {copies}, {}", queues(port.rx_queues.max(1)))
+    let bulk = if bulk { ", bulk lane" } else { "" };
+    format!("{mode}, {copies}, {}{bulk}", queues(port.rx_queues.max(1)))
 }

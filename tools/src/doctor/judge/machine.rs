@@ -157,7 +157,7 @@ fn memory(m: &Machine) -> Option<Check> {
     const NAME: &str = "memory";
     let available = m.available?;
     let huge = match m.huge_pages {
-        Some(n) if n > 0 => format!("; {} of huge pages, which a node doesn't use", bytes(n)),
+        Some(n) if n > 0 => format!("; {} of huge pages, which the arena is put in", bytes(n)),
         _ => "; huge pages: none, and none needed".to_owned(),
     };
     let found = format!("{} available{huge}", bytes(available));

@@ -47,6 +47,8 @@ fn healthy_port() -> PortFacts {
             rx_ring: Some((1024, 8192)),
             features: features.map(|(name, on)| (name.to_owned(), Switch { on, fixed: false })).into(),
             hash_queues: Some(4),
+            hash_last: Some(2),
+            bulk_filter: Some(3),
             rx_usecs: Some(0),
             adaptive_rx: Some(false),
         },
@@ -67,10 +69,13 @@ fn healthy_interface() -> InterfaceFacts {
     }
 }
 
-/// The one check that isn't well.
+/// The one check that isn't well. That there is no bulk lane counts only where nothing else is the matter.
 #[track_caller]
 fn the_bad(checks: &[Check], row: &str) -> Option<Check> {
-    let bad: Vec<_> = checks.iter().filter(|check| check.verdict != Ok).collect();
+    let mut bad: Vec<_> = checks.iter().filter(|check| check.verdict != Ok).collect();
+    if bad.len() > 1 {
+        bad.retain(|check| (check.name, check.verdict) != ("bulk lane", Note));
+    }
     assert!(bad.len() <= 1, "{row}: {bad:?}");
     bad.first().map(|&check| check.clone())
 }
@@ -91,7 +96,7 @@ fn a_healthy_machine_and_interface() {
     let diagnosis = interface(&m, "eth0", &Look::Found(healthy_interface().into()));
     assert_eq!(the_bad(&diagnosis.checks, "interface"), None);
     assert!(diagnosis.can_run(&checks));
-    assert_eq!(diagnosis.sentence(&checks), "a node can run on eth0: native XDP, zero-copy, 4 queues");
+    assert_eq!(diagnosis.sentence(&checks), "a node can run on eth0: native XDP, zero-copy, 4 queues, bulk lane");
 }
 
 #[test]
@@ -290,18 +295,28 @@ fn interfaces() {
         ("zero-copy, but not at 9000", |i| mtu(i, 9000), "MTU, sockets", Note, "copy mode", "mtu 3822"),
         (
             "too many queues",
-            |i| port(i).rx_queues = 64,
+            |i| (port(i).rx_queues, port(i).tx_queues) = (64, 64),
             "queues",
             Problem,
             "can have 32",
             "ethtool -L eth0 combined 32",
         ),
-        ("more queues than cores", |i| port(i).rx_queues = 16, "queues", Note, "8 cores", "combined 1"),
+        (
+            "more queues than cores",
+            |i| {
+                (port(i).rx_queues, port(i).tx_queues) = (16, 16);
+                port(i).ethtool.bulk_filter = Some(15);
+            },
+            "queues",
+            Note,
+            "8 cores",
+            "combined 1",
+        ),
         (
             "veth with many queues",
             |i| {
                 veth(i);
-                port(i).rx_queues = 33;
+                (port(i).rx_queues, port(i).tx_queues) = (33, 33);
                 port(i).ethtool.channels = Some(Channels { rx: Some(64), tx: Some(64), combined: None });
             },
             "queues",
@@ -371,7 +386,9 @@ fn what_kernel_and_interface_do_together() {
     port(&mut facts).features = None;
     let diagnosis = interface(&m, "eth0", &Look::Found(facts.into()));
     let unknown: Vec<_> = diagnosis.checks.iter().filter(|check| check.verdict == Note).collect();
-    assert_eq!(unknown.len(), 2);
+    let (lane, unknown): (Vec<&Check>, Vec<_>) = unknown.into_iter().partition(|check| check.name == "bulk lane");
+    assert_eq!((lane.len(), unknown.len()), (1, 2));
+    assert!(lane[0].found.contains("since 6.6"), "{lane:?}");
     assert!(unknown.iter().all(|check| check.mend.as_deref() == Some("vmmc doctor eth0 --try")), "{unknown:?}");
     assert_eq!(
         diagnosis.sentence(&[]),
@@ -387,7 +404,9 @@ fn what_kernel_and_interface_do_together() {
 
 #[test]
 fn virtio_has_zero_copy_where_the_host_gives_it_an_iommu() {
-    for (iommu, sentence) in [(true, "native XDP, zero-copy, 4 queues"), (false, "native XDP, copy mode, 4 queues")] {
+    for (iommu, sentence) in
+        [(true, "native XDP, zero-copy, 4 queues, bulk lane"), (false, "native XDP, copy mode, 4 queues, bulk lane")]
+    {
         let mut facts = healthy_interface();
         (port(&mut facts).ethtool.driver, port(&mut facts).virtio_iommu) = (Some("virtio_net".into()), Some(iommu));
         let diagnosis = interface(&healthy_machine(), "eth0", &Look::Found(facts.into()));
@@ -396,13 +415,118 @@ fn virtio_has_zero_copy_where_the_host_gives_it_an_iommu() {
 }
 
 #[test]
-fn one_queue_copy_mode_is_well_on_a_veth() {
+fn one_queue_copy_mode_is_well_on_a_veth_but_there_is_no_bulk_lane() {
     let mut facts = healthy_interface();
     veth(&mut facts);
     (port(&mut facts).rx_queues, port(&mut facts).tx_queues) = (1, 1);
     let diagnosis = interface(&healthy_machine(), "eth0", &Look::Found(facts.into()));
-    assert_eq!(the_bad(&diagnosis.checks, "veth"), None);
+    assert_is(the_bad(&diagnosis.checks, "veth"), "veth", "bulk lane", Note, "has 1 queue in all", "numtxqueues 2");
     assert_eq!(diagnosis.sentence(&[]), "a node can run on eth0: native XDP, copy mode, 1 queue");
+}
+
+#[test]
+fn bulk_lanes() {
+    type Row = (&'static str, fn(&mut Machine, &mut InterfaceFacts), Verdict, &'static str, &'static str);
+    let rows: [Row; 10] = [
+        (
+            "a NIC with one queue",
+            |_, i| (port(i).rx_queues, port(i).tx_queues) = (1, 1),
+            Note,
+            "needs a queue of its own",
+            "ethtool -L eth0 combined 2",
+        ),
+        (
+            "one queue for sending",
+            |_, i| port(i).tx_queues = 1,
+            Note,
+            "needs a queue of its own",
+            "ethtool -L eth0 combined 2",
+        ),
+        (
+            "a veth that could have more",
+            |_, i| {
+                veth(i);
+                (port(i).rx_queues, port(i).tx_queues) = (1, 1);
+                port(i).ethtool.channels = Some(Channels { rx: Some(2), tx: Some(2), combined: None });
+            },
+            Note,
+            "needs a queue of its own",
+            "ethtool -L eth0 rx 2 tx 2, and the same for its other end",
+        ),
+        ("an old kernel", |m, _| m.version = Some((6, 1)), Note, "since 6.6", "install kernel 6.6"),
+        (
+            "the hash's share",
+            |_, i| port(i).ethtool.hash_last = Some(3),
+            Note,
+            "needs queue 3 for itself",
+            "ethtool -X eth0 equal 3",
+        ),
+        (
+            "no filter",
+            |_, i| port(i).ethtool.bulk_filter = None,
+            Warning,
+            "UDP port 7001, to queue 3",
+            "ethtool -N eth0 flow-type udp4 dst-port 7001 action 3",
+        ),
+        (
+            "a filter to another queue",
+            |_, i| port(i).ethtool.bulk_filter = Some(1),
+            Warning,
+            "to queue 3",
+            "dst-port 7001 action 3",
+        ),
+        (
+            "a NIC without filters",
+            |_, i| {
+                port(i).ethtool.bulk_filter = None;
+                port(i).ethtool.features.insert("ntuple-filters".to_owned(), Switch { on: false, fixed: true });
+            },
+            Warning,
+            "has no filters",
+            "",
+        ),
+        (
+            "little locked memory",
+            |m, _| (m.capabilities.ipc_lock, m.memlock) = (false, Some(64 << 20)),
+            Note,
+            "pins the arena, 64 MiB unless told otherwise, and 64 MiB of locked memory are allowed",
+            "ulimit -l",
+        ),
+        ("generic mode", |_, i| features(i).native = false, Note, "none: it needs native XDP", ""),
+    ];
+    for (row, change, verdict, found, mend) in rows {
+        let (mut m, mut facts) = (healthy_machine(), healthy_interface());
+        change(&mut m, &mut facts);
+        let diagnosis = interface(&m, "eth0", &Look::Found(facts.into()));
+        let lane = diagnosis.checks.iter().find(|check| check.name == "bulk lane").cloned();
+        assert_is(lane, row, "bulk lane", verdict, found, mend);
+        assert!(diagnosis.can_run(&[]) && !diagnosis.sentence(&[]).contains("bulk lane,"), "{row}");
+        assert!(!diagnosis.forecast.unwrap().contains("bulk lane"), "{row}");
+        assert!(diagnosis.checks.iter().all(|check| check.name != "bulk zero-copy"), "{row}");
+    }
+    // Where the filters are off as well both are named, each with its command.
+    let mut facts = healthy_interface();
+    port(&mut facts).ethtool.bulk_filter = None;
+    switch(&mut facts, "ntuple-filters", false);
+    let diagnosis = interface(&healthy_machine(), "eth0", &Look::Found(facts.into()));
+    let lane = diagnosis.checks.into_iter().find(|check| check.name == "bulk lane").unwrap();
+    assert!(lane.mend.unwrap().starts_with("ethtool -K eth0 ntuple on && ethtool -N eth0 "));
+}
+
+#[test]
+fn a_bulk_lane_is_zero_copy_where_packets_have_several_buffers_and_pages_are_huge() {
+    for (segments, huge, verdict, found, mend) in [
+        (1, 0, Ok, "packets of 1 buffer at the most", ""),
+        (17, 0, Note, "0 bytes of these are set aside", "sysctl -w vm.nr_hugepages=33"),
+        (17, 128 << 20, Ok, "128 MiB are set aside", ""),
+    ] {
+        let (mut m, mut facts) = (healthy_machine(), healthy_interface());
+        m.huge_pages = Some(huge);
+        features(&mut facts).zero_copy_segments = segments;
+        let diagnosis = interface(&m, "eth0", &Look::Found(facts.into()));
+        let check = diagnosis.checks.into_iter().find(|check| check.name == "bulk zero-copy");
+        assert_is(check, found, "bulk zero-copy", verdict, found, mend);
+    }
 }
 
 #[test]

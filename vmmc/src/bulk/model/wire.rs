@@ -193,7 +193,8 @@ impl Lane {
         self.fill.clear();
         self.log.clear();
         self.landed.clear();
-        self.used = self.runs.len() as u64;
+        // Numbers go on behind those used: others are given again.
+        self.runs.truncate(self.used as usize);
         self.consistent = true;
         self.reopened += 1;
     }

@@ -66,7 +66,7 @@ fn who_is_distrusted_waits_for_nothing() {
     assert_eq!(next(&mut schedule, ENTRIES, 0), Some((2, 0)));
     assert_eq!(schedule.request(until, apart(1, 1)), Ok(()));
     assert_eq!(schedule.forget(2), [apart(2, 0)]);
-    assert!(schedule.open().is_empty());
+    assert!(schedule.open.is_empty());
 }
 
 #[test]
@@ -95,6 +95,8 @@ enum Step {
     Closed(u64, u32),
     Distrust(u64, u64),
     Forget(u64),
+    Cancel(u64, u32),
+    Withdraw(u64),
     Later(u64),
 }
 
@@ -110,6 +112,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (peer(), 0u32..40).prop_map(|(peer, transfer)| Step::Closed(peer, transfer)),
         1 => (peer(), any::<u64>()).prop_map(|(peer, until)| Step::Distrust(peer, until)),
         1 => peer().prop_map(Step::Forget),
+        1 => (peer(), 0u32..40).prop_map(|(peer, transfer)| Step::Cancel(peer, transfer)),
+        1 => peer().prop_map(Step::Withdraw),
         1 => (0u64..1000).prop_map(Step::Later),
     ]
 }
@@ -171,16 +175,24 @@ proptest! {
                     prop_assert_eq!(schedule.distrust(now, peer, Time::from_nanos(until)), theirs);
                     let again = schedule.request(now, apart(peer, u32::MAX));
                     prop_assert_eq!(again.is_err(), now < Time::from_nanos(until));
-                    schedule.take_waiting(peer);
+                    schedule.withdraw(peer);
                 }
                 Step::Forget(peer) => {
                     model.waiting.retain(|waiting| waiting.peer != peer);
                     let theirs = model.open.extract_if(.., |open| open.peer == peer).collect::<Vec<_>>();
                     prop_assert_eq!(schedule.forget(peer), theirs);
                 }
+                Step::Cancel(peer, transfer) => {
+                    model.waiting.retain(|waiting| (waiting.peer, waiting.transfer) != (peer, transfer));
+                    schedule.cancel(peer, transfer);
+                }
+                Step::Withdraw(peer) => {
+                    model.waiting.retain(|waiting| waiting.peer != peer);
+                    schedule.withdraw(peer);
+                }
                 Step::Later(nanos) => now = now + Duration::from_nanos(nanos),
             }
-            prop_assert_eq!(schedule.open(), &model.open[..]);
+            prop_assert_eq!(&schedule.open, &model.open);
             let waiting = schedule.waiting.iter().map(|(_, queue)| queue.len()).collect::<Vec<_>>();
             prop_assert!(waiting.iter().all(|&waiting| (1..=MAX_WAITING).contains(&waiting)));
             prop_assert_eq!(waiting.iter().sum::<usize>(), model.waiting.len());

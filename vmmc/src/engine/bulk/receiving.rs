@@ -24,10 +24,13 @@ use crate::wire::record::{BulkRecord, Declined, Errand, Record, Refusal};
 const LEAST_STALL: Duration = Duration::from_millis(1);
 
 /// How long a peer may leave its places unused.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Of so short a segment, bytes, each takes one entry of the fill ring.
 const SMALL: usize = 64;
+
+/// How often the lane is tried to be opened again.
+const TRIES: usize = 5;
 
 /// How long one that did gets no others.
 const DISTRUST: Duration = Duration::from_secs(1);
@@ -88,7 +91,7 @@ impl Engine {
                     }
                 }
                 BulkRecord::Cancel { transfer } => self.cancelled(now, port, place, transfer),
-                _ => self.hear_receiver(place, record, &ranges)?,
+                _ => self.hear_receiver(now, place, record, &ranges)?,
             }
         }
         Ok(())
@@ -102,7 +105,7 @@ impl Engine {
         let known = lane.asked.remove(&(token, transfer)).is_some();
         if lane.open.iter().any(of) {
             self.remove(of, false);
-            self.reopen(port, true);
+            self.reopen(port);
         } else if known {
             lane.schedule.cancel(token, transfer);
         } else {
@@ -291,13 +294,20 @@ impl Engine {
         if lane.open.is_empty() && lane.schedule.is_empty() {
             return;
         }
-        let late = |granted: &Granted| granted.condemned || granted.incoming.quiet(now) >= PATIENCE;
+        // Those behind the one whose places come first wait for its sender.
+        let first = lane.open.iter().filter_map(|granted| granted.incoming.next_place()).min();
+        let late = |granted: &Granted| {
+            let is_held_up = granted.incoming.next_place().is_some_and(|place| Some(place) != first);
+            granted.condemned || !is_held_up && granted.incoming.quiet(now) >= PATIENCE
+        };
         if lane.open.iter().any(late) {
             let peers: Vec<u64> = lane.open.iter().filter(|g| late(g) && !g.condemned).map(|g| g.run.token).collect();
             self.abandon(port, late, true);
             for token in peers {
                 self.distrust(now, token);
             }
+            let open = self.lane.iter_mut().flat_map(|lane| &mut lane.open);
+            open.for_each(|granted| granted.incoming.held_up(now));
         }
         self.complete_transfers(now, port);
         let Some(lane) = &mut self.lane else { return };
@@ -360,7 +370,7 @@ impl Engine {
             let Some(bulk) = port.bulk() else { return };
             // Else what its headers said may have been said of others.
             if !bulk.is_consistent() {
-                self.reopen(port, false);
+                self.reopen(port);
                 continue;
             }
             lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
@@ -414,10 +424,18 @@ impl Engine {
     }
 
     /// Takes back all places, and posts those again that are still wanted.
-    fn reopen(&mut self, port: &mut dyn Port, consistent: bool) {
+    fn reopen(&mut self, port: &mut dyn Port) {
         let (Some(lane), Some(bulk)) = (&mut self.lane, port.bulk()) else { return };
         self.counters.bulk_reopened += 1;
-        let result = bulk.reopen();
+        let consistent = bulk.is_consistent();
+        // Each try lasts for a second at the most. On a host with much to do one may not be enough.
+        let mut result = bulk.reopen();
+        for _ in 1..TRIES {
+            if result.is_ok() {
+                break;
+            }
+            result = bulk.reopen();
+        }
         for granted in &mut lane.open {
             granted.reopened(consistent);
         }
@@ -452,14 +470,14 @@ impl Engine {
                 self.decline(token, transfer);
             }
         }
-        self.reopen(port, true);
+        self.reopen(port);
     }
 
     /// Takes transfers out of the lane, and with `all` those of the same peers behind them: the first of each peer. Their places are still posted.
     fn remove(&mut self, which: impl Fn(&Granted) -> bool, all: bool) -> Vec<(u64, u32)> {
         let Some(lane) = &mut self.lane else { return Vec::new() };
         let mut firsts: Vec<(u64, u32)> = Vec::new();
-        let mut kept = Vec::new();
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for granted in std::mem::take(&mut lane.open) {
             let token = granted.run.token;
             let follows = all && firsts.iter().any(|&(of, _)| of == token);
@@ -471,6 +489,11 @@ impl Engine {
                 firsts.push((token, granted.transfer));
             }
             lane.schedule.closed(token, granted.transfer);
+            gone.push(granted);
+        }
+        lane.open = kept;
+        // The last one's room was reserved behind the others': so none leaves a hole.
+        for granted in gone.into_iter().rev() {
             self.counters.rx_bulk_abandoned += 1;
             match granted.home {
                 Home::Export { id, reserved } => {
@@ -479,16 +502,17 @@ impl Engine {
                         export.landing.release(reserved);
                     }
                 }
-                Home::Fetch { request } => self.imports.fetches.unland(token, request, granted.start as u64),
+                Home::Fetch { request } => {
+                    self.imports.fetches.unland(granted.run.token, request, granted.start as u64);
+                }
             }
         }
-        lane.open = kept;
         firsts
     }
 
     /// Takes back all that the kernel may still touch: places, and what is to be sent. What is still wanted is posted again.
     pub fn clear_lane(&mut self, port: &mut dyn Port) {
-        self.reopen(port, true);
+        self.reopen(port);
     }
 
     /// A peer has left its places unused.

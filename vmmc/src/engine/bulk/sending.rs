@@ -18,7 +18,7 @@ use super::super::serve::Job;
 use super::super::{Engine, EngineError, Ticket, place_of};
 use super::transfer::{LONGEST_SEGMENT, Parts};
 use crate::bulk::outgoing::Outgoing;
-use crate::link::Link;
+use crate::link::{Link, Pace};
 use crate::log::provoked;
 use crate::memory::{DirectSource, Region};
 use crate::port::Port;
@@ -85,6 +85,8 @@ struct Transfer {
 pub(in crate::engine) struct Transfers {
     outgoing: Outgoing,
     queue: VecDeque<Transfer>,
+    /// How many packets may be under way; from the first grant on.
+    pace: Option<Pace>,
     /// What the peer is to be told once PUTs don't have to wait.
     behind: Vec<Record>,
 }
@@ -208,6 +210,7 @@ impl Engine {
     /// When that can't be.
     pub(super) fn hear_receiver(
         &mut self,
+        now: Time,
         place: usize,
         record: BulkRecord,
         ranges: &[Range<u32>],
@@ -215,6 +218,8 @@ impl Engine {
         let Some(peer) = self.peers[place].as_deref_mut() else { return Ok(()) };
         let nonsense = || WireError::Inconsistent("record about a transfer");
         let transfers = &mut peer.transfers;
+        let pace = transfers.pace.get_or_insert_with(|| peer.link.bulk_pace());
+        let before = transfers.outgoing.in_flight();
         match record {
             BulkRecord::Granted { transfer, grant } => {
                 // It may have been withdrawn meanwhile, or have been declined with one before it.
@@ -223,10 +228,12 @@ impl Engine {
                 }
             }
             BulkRecord::Landed { grant, packets } => {
-                transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?
+                transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?;
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
             }
             BulkRecord::Missing { grant, .. } => {
                 transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
+                pace.lost(before.saturating_sub(transfers.outgoing.in_flight()));
                 self.counters.tx_bulk_asked_again +=
                     ranges.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
             }
@@ -238,6 +245,7 @@ impl Engine {
                     return Err(nonsense());
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
                 transfers.queue.remove(at);
                 self.acknowledged += 1;
             }
@@ -280,7 +288,7 @@ impl Engine {
         if peer.transfers.is_idle() {
             return peer.tell_behind();
         }
-        let mut again = peer.send_segments(port, &mut self.counters);
+        let mut again = peer.send_segments(now, port, &mut self.counters);
         again |= self.send_declined(now, port, place);
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
         again |= peer.tell_behind();
@@ -414,15 +422,15 @@ impl Peer {
     }
 
     /// Sends segments that have been granted. Returns whether more could be sent.
-    fn send_segments(&mut self, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
+    fn send_segments(&mut self, now: Time, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
         let Some(lane) = port.bulk() else { return false };
-        let window = self.link.window();
         let token = self.link.remote_token();
         let checked = self.link.options().checksum;
         let Peer { link, transfers, .. } = self;
         let encap = link.bulk_encap();
         for _ in 0..BATCH {
-            let Some(next) = transfers.outgoing.next_segment(window) else { return false };
+            let Some(pace) = &mut transfers.pace else { return false };
+            let Some(next) = transfers.outgoing.next_segment(pace.window()) else { return false };
             let (grant, segment) = (next.grant, next.segment);
             let Some(transfer) = transfers.find(next.transfer) else { return false };
             let Parts { rest, segment: length, .. } = transfer.parts;
@@ -438,6 +446,9 @@ impl Peer {
             }
             counters.tx_bulk_bytes += length as u64;
             transfers.outgoing.sent(&next);
+            if let Some(pace) = &mut transfers.pace {
+                pace.sent(now);
+            }
         }
         true
     }

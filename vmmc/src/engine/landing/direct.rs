@@ -60,23 +60,20 @@ impl Landing {
         drop(target);
         let Some(id) = redirect else { return self.commit_here(region, run, counters) };
         let length = run.end - run.start;
-        let Some(number) = self.posted.iter().position(|redirect| redirect.id == id) else {
-            // It has been stopped meanwhile.
-            if let Some(ended) = self.ended.iter_mut().find(|ended| ended.id() == id) {
-                ended.redirect.settle(at, true);
-            }
-            return Ok(0);
-        };
-        let redirect = &mut self.posted[number];
-        redirect.settle(at, true);
-        let full = redirect.is_full();
+        let number = self.posted.iter().position(|redirect| redirect.id == id);
+        if let Some(number) = number {
+            self.posted[number].settle(at, true);
+        } else if let Some(ended) = self.ended.iter_mut().find(|ended| ended.id() == id) {
+            // It has been stopped meanwhile, and has got this all the same.
+            ended.redirect.settle(at, true);
+        }
         if self.notifies {
             self.whereabouts.elsewhere(run.clone(), id, at);
         }
         self.taken_to = run.end;
         self.redirected_bytes += length;
         counters.redirected_bytes += length;
-        if full {
+        if let Some(number) = number.filter(|&number| self.posted[number].is_full()) {
             self.end(number, RedirectEnd::Full, counters);
         }
         self.look();

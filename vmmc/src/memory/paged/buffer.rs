@@ -19,7 +19,10 @@ use crate::memory::{Arena, MemoryError, Target};
 /// memory that was behind an address when it began, and without a guard that may be another page's by then. Write such a file from `&guard[..]`, not from
 /// `&buffer[..]`.
 ///
-/// It isn't `AsRef<[u8]>`: a send of `&buffer` goes through the UTLB, one of `&buffer[..]` is copied like any bytes.
+/// Given away to be sent, itself or as an `Arc<PagedBuffer>`, it isn't copied where the node and its peer have a bulk lane, the send is long enough for that, and the UTLB has all pages of what is
+/// sent pinned after it has looked them up: then they are sent from where they lie, and held there until the send is over. If one isn't pinned, for want of room or because that wouldn't
+/// pay yet, all of it is copied. A send of `&buffer` goes through the UTLB as well, and is copied always, since the buffer is the caller's again at once. (It isn't `AsRef<[u8]>`: `&buffer[..]` is
+/// copied like any bytes, without a look-up.)
 ///
 /// A child made by `fork` hasn't got it: see [`memory`](crate::memory).
 pub struct PagedBuffer {

@@ -230,9 +230,15 @@ impl BulkPort for BulkLane {
 
     fn reopen(&mut self) -> io::Result<()> {
         self.zero_copy &= self.is_consistent();
-        self.open_socket().map_err(io::Error::other)?;
-        self.counters.reopened += 1;
-        Ok(())
+        let opened = self.open_socket();
+        if let Err(BulkError::NoInterface { .. }) = opened {
+            // Before an interface is gone the kernel has stopped its queues.
+            let next = self.gate.close();
+            self.places.restart(next);
+            self.slots.restart();
+        }
+        self.counters.reopened += u64::from(opened.is_ok());
+        opened.map_err(io::Error::other)
     }
 
     fn readable(&self) -> Option<BorrowedFd<'_>> {

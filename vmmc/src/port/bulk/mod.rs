@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
+pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
 use crate::wire::BULK_HEADER_LEN;
 use crate::wire::frame::Encap;

@@ -18,11 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use self::kernel::Kernel;
 pub use self::kernel::Verdicts;
 use self::kernel::{Admitting, CHUNK, HEADROOM, Place, chunks};
-use super::{BulkCounters, BulkPort, Landing, Run};
+use super::{BulkCounters, BulkPort, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
 use crate::port::sim::{Network, SimPort};
 use crate::wire::frame::{ETHERNET_LEN, Encap};
 use crate::wire::{BULK_CHECKED, BULK_HEADER_LEN};
+
+/// The shortest payload: what is left of a frame without its headers must be a frame still.
+const MIN_SEGMENT: usize = 14;
 
 /// How many runs the gate knows at a time.
 const RUNS: usize = 16;
@@ -154,7 +157,7 @@ impl BulkPort for SimBulk {
     }
 
     fn max_segment(&self) -> usize {
-        super::MAX_SEGMENT
+        MAX_SEGMENT
     }
 
     fn room(&self, segment: usize) -> usize {
@@ -167,7 +170,8 @@ impl BulkPort for SimBulk {
     fn post(&mut self, run: &Run, target: &DirectTarget, at: usize) -> Option<u64> {
         let segment = run.segment as usize;
         let place = target.place(&self.arena, at, segment)?;
-        if self.room(segment) == 0 || !self.fits(place, segment) || !self.add(run) {
+        let is_segment = (MIN_SEGMENT..=MAX_SEGMENT).contains(&segment);
+        if !is_segment || self.room(segment) == 0 || !self.fits(place, segment) || !self.add(run) {
             return None;
         }
         self.kernel().fill.push_back(Place { target: target.clone(), at, segment });
@@ -185,7 +189,9 @@ impl BulkPort for SimBulk {
 
     fn receive(&mut self, batch: &mut Vec<Landing>) -> io::Result<()> {
         let mut kernel = lock(&self.kernel);
-        while let Some(place) = kernel.landed.pop_front() {
+        while self.is_open
+            && let Some(place) = kernel.landed.pop_front()
+        {
             // There are at least as many entries as packets, and whoever has dropped one doesn't say which.
             let Some(entry) = kernel.log.pop_front() else { break };
             let checksum = (entry.flags & BULK_CHECKED != 0).then_some(entry.checksum);
@@ -198,7 +204,7 @@ impl BulkPort for SimBulk {
     }
 
     fn is_consistent(&mut self) -> bool {
-        !self.kernel().has_dropped
+        self.is_open && !self.kernel().has_dropped
     }
 
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool {
@@ -232,9 +238,14 @@ impl BulkPort for SimBulk {
 
     fn reopen(&mut self) -> io::Result<()> {
         let mut kernel = lock(&self.kernel);
-        kernel.reset();
-        (self.next, self.received) = (kernel.used, kernel.used);
         self.is_open = !kernel.refuses_reopen;
+        if self.is_open {
+            kernel.reset();
+        } else {
+            // Nobody has proved that the kernel doesn't touch it.
+            kernel.close();
+        }
+        (self.next, self.received) = (kernel.used, kernel.used);
         drop(kernel);
         self.runs.clear();
         self.queue.clear();

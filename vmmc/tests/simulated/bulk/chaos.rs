@@ -241,7 +241,7 @@ proptest! {
         } else {
             world.hosts[0].on = false;
         }
-        let mut arrives = |world: &mut World, put: Put, tag| {
+        let arrives = |world: &mut World, put: Put, tag| {
             let news = world.until("a notification", |world| {
                 world.hosts[2].engine.take_notification(id).filter(|news| news.tag == tag)
             });
@@ -262,6 +262,34 @@ proptest! {
             arrives(&mut world, put, 7);
         }
         prop_assert!(is_used(&world, 2));
+    }
+
+    #[test]
+    fn a_lane_that_can_not_be_opened_again_is_done_without(seed: u64, strip: bool, conditions in bad(), steps in 0usize..400, sender: bool) {
+        let mut world = world(2, seed, Some(strip));
+        let (id, region) = export(&mut world, 1, "inbox", LEN);
+        let import = world.import(0, 1, "inbox").unwrap();
+        world.network.set_conditions(conditions);
+        let host = &mut world.hosts[1];
+        let target = Box::new(host.arena.buffer(LEN / 2).unwrap());
+        let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64 / 2), target).unwrap();
+        let control = world.hosts[usize::from(!sender)].port.control().unwrap();
+        control.refuse_reopen(true);
+        let mut put = Put::new(&world, 0, import, seed, LEN, 0, 1);
+        let _ = put.steps(&mut world, steps).unwrap();
+        control.drop_admitted(1);
+        let other = export(&mut world, 0, "inbox", LEN);
+        let back = self::import(&mut world, 1, 0);
+        let mut second = Put::new(&world, 1, back, !seed, LEN, 0, 2);
+        world.until("both deliveries", |world| {
+            (put.go_on(world).unwrap() & second.go_on(world).unwrap()).then_some(())
+        });
+        check(&world.notification(0, other.0), &second.data, &other.1, &HashMap::new());
+        let news = world.notification(1, id);
+        if let Some(returned) = world.hosts[1].take_redirect(id, redirect) {
+            let targets = HashMap::from([(redirect, into_bytes(returned.target))]);
+            check(&news, &put.data, &region, &targets);
+        }
     }
 
     #[test]

@@ -224,13 +224,9 @@ fn no_entry_crosses_a_piece_of_the_nic_s() {
 }
 
 proptest! {
-    // Miri has no directory to remember failures in, and no time.
-    #![proptest_config(match cfg!(miri) {
-        true => ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() },
-        false => ProptestConfig::default(),
-    })]
     #[test]
-    fn a_kernel_on_another_thread_is_followed(segments in prop::collection::vec((14usize..12_000, 1usize..5), 1..if cfg!(miri) { 4 } else { 60 })) {
+    #[cfg_attr(miri, ignore = "Miri needs minutes for it, and has the rings' own test with two threads")]
+    fn a_kernel_on_another_thread_is_followed(segments in prop::collection::vec((14usize..12_000, 1usize..5), 1..60)) {
         with(|lane, kernel| {
             let all: Vec<_> = segments.iter().zip(0..).flat_map(|(&(segment, count), grant)| vec![(segment, grant); count]).collect();
             let gate = lane.gate.clone();

@@ -132,9 +132,8 @@ impl Kernel {
             Refused::Foreign => &mut verdicts.foreign,
         } += 1;
         if self.overlap > 0 {
-            // The NIC has written it before any program saw it; the place is still there. What is longer than a segment doesn't fit the link.
-            let segment = self.fill.front().map_or(0, |place| place.segment);
-            self.write(frame, steered.start, segment);
+            // The NIC has written it before any program saw it; the place is still there.
+            self.write(frame, steered.start);
         }
         true
     }
@@ -163,8 +162,7 @@ impl Kernel {
     }
 
     fn land(&mut self, frame: &[u8], start: usize, entry: Entry) {
-        // After a packet was dropped a place may be taken for one of another run, and be too short.
-        self.write(frame, start, usize::MAX);
+        self.write(frame, start);
         self.log.push_back(entry);
         self.used += 1;
         if self.to_drop > 0 {
@@ -176,15 +174,17 @@ impl Kernel {
         }
     }
 
-    /// Writes a frame into the place that is next, if there is one: so many bytes of payload at the most, and none outside the target.
-    fn write(&self, frame: &[u8], start: usize, most: usize) {
-        let Some(Place { target, at, .. }) = self.fill.front() else { return };
-        let most = most.min(target.len() - at);
+    /// Writes a frame into the place that is next, if there is one, and no more than is its.
+    ///
+    /// A real kernel would write what is longer behind it. No more than a segment fits the link where NICs write before the gate; and elsewhere the gate lets in none that is longer, unless a
+    /// packet was dropped after it was let in: then a place may get one that was meant for the next run. That is left out.
+    fn write(&self, frame: &[u8], start: usize) {
+        let Some(Place { target, at, segment }) = self.fill.front() else { return };
         let written = if self.overlap == 0 {
             let payload = &frame[start + BULK_HEADER_LEN..];
-            target.write(*at as u64, &payload[..payload.len().min(most)])
+            target.write(*at as u64, &payload[..payload.len().min(*segment)])
         } else {
-            target.write_from_guard(*at, self.overlap, &frame[..frame.len().min(self.overlap + most)])
+            target.write_from_guard(*at, self.overlap, &frame[..frame.len().min(self.overlap + segment)])
         };
         written.unwrap_or_else(|error| panic!("a packet has landed where none may: {error}"));
     }
@@ -194,10 +194,15 @@ impl Kernel {
         self.fill.iter().chain(&self.landed).map(|place| chunks(place.segment + self.overlap)).sum()
     }
 
-    /// Closes the socket and opens another.
-    pub(super) fn reset(&mut self) {
+    /// Closes the gate, and with it the socket.
+    pub(super) fn close(&mut self) {
         self.posted = self.used;
         self.runs.clear();
+    }
+
+    /// All that was posted is the port's again.
+    pub(super) fn reset(&mut self) {
+        self.close();
         self.log.clear();
         self.fill.clear();
         self.landed.clear();
