@@ -202,7 +202,7 @@ impl Peer {
             if self.jobs.queue.is_empty() {
                 return Served::All;
             }
-            match self.serve_directly(exports, counters) {
+            match self.serve_directly(exports) {
                 Some(true) => continue,
                 Some(false) => return Served::Blocked,
                 None => {}
@@ -235,7 +235,7 @@ impl Peer {
     }
 
     /// Has the first job's next part go by the bulk lane, if it is to. Returns whether it does; if not, the lane takes no more now.
-    fn serve_directly(&mut self, exports: &mut Exports, counters: &mut EngineCounters) -> Option<bool> {
+    fn serve_directly(&mut self, exports: &mut Exports) -> Option<bool> {
         let mut job = *self.jobs.queue.front().filter(|job| job.direct)?;
         let Ok(export) = self.readable(job.grant, exports) else { return Some(false) };
         let length = match self.ask_for_job(&export.region.clone(), &job) {
@@ -253,8 +253,6 @@ impl Peer {
                 return Some(true);
             }
         };
-        export.read_bytes += length;
-        counters.served_bytes += length;
         job.done += length;
         self.jobs.queue.pop_front();
         if job.done < job.length {

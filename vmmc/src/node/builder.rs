@@ -11,7 +11,7 @@ use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
-use crate::memory::{Arena, HugePages, Paging, utlb};
+use crate::memory::{Arena, HugePages, MemoryError, Paging, utlb};
 use crate::port::bulk;
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
@@ -240,6 +240,9 @@ impl Builder {
         let Some(interface) = &self.interface else {
             return Err(Error::Config("a node needs an interface: Node::builder().interface(\"eth0\")".to_owned()));
         };
+        if self.arena == 0 {
+            return Err(MemoryError::BadLength { len: 0 }.into());
+        }
         // What a lane takes for itself doesn't come out of what was asked for.
         let own = if self.bulk == Bulk::Never { 0 } else { Arena::footprint(bulk::OWN) };
         let arena = Arena::with(self.arena.saturating_add(own), self.huge_pages)?;
@@ -297,6 +300,8 @@ impl Builder {
             }
         };
         let core = Core::new(engine, port, Clock::start());
+        // Of what was asked for, whatever the lane has taken beside it.
+        let utlb = utlb::Config { budget: self.utlb.budget.or(Some(self.arena / 2)), ..self.utlb };
         let drives = self.progress == Progress::Caller;
         let identity = Identity {
             interface: lane.interface,
@@ -304,7 +309,7 @@ impl Builder {
             mtu: lane.mtu,
             arena_bytes: arena.len() as u64,
             arena_page_bytes: arena.page_size() as u64,
-            paging: Paging::new(arena.clone(), self.utlb),
+            paging: Paging::new(arena.clone(), utlb),
             binding: lane.binding,
             no_bulk: lane.no_bulk.map(|reason| reason.to_string()),
         };

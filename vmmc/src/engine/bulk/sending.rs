@@ -248,7 +248,12 @@ impl Engine {
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
                 pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
-                transfers.queue.remove(at);
+                if let Some(Transfer { job: Some(job), parts, .. }) = transfers.queue.remove(at) {
+                    self.counters.served_bytes += parts.len() as u64;
+                    if let Some(export) = peer.granted(job.grant).and_then(|id| self.exports.get_mut(id)) {
+                        export.read_bytes += parts.len() as u64;
+                    }
+                }
                 self.acknowledged += 1;
             }
             BulkRecord::Declined { transfer, reason: Declined::Unable } => {
