@@ -95,7 +95,7 @@ pub(super) struct Peer {
     /// What it has said about transfers, in the packet that is being processed.
     pub heard_transfers: Vec<HeardTransfer>,
     /// A transfer of it was declined, and it hasn't said that it knows.
-    pub declining: bool,
+    pub declining: Option<u32>,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
     /// A packet of it waits until answers have been sent.
@@ -120,7 +120,7 @@ impl Peer {
             bulk,
             transfers: Transfers::default(),
             heard_transfers: Vec::new(),
-            declining: false,
+            declining: None,
             listed: false,
             blocked: false,
             throttled_by: None,
