@@ -10,10 +10,11 @@ use tracing_subscriber::prelude::*;
 const VARIABLE: &str = "VMMC_LOG";
 
 /// All targets, of the library and of the programs. A filter that names another is a mistake.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "vmmc::node",
     "vmmc::link",
     "vmmc::engine",
+    "vmmc::bulk",
     "vmmc::port",
     "vmmc::route",
     "vmmc::steering",

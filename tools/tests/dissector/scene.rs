@@ -81,9 +81,9 @@ fn live() -> Vec<Frame> {
     let table = world.import(0, 1, "readable").unwrap();
     let fetches = [1, 100, 5000, 200_000, 1 << 20].map(|length| fetch(&mut world, table, length));
     world.run(Duration::from_micros(5));
-    assert!(world.hosts[0].engine.cancel_fetch(fetches[4]).is_some());
+    assert!(world.hosts[0].cancel_fetch(fetches[4]).is_some());
     for fetch in &fetches[..4] {
-        world.until("a read", |w| w.hosts[0].engine.fetched(*fetch).map_err(|(error, _)| error).unwrap());
+        world.until("a read", |w| w.hosts[0].fetched(*fetch).map_err(|(error, _)| error).unwrap());
     }
     world.export(0, "full", 100, 1);
     let full = world.import(1, 0, "full").unwrap();
