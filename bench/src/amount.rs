@@ -7,6 +7,11 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         .and_then(|bytes| if bytes <= MOST { Ok(bytes as usize) } else { Err("a message has up to 256 MiB".into()) })
 }
 
+/// The same, of the smallest send that takes the bulk lane.
+pub(crate) fn bulk_size(text: &str) -> Result<usize, String> {
+    size(text).and_then(|bytes| if bytes >= 4096 { Ok(bytes) } else { Err("choose 4 KiB or more".into()) })
+}
+
 /// Reads a percentage, with or without its sign.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse().ok();

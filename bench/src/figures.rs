@@ -91,16 +91,25 @@ fn processor_time(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 
 /// How often the sender's and the receiver's user space copied each byte of a stream, where they say so.
 fn copies(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
-    let copies = |(outcome, metric): (&Outcome, &'static str)| {
+    let copies = |outcome: &Outcome, metric, case: &str| {
         outcome.layers().find_map(|layer| match layer {
             &Outcome::Copied { copied, bytes, .. } if bytes > 0 => {
-                Some(figure(metric, "", "copies", copied as f64 / bytes as f64))
+                Some(figure(metric, case, "copies", copied as f64 / bytes as f64))
             }
             _ => None,
         })
     };
-    let sides = outcomes.iter().zip(["tx copies per byte", "rx copies per byte"]);
-    sides.filter(|_| spec.bench == Bench::Bw).filter_map(copies).collect()
+    let mut figures = Vec::new();
+    for (outcome, metric) in outcomes.iter().zip(["tx copies per byte", "rx copies per byte"]) {
+        match (outcome, spec.bench) {
+            (Outcome::Several(cases), Bench::Deliver) => {
+                figures.extend(cases.iter().filter_map(|(case, outcome)| copies(outcome, metric, case)));
+            }
+            (_, Bench::Bw) => figures.extend(copies(outcome, metric, "")),
+            _ => {}
+        }
+    }
+    figures
 }
 
 /// What an idle connection holds, where both sides say so.
@@ -125,7 +134,7 @@ fn memory(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
 fn several(spec: &Spec, cases: &[(String, Outcome)]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (case, outcome) in cases {
-        match outcome {
+        match outcome.found() {
             Outcome::Latency(counts) if !counts.is_empty() => {
                 figures.extend(quantiles(&Durations::from_counts(counts), case));
             }

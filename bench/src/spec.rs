@@ -161,6 +161,8 @@ pub(crate) struct Spec {
     pub(crate) mtu: u32,
     /// Whether the interfaces have a single queue, so that no node has a bulk lane, and not two.
     pub(crate) one_queue: bool,
+    /// The smallest sends that take the bulk lane, bytes, unless it is what nodes usually do.
+    pub(crate) bulk_from: Option<usize>,
     /// Payload of one message, bytes.
     pub(crate) size: usize,
     /// Latency: how many round trips count, unless the time is over before.

@@ -106,6 +106,27 @@ fn copies_and_the_receivers_processor_time() {
 }
 
 #[test]
+fn the_floor_of_the_bulk_lane() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("gather.json");
+    // One message that is a packet, and one larger than all that is usually walked through.
+    let arguments =
+        "bw --peers floor-gather,tcp --size 16KiB,1MiB,20MiB --mtu 1500,9000,65535 --rounds 1 --duration 60";
+    let (rows, _) = succeed(arguments, &json);
+    rows.iter().for_each(assert_row);
+    assert_eq!(rows.iter().filter(|row| row["metric"] == "bandwidth").count(), 2 * 3 * 3);
+    assert!(has(&rows, "bw", "tcp", "vs gather", "ratio"));
+
+    let output = bench("bw --peers floor-gather,tcp --one-queue --rounds 1 --duration 50").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("floor-gather, bw, 1048576 bytes at MTU 1500 is left out"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_node_can_be_measured_while_it_is_watched() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
@@ -239,6 +260,8 @@ fn what_the_memory_at_either_end_makes_of_a_transfer() {
         ("source", "vs arena slice", "ratio"),
         ("deliver", "bandwidth redirect", "Gbit/s"),
         ("deliver", "cpu vs copy redirect", "ratio"),
+        ("deliver", "cpu vs copy direct", "ratio"),
+        ("deliver", "tx copies per byte direct", "copies"),
         ("access", "p50 fetch", "us"),
         ("access", "vs put fetch", "ratio"),
         ("utlb", "hit utlb", "ns"),
@@ -247,6 +270,9 @@ fn what_the_memory_at_either_end_makes_of_a_transfer() {
     ] {
         assert!(has(&rows, bench, "vmmc", metric, unit), "{bench} {metric}: {rows:?}");
     }
+    // Without the bulk lane a redirect saves the copy out of the default buffer, and no other.
+    let copies = |case: &str| value(&rows, "vmmc-eager", &format!("rx copies per byte {case}"));
+    assert_eq!(["copy", "redirect", "direct"].map(copies), [2.0, 1.0, 1.0]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use vmmc::port::fault::Faults;
 
-use crate::amount::{amount, percent, size};
+use crate::amount::{amount, bulk_size, percent, size};
 use crate::compare::Compare;
 use crate::tied::TiedArgs;
 use crate::worker::WorkerArgs;
@@ -114,6 +114,10 @@ pub(crate) struct Common {
     /// Interfaces with a single queue, where nodes have no bulk lane, instead of two.
     #[arg(long)]
     one_queue: bool,
+    /// Size of the smallest sends that take the bulk lane, of the peers that have one: bytes, or with a suffix as in 16KiB, 4 KiB at the least
+    /// [default: the library's].
+    #[arg(long, value_name = "SIZE", value_parser = bulk_size)]
+    bulk_from: Option<usize>,
     /// How often each peer is measured [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,

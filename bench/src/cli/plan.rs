@@ -157,7 +157,8 @@ impl Common {
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
     fn complete(&self, specs: Vec<Spec>, rounds: Rounds, usual: &[&str]) -> Result<Plan, BenchError> {
-        let specs: Vec<_> = specs.into_iter().map(|spec| Spec { one_queue: self.one_queue, ..spec }).collect();
+        let &Common { one_queue, bulk_from, .. } = self;
+        let specs: Vec<_> = specs.into_iter().map(|spec| Spec { one_queue, bulk_from, ..spec }).collect();
         let able = |peer: &&dyn Peer| specs.iter().any(|spec| peer.measures(spec.bench));
         let chosen = self.chosen()?;
         if let Some(spec) = specs.first()
@@ -308,6 +309,7 @@ mod tests {
             "vmmc-bench lat --rounds 0",
             "vmmc-bench lat --samples 0",
             "vmmc-bench bw --duration 0",
+            "vmmc-bench bw --bulk-from 4095",
             "vmmc-bench loss --loss 101",
             "vmmc-bench loss --loss NaN",
             "vmmc-bench incast --senders 0",

@@ -17,5 +17,8 @@ mod scene;
 #[path = "../common/tshark.rs"]
 mod tshark;
 #[allow(dead_code)]
+#[path = "../../../vmmc/tests/simulated/lanes.rs"]
+mod lanes;
+#[allow(dead_code)]
 #[path = "../../../vmmc/tests/simulated/world.rs"]
 mod world;

@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-pub use bulk::{DirectSend, THRESHOLD};
+pub use bulk::{DirectSend, LEAST_THRESHOLD, THRESHOLD};
 pub use error::EngineError;
 pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};

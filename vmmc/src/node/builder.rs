@@ -133,7 +133,7 @@ impl Builder {
         self
     }
 
-    /// The shortest send that takes the bulk lane, bytes, 4096 or more. Default: [`THRESHOLD`](engine::THRESHOLD). A shorter one is over before the receiver has said where it may land.
+    /// The shortest send that takes the bulk lane, bytes, [`LEAST_THRESHOLD`](engine::LEAST_THRESHOLD) or more. Default: [`THRESHOLD`](engine::THRESHOLD). A shorter one is over before the receiver has said where it may land.
     pub fn bulk_threshold(mut self, bytes: usize) -> Builder {
         self.bulk_threshold = bytes;
         self
@@ -322,10 +322,11 @@ impl Builder {
         if !(Duration::from_micros(10)..=Duration::from_secs(1)).contains(&self.target_delay) {
             return wrong(format!("the target delay is {:?}, and may be 10 us to 1 s", self.target_delay));
         }
-        if self.bulk_threshold < 4096 {
+        if self.bulk_threshold < engine::LEAST_THRESHOLD {
             return wrong(format!(
-                "the bulk lane's threshold is {} bytes, and may be 4096 or more",
-                self.bulk_threshold
+                "the bulk lane's threshold is {} bytes, and may be {} or more",
+                self.bulk_threshold,
+                engine::LEAST_THRESHOLD
             ));
         }
         if self.peer_timeout < Duration::from_millis(10) {

@@ -2,25 +2,24 @@
 //! the receiver's, and user space copies nothing.
 //!
 //! ```text
-//!   sender:    message 0, its segments from the highest address down, message 1 ...     all that the ring takes
-//!   receiver:  places for the messages to come, as many bytes ahead as a node would post
+//!   sender:    message 0, its segments from the highest address down, message 1 ...     as many as there are places for
+//!   receiver:  places for the messages to come, as many bytes ahead as a node would post, and a word now and then of how many there have been
 //! ```
 //!
-//! Both walk through as much memory as every other peer ([`WORKING_SET`]), and messages are cut as a node cuts them. What comes while no place is
-//! posted is dropped by the steering program, and nobody sends it again: only what has landed counts.
+//! Both walk through as much memory as every other peer ([`WORKING_SET`]), and messages are cut as a node cuts them. The receiver's word is a packet by
+//! the floor's own socket on queue 0. Without it a receiver that is kept from its work for a moment would cost what a packet costs that is dropped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vmmc::memory::{Arena, DirectSource, DirectTarget};
 use vmmc::port::bulk::{BulkConfig, BulkLane, BulkPort, Run};
 use vmmc::wire::frame::{Encap, Path};
 use vmmc::wire::{BULK_HEADER_LEN, BulkHeader};
-use xdp_prog::{Steering, Target};
 
-use super::frame::{HEADERS, PORT};
-use super::port::ifindex;
+use super::frame::{HEADERS, PORT, headers};
+use super::port::{Payload, Port, steer};
 use crate::peers::{BULKY, End, Meter, Patience, Peer, PeerError};
 use crate::spec::{Bench, Endpoint, Outcome, Side, Spec, WORKING_SET};
 use crate::worker::Session;
@@ -34,6 +33,10 @@ const QUEUE: u32 = 1;
 const LONGEST: usize = 15 * 4096;
 /// The fewest bytes of a message that a node sends beside its segments.
 const BESIDE: usize = 128;
+/// After this share of the places that may be posted has been posted anew, the sender is told.
+const TELL_AFTER: usize = 8;
+/// And at least so often, should the word have been lost, or have come before anybody listened.
+const TELL_AGAIN: Duration = Duration::from_millis(1);
 /// How many bytes a node posts places for beyond what has landed: two grants' worth.
 const AHEAD: usize = 2 << 20;
 /// One wakeup moves at most this many descriptors, so larger batches gain nothing.
@@ -77,16 +80,11 @@ impl Peer for Gather {
         let mut memory = arena.buffer(room)?;
         memory.fill(7);
         let interface = local.interface.clone();
-        let steering = Steering::attach(&Target {
-            interface: interface.clone(),
-            ifindex: ifindex(&interface)?,
-            address: local.address.into(),
-            port: PORT,
-            vlan: None,
-        })?;
+        let steering = steer(local)?;
         let config = BulkConfig { interface, queue: QUEUE, headers: HEADERS + BULK_HEADER_LEN, zero_copy: false };
-        let lane = BulkLane::open(&config, &arena, Arc::new(steering))?;
-        let end = GatherEnd { lane, room, encap: path.encap()?, peer: address(remote, PORT) };
+        let lane = BulkLane::open(&config, &arena, steering.clone())?;
+        let port = Port::open(local, steering)?;
+        let end = GatherEnd { lane, port, room, encap: path.encap()?, peer: address(remote, PORT), streams: 0 };
         Ok(match side {
             Side::Server => {
                 session.ready("")?;
@@ -100,11 +98,26 @@ impl Peer for Gather {
 /// What both ends have.
 struct GatherEnd {
     lane: BulkLane,
+    /// For the receiver's word.
+    port: Port,
     /// Length of the memory, bytes.
     room: usize,
     encap: Encap,
     /// The other end.
     peer: SocketAddr,
+    /// How many streams there have been: both ends count them.
+    streams: u32,
+}
+
+/// The receiver's word: of which stream, and how many places it has posted for that.
+fn word(stream: u32, places: u32) -> [u8; 8] {
+    (u64::from(stream) << 32 | u64::from(places)).to_be_bytes()
+}
+
+/// How many places a word of this stream says there are.
+fn places_in(payload: &[u8], stream: u32) -> Option<u32> {
+    let word = u64::from_be_bytes(payload.try_into().ok()?);
+    (word >> 32 == u64::from(stream)).then_some(word as u32)
 }
 
 /// How messages of one size are cut.
@@ -143,17 +156,22 @@ impl End for Sender {
     }
 
     fn stream(&mut self, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
-        let GatherEnd { lane, room, encap, .. } = &mut self.end;
+        let GatherEnd { lane, port, room, encap, streams, .. } = &mut self.end;
+        *streams += 1;
         let cut = Cut::new(spec, encap);
         let all = lane.tx_room(cut.segment);
         let header = BulkHeader { token: TOKEN, grant: GRANT, segment: 0 }.emit(None::<fn(&mut dyn FnMut(&[u8]))>);
-        let (start, mut queued) = (Instant::now(), 0);
+        let (start, mut queued, mut sent, mut allowed) = (Instant::now(), 0, 0, 0);
         for at in cut.places(spec, *room) {
-            let mut patience = Patience::new("the kernel to take packets from the transmit ring");
-            while !lane.submit(encap, &header, &self.source, at, cut.segment) {
+            let mut patience =
+                Patience::new("places at the receiver, or the kernel to take packets from the transmit ring");
+            while sent == allowed || !lane.submit(encap, &header, &self.source, at, cut.segment) {
                 lane.flush()?;
+                queued = 0;
+                port.receive(|payload| allowed = places_in(payload, *streams).unwrap_or(allowed))?;
                 patience.spin()?;
             }
+            sent += 1;
             queued += 1 + cut.segment.div_ceil(PIECE);
             if queued >= BATCH {
                 lane.flush()?;
@@ -184,28 +202,37 @@ impl End for Receiver {
     }
 
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let GatherEnd { lane, room, encap, peer } = &mut self.end;
+        let GatherEnd { lane, port, room, encap, peer, streams } = &mut self.end;
+        *streams += 1;
         let cut = Cut::new(spec, encap);
         let run = Run { token: TOKEN, peer: *peer, grant: GRANT, segment: cut.segment as u32 };
-        let most = (AHEAD.max(2 * spec.size) / spec.size * cut.segments).min(lane.room(cut.segment));
+        // Half of the room is certainly there again when the other half is used up.
+        let most = (AHEAD / cut.segment).min(lane.room(cut.segment) / 2);
         let mut places = cut.places(spec, *room);
-        let (mut meter, mut posted, mut batch) = (Meter::new(spec), 0, Vec::new());
+        let headers = headers(&session.local, &session.remote, word(0, 0).len());
+        let (mut meter, mut batch) = (Meter::new(spec), Vec::new());
+        let (mut posted, mut landed, mut told, mut told_at) = (0u32, 0u32, 0u32, Instant::now());
         loop {
             // Before looking for packets, so that those that came before the order to stop are still seen.
             let stopped = session.stopped();
             lane.receive(&mut batch)?;
             if !batch.is_empty() {
                 meter.add(batch.len() * cut.segment);
-                posted -= batch.len();
+                landed += batch.len() as u32;
                 batch.clear();
             } else if stopped {
                 break;
             }
-            for at in places.by_ref().take(most - posted) {
+            for at in places.by_ref().take(most - (posted - landed) as usize) {
                 lane.post(&run, &self.target, at).ok_or("a place couldn't be posted, though there was room")?;
                 posted += 1;
             }
             lane.admit();
+            if (posted - told) as usize > most / TELL_AFTER || told_at.elapsed() > TELL_AGAIN {
+                port.send(&headers, Payload::Copied(&word(*streams, posted)))?;
+                port.flush()?;
+                (told, told_at) = (posted, Instant::now());
+            }
         }
         if !lane.is_consistent() {
             return Err("the kernel has lost packets that were let into the bulk lane".into());

@@ -39,7 +39,7 @@ impl Peer for Floor {
     }
 
     fn open(&self, side: Side, _: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
-        let port = Port::open(&session.local)?;
+        let port = Port::open(&session.local, port::steer(&session.local)?)?;
         if side == Side::Server {
             session.ready("")?;
         }

@@ -7,6 +7,7 @@
 
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -77,21 +78,26 @@ pub(crate) struct Port {
     /// Whether the last fragment received said that its packet goes on.
     inside_packet: bool,
     // Last: the program goes when the socket has gone.
-    _steering: Steering,
+    _steering: Arc<Steering>,
+}
+
+/// Attaches the program that steers packets to the floor's UDP port, in the network namespace of the calling thread.
+pub(super) fn steer(local: &Endpoint) -> Result<Arc<Steering>, PeerError> {
+    let interface = &local.interface;
+    let steering = Steering::attach(&Target {
+        interface: interface.clone(),
+        ifindex: ifindex(interface)?,
+        address: local.address.into(),
+        port: PORT,
+        vlan: None,
+    })?;
+    Ok(Arc::new(steering))
 }
 
 impl Port {
-    /// Opens queue 0 of `interface`, in the network namespace of the calling thread, and has packets to
-    /// the floor's UDP port steered to it.
-    pub(crate) fn open(local: &Endpoint) -> Result<Self, PeerError> {
+    /// Opens queue 0 of the interface, in the network namespace of the calling thread, and has the program steer packets to it.
+    pub(crate) fn open(local: &Endpoint, steering: Arc<Steering>) -> Result<Self, PeerError> {
         let interface = &local.interface;
-        let steering = Steering::attach(&Target {
-            interface: interface.clone(),
-            ifindex: ifindex(interface)?,
-            address: local.address.into(),
-            port: PORT,
-            vlan: None,
-        })?;
         let config = UmemConfig::builder()
             .frame_size(FrameSize::new(FRAME)?)
             .fill_queue_size(QueueSize::new(2 * RX_FRAMES as u32)?)
@@ -273,7 +279,7 @@ impl Port {
     }
 }
 
-pub(super) fn ifindex(interface: &str) -> Result<u32, PeerError> {
+fn ifindex(interface: &str) -> Result<u32, PeerError> {
     let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     rustix::net::netdevice::name_to_index(any, interface)
         .map_err(|e| format!("looking for interface {interface}: {e}").into())

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmmc::{Export, Import, Key, Node, Redirect};
+use vmmc::{Export, Import, Key, Node, Redirect, Target};
 
 use super::{INBOX, LAST, NOT_IMPORTED, PATIENCE, Vmmc, import, next, next_in_a_while};
 use crate::peers::{Meter, PeerError, RoundTrips, thread_time};
@@ -52,6 +52,10 @@ fn add(sum: &mut Outcome, more: Outcome) {
         (Outcome::Delivered { bytes, nanos, cpu }, Outcome::Delivered { bytes: b, nanos: n, cpu: c }) => {
             (*bytes, *nanos, *cpu) = (*bytes + b, *nanos + n, *cpu + c);
         }
+        (Outcome::Copied { outcome, copied, bytes }, Outcome::Copied { outcome: o, copied: c, bytes: b }) => {
+            add(outcome, *o);
+            (*copied, *bytes) = (*copied + c, *bytes + b);
+        }
         (Outcome::TooShort, more) => *sum = more,
         (_, Outcome::TooShort | Outcome::Nothing) => {}
         (sum, more) => *sum = more,
@@ -63,7 +67,7 @@ impl Vmmc {
     pub(super) fn measure_memory(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let room = WORKING_SET.max(spec.size * 2 * AHEAD as usize);
         let node = self
-            .builder()
+            .builder(spec)
             .interface(&session.local.interface)
             .address(session.local.address.into())
             .spin(Duration::MAX)
@@ -86,6 +90,15 @@ impl Vmmc {
             _ => end.access(side, spec, session),
         }
     }
+}
+
+/// How data gets into the receiver's own memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// The program copies it there.
+    Copied,
+    /// The node puts it there.
+    Redirected,
 }
 
 struct MemoryEnd {
@@ -156,15 +169,30 @@ impl MemoryEnd {
         Ok(Outcome::Nothing)
     }
 
-    /// Brings data into the receiver's own memory: copied there from the default buffer, or redirected.
+    /// Brings data into the receiver's own memory: copied there from the default buffer, or redirected; and, where either side's memory is of its
+    /// arena, redirected so that the bulk lane can take it, if there is one.
     fn deliver(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let cases = ["copy", "redirect"];
+        let cases = ["copy", "redirect", "direct"];
         let part = part_of(spec);
         if side == Side::Server {
-            return in_turns(cases, |case| self.take(&part, session, case == "redirect"));
+            // All of it is touched before anything is timed.
+            let heap = || (0..self.room / spec.size).map(|_| vec![1; spec.size]).collect();
+            return in_turns(cases, |case| match case {
+                "copy" => self.take(&part, session, heap(), How::Copied),
+                "redirect" => self.take(&part, session, heap(), How::Redirected),
+                _ => {
+                    let own: Result<_, _> = (0..self.room / spec.size).map(|_| self.node.alloc(spec.size)).collect();
+                    self.take(&part, session, own?, How::Redirected)
+                }
+            });
         }
         let (there, memory) = (self.there()?, vec![7; self.room]);
-        in_turns(cases, |_| {
+        let mut arena = self.node.alloc(self.room)?;
+        arena.fill(7);
+        let arena = Arc::new(arena);
+        in_turns(cases, |case| {
+            let before = self.node.stats()?.engine;
+            let mut sent = 0;
             // The receiver has posted its redirects, if it has any.
             self.inbox.wait_notification(PATIENCE)?;
             let mut ahead = 0;
@@ -174,41 +202,51 @@ impl MemoryEnd {
                     ahead -= 1;
                 }
                 ahead += 1;
-                there.send(&memory[at..at + part.size], at as u64).notify(tag).start()?;
+                sent += part.size as u64;
+                if case == "direct" {
+                    there.send(arena.clone(), at as u64).part(at..at + part.size).notify(tag).start().map(drop)?;
+                } else {
+                    there.send(&memory[at..at + part.size], at as u64).notify(tag).start()?;
+                }
                 Ok(())
             })?;
             while ahead > 0 {
                 self.inbox.wait_notification(PATIENCE)?;
                 ahead -= 1;
             }
-            Ok(Outcome::Nothing)
+            let copied = self.node.stats()?.engine.tx_copied_bytes - before.tx_copied_bytes;
+            Ok(Outcome::Nothing.copied(copied, sent))
         })
     }
 
     /// Takes messages into memory of this process, each into a place of its own.
-    fn take(&self, spec: &Spec, session: &Session, redirected: bool) -> Result<Outcome, PeerError> {
-        let places = self.room / spec.size;
+    fn take<T: Target + AsMut<[u8]>>(
+        &self,
+        spec: &Spec,
+        session: &Session,
+        mut own: Vec<T>,
+        how: How,
+    ) -> Result<Outcome, PeerError> {
         let range = |place: usize| (place * spec.size) as u64..((place + 1) * spec.size) as u64;
-        // All of it is touched before anything is timed.
-        let mut own: Vec<Vec<u8>> = (0..places).map(|_| vec![1; spec.size]).collect();
-        let mut posted: Vec<Option<Redirect<Vec<u8>>>> = Vec::new();
-        if redirected {
+        let redirect =
+            |place, target: T| self.inbox.redirect(range(place), target).map(Some).map_err(|failed| failed.error);
+        let mut posted: Vec<Option<Redirect<T>>> = Vec::new();
+        if how == How::Redirected {
             for (place, target) in own.drain(..).enumerate() {
-                posted.push(Some(self.inbox.redirect(range(place), target)?));
+                posted.push(redirect(place, target)?);
             }
         }
         let back = import(&self.node, session.remote_node())?;
         back.send(&[], 0).notify(0).start()?;
         let (mut warm, mut bytes) = (None, 0);
-        let begin = Instant::now();
+        let (begin, before) = (Instant::now(), self.node.stats()?.engine);
         while let Some(news) = next_in_a_while(&self.inbox, session)? {
             let place = news.offset as usize / spec.size;
-            if redirected {
+            if how == How::Redirected {
                 let full = posted[place].take().ok_or("a message came where none can be")?;
-                let target = full.wait(PATIENCE)?;
-                posted[place] = Some(self.inbox.redirect(range(place), target)?);
+                posted[place] = redirect(place, full.wait(PATIENCE).map_err(|failed| failed.error)?)?;
             } else {
-                self.inbox.read(news.offset, &mut own[place])?;
+                self.inbox.read(news.offset, own[place].as_mut())?;
             }
             back.send(&[], 0).notify(0).start()?;
             match warm {
@@ -220,9 +258,14 @@ impl MemoryEnd {
                 break;
             }
         }
-        let (since, before) = warm.ok_or("the stream was over before it could be timed")?;
-        let (nanos, cpu) = (since.elapsed().as_nanos() as u64, (thread_time() - before).as_nanos() as u64);
-        Ok(Outcome::Delivered { bytes, nanos, cpu })
+        let (since, cpu) = warm.ok_or("the stream was over before it could be timed")?;
+        let (nanos, cpu) = (since.elapsed().as_nanos() as u64, (thread_time() - cpu).as_nanos() as u64);
+        let after = self.node.stats()?.engine;
+        // What the program copies by itself is a copy in user space, too.
+        let delivered = after.delivered_bytes - before.delivered_bytes;
+        let own = if how == How::Copied { delivered } else { 0 };
+        let copied = after.rx_copied_bytes - before.rx_copied_bytes + own;
+        Ok(Outcome::Delivered { bytes, nanos, cpu }.copied(copied, delivered))
     }
 
     /// Round trips of a write that is waited for, and of a read.

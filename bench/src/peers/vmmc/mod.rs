@@ -54,15 +54,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Vmmc {
     /// What all its nodes have in common.
-    fn builder(&self) -> Builder {
+    fn builder(&self, spec: &Spec) -> Builder {
         let bulk = if self.bulk { Bulk::WhenPossible } else { Bulk::Never };
-        Node::builder().checksum(self.checksum).bulk(bulk)
+        let builder = Node::builder().checksum(self.checksum).bulk(bulk);
+        spec.bulk_from.into_iter().fold(builder, Builder::bulk_threshold)
     }
 
     /// A node with an export of so many bytes, and as much of the arena as is asked for beside it.
-    fn open_spinning(&self, session: &Session, inbox: usize, beside: usize) -> Result<(Node, Export), PeerError> {
+    fn open_spinning(
+        &self,
+        spec: &Spec,
+        session: &Session,
+        inbox: usize,
+        beside: usize,
+    ) -> Result<(Node, Export), PeerError> {
         let node = self
-            .builder()
+            .builder(spec)
             .interface(&session.local.interface)
             .address(session.local.address.into())
             .spin(Duration::MAX)
@@ -73,9 +80,9 @@ impl Vmmc {
     }
 
     /// The same, with a thread that sleeps when there is nothing to do.
-    fn open_asleep(&self, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
+    fn open_asleep(&self, spec: &Spec, session: &Session, inbox: usize) -> Result<(Node, Export), PeerError> {
         let node = self
-            .builder()
+            .builder(spec)
             .interface(&session.local.interface)
             .address(session.local.address.into())
             .progress(Progress::Thread { core: None })
@@ -153,7 +160,7 @@ impl Peer for Vmmc {
         let room = if streams { WORKING_SET.max(largest) } else { largest };
         // Of one size at a time, and the message that goes to and fro.
         let buffers = specs.iter().map(|spec| stream::buffers(room, spec)).max().unwrap_or(0);
-        let (node, inbox) = self.open_spinning(session, room, buffers + Arena::footprint(largest))?;
+        let (node, inbox) = self.open_spinning(&specs[0], session, room, buffers + Arena::footprint(largest))?;
         let watcher = self.watched.then(|| Watcher::start(&node)).transpose()?;
         let there = match side {
             Side::Server => {
@@ -177,14 +184,14 @@ impl Peer for Vmmc {
         let slot = spec.size * SendMeter::AHEAD;
         match side {
             Side::Server => {
-                let (_node, _inbox) = self.open_asleep(session, slot * spec.count as usize)?;
+                let (_node, _inbox) = self.open_asleep(spec, session, slot * spec.count as usize)?;
                 session.ready("")?;
                 // One-sided: the node's thread does everything.
                 session.sleep_until_stopped();
                 Ok(Outcome::Nothing)
             }
             Side::Client => {
-                let (node, _) = self.open_asleep(session, 1)?;
+                let (node, _) = self.open_asleep(spec, session, 1)?;
                 let there = import(&node, session.remote_node())?;
                 // Hosts are numbered from 1, and the receiver is the last.
                 let own = (usize::from(session.local.address.octets()[3]) - 1) * slot;
@@ -199,7 +206,7 @@ impl Peer for Vmmc {
     }
 
     fn idle(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        let (node, inbox) = self.open_asleep(session, 64)?;
+        let (node, inbox) = self.open_asleep(spec, session, 64)?;
         match side {
             Side::Server => {
                 session.ready("")?;
@@ -222,8 +229,8 @@ impl Peer for Vmmc {
 
     fn soak(&self, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         match side {
-            Side::Server => soak::receive(self.builder(), spec, session),
-            Side::Client => soak::send(self.builder(), spec, session),
+            Side::Server => soak::receive(self.builder(spec), spec, session),
+            Side::Client => soak::send(self.builder(spec), spec, session),
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::port::bulk::Landing;
 /// Shorter sends than this aren't worth a round trip before they begin, bytes.
 pub const THRESHOLD: usize = 64 << 10;
 
+/// The least that it may be set to.
+pub const LEAST_THRESHOLD: usize = 4096;
+
 /// A request of another peer is granted when no more than so many entries of the fill ring are unused.
 const FEW_ENTRIES: u32 = 256;
 
