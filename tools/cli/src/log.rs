@@ -29,7 +29,7 @@ const TARGETS: [&str; 13] = [
 /// The paragraph about the log that ends the programs' `--help`.
 pub const LOG_HELP: &str = "VMMC_LOG says what is logged on standard error: a level (off, error, warn, info, debug, trace), \
 or targets with levels, separated by commas, as in VMMC_LOG=info,vmmc::link=debug. At info the log tells the lives of nodes, \
-links, exports and imports; at debug what was decided, and why. The targets are vmmc::node, vmmc::link, vmmc::engine, vmmc::port, \
+links, exports and imports; at debug what was decided, and why. The targets are vmmc::node, vmmc::link, vmmc::engine, vmmc::bulk, vmmc::port, \
 vmmc::route, vmmc::steering, vmmc::monitor, vmmc::serve, vmmc::doctor, vmmc::lab, vmmc_bench and libbpf; vmmc stands for all that \
 begin with it. Keys are never logged.";
 
