@@ -1,4 +1,4 @@
--- Wireshark dissector for VMMC, protocol version 5: docs/protocol.md says what every field means.
+-- Wireshark dissector for VMMC, protocol version 6: docs/protocol.md says what every field means.
 --
 -- To try it:       wireshark -X lua_script:vmmc.lua FILE
 -- To install it:   copy it to the folder "Personal Lua Plugins" of Help > About Wireshark > Folders,
@@ -8,7 +8,7 @@
 -- What it flags as malformed is what a node refuses. It links each packet to the one that announced its token, PUTs
 -- and FETCHes to the name of the export they are for, and repetitions to the first packet of their number, as far as the capture has these.
 
-local VERSION = 5
+local VERSION = 6
 local HEADER_LEN, HELLO_LEN, PUT_LEN, NOTIFY_LEN, FETCH_LEN, FETCHED_LEN = 32, 40, 16, 16, 32, 16
 local MIN_MTU, MAX_NAME, MAX_SACK = 1280, 128, 128
 local HELLO, WELCOME, DATA, ACK, CLOSE, RESET = 1, 2, 3, 4, 5, 6
@@ -55,7 +55,8 @@ local f = {
   mtu = ProtoField.uint16("vmmc.hello.mtu", "MTU: length of this IP packet"),
   options = ProtoField.uint8("vmmc.hello.options", "Options", base.HEX),
   option_checksum = ProtoField.bool("vmmc.hello.options.checksum", "Checksums", 8, nil, 0x01),
-  options_reserved = ProtoField.uint8("vmmc.hello.options.reserved", "Reserved", base.HEX, nil, 0xfe),
+  option_bulk = ProtoField.bool("vmmc.hello.options.bulk", "Bulk lane", 8, nil, 0x02),
+  options_reserved = ProtoField.uint8("vmmc.hello.options.reserved", "Reserved", base.HEX, nil, 0xfc),
   hello_reserved = ProtoField.uint8("vmmc.hello.reserved", "Reserved", base.HEX),
   hello_reserved2 = ProtoField.uint64("vmmc.hello.reserved2", "Reserved", base.HEX),
   padding = ProtoField.bytes("vmmc.hello.padding", "Padding"),
@@ -264,8 +265,9 @@ local function parse_hello(cursor, kind, header_token, pinfo, info, link)
   local options = cursor.tvb(cursor.at, 1)
   local _, options_item = cursor:take(1, f.options)
   options_item:add(f.option_checksum, options)
+  options_item:add(f.option_bulk, options)
   options_item:add(f.options_reserved, options)
-  if band(options:uint(), 0xfe) ~= 0 then cursor:reserved_set(options_item) end
+  if band(options:uint(), 0xfc) ~= 0 then cursor:reserved_set(options_item) end
   cursor:reserve(1, f.hello_reserved)
   cursor:reserve(8, f.hello_reserved2)
   if token == UInt64(0) then cursor:flag(expert.malformed, "The token is zero") end
@@ -278,8 +280,8 @@ local function parse_hello(cursor, kind, header_token, pinfo, info, link)
   else
     mtu_item:append_text(" (as it is)")
   end
-  info[#info + 1] = string.format("mtu=%d first=%d mine=%s%s", mtu:uint(), first, hex(token),
-    band(options:uint(), 1) == 1 and " checksums" or "")
+  info[#info + 1] = string.format("mtu=%d first=%d mine=%s%s%s", mtu:uint(), first, hex(token),
+    band(options:uint(), 1) == 1 and " checksums" or "", band(options:uint(), 2) == 2 and " bulk" or "")
 
   local padding = math.min(cursor:remaining(), cursor.tvb:captured_len() - cursor.at)
   if padding > 0 then

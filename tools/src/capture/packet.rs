@@ -114,6 +114,7 @@ impl fmt::Display for Packet {
             Body::Hello(hello) => {
                 write!(f, " mtu={} first={} mine={:#018x}", hello.mtu, hello.first, hello.token)?;
                 f.write_str(if hello.options.checksum { " checksums" } else { "" })?;
+                f.write_str(if hello.options.bulk { " bulk" } else { "" })?;
             }
             Body::Records(records) => {
                 for (record, bytes) in records.iter().take(MOST_RECORDS) {

@@ -43,9 +43,11 @@ pub fn tree(packet: &Packet, payload: &[u8]) -> Tree {
             put(&mut tree, "vmmc.hello.first", hello.first);
             put(&mut tree, "vmmc.hello.mtu", hello.mtu);
             let checksum = u8::from(hello.options.checksum);
-            put(&mut tree, "vmmc.hello.options", format!("{checksum:#04x}"));
+            let bulk = u8::from(hello.options.bulk);
+            put(&mut tree, "vmmc.hello.options", format!("{:#04x}", checksum | bulk << 1));
             let options = json!({
-                "vmmc.hello.options.checksum": checksum.to_string(), "vmmc.hello.options.reserved": "0x00",
+                "vmmc.hello.options.checksum": checksum.to_string(), "vmmc.hello.options.bulk": bulk.to_string(),
+                "vmmc.hello.options.reserved": "0x00",
             });
             tree.insert("vmmc.hello.options_tree".into(), options);
             put(&mut tree, "vmmc.hello.reserved", "0x00");

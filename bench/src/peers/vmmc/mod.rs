@@ -132,7 +132,7 @@ impl Peer for Vmmc {
     }
 
     /// What differs by the lane, and by naps, is what the lane is for.
-    fn from_size(&self) -> usize {
+    fn least_size(&self) -> usize {
         if self.naps || !self.bulk { BULKY } else { 0 }
     }
 
