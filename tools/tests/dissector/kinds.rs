@@ -90,8 +90,11 @@ fn nothing_that_the_library_knows_is_missing() {
         (0..2).any(|length| {
             let mut bytes = [0; 64];
             bytes[..4].copy_from_slice(&[kind, detail, 0, length]);
-            // The length of a fetch, and of a whole send.
+            // The length of a fetch, and of a whole send; the segments of a transfer, and the length of the send that it is of.
             bytes[31] = 1;
+            if kind == 11 {
+                (bytes[15], bytes[19], bytes[31], bytes[47]) = (1, 1, 0, 2);
+            }
             matches!(Record::parse(&mut Reader::new(&[&bytes], 0, 64)), Ok(Some(_)))
         })
     };
@@ -104,7 +107,11 @@ fn nothing_that_the_library_knows_is_missing() {
         }
     }
     assert_eq!(seen, known, "kinds of records, and their flags, states and reasons");
-    assert_eq!(known.len(), 2 + 1 + 4 + 1 + 1 + 4 + 1 + 1 + 5 + 1, "what is written above finds all of them");
+    assert_eq!(
+        known.len(),
+        2 + 1 + 4 + 1 + 1 + 4 + 1 + 1 + 5 + 1 + (3 + 1 + 2 + 6),
+        "what is written above finds all of them"
+    );
 
     let sacks = packets.iter().filter(|p| matches!(p.body, Body::Sack(Some(_))));
     assert!(sacks.count() > 5);

@@ -144,7 +144,7 @@ impl Peer {
         };
         match allowed {
             Ok(()) => {
-                let direct = self.link.options().bulk && length >= super::THRESHOLD as u64;
+                let direct = self.bulk.takes(&self.link, length);
                 self.jobs.queue.push_back(Job { request, grant, offset, length, done: 0, direct });
             }
             Err(reason) => self.refuse_fetch(request, reason, counters),

@@ -42,7 +42,7 @@ pub struct Builder {
     mtu: Option<usize>,
     arena: usize,
     bulk: Bulk,
-    bulk_threshold: usize,
+    bulk_use: engine::BulkUse,
     huge_pages: HugePages,
     utlb: utlb::Config,
     pub(super) progress: Progress,
@@ -69,7 +69,7 @@ impl Builder {
             mtu: None,
             arena: 64 << 20,
             bulk: Bulk::WhenPossible,
-            bulk_threshold: engine::THRESHOLD,
+            bulk_use: engine::BulkUse::default(),
             huge_pages: HugePages::WhenFree,
             utlb: utlb::Config::default(),
             progress: Progress::Caller,
@@ -135,7 +135,14 @@ impl Builder {
 
     /// The shortest send that takes the bulk lane, bytes, [`LEAST_THRESHOLD`](engine::LEAST_THRESHOLD) or more. Default: [`THRESHOLD`](engine::THRESHOLD). A shorter one is over before the receiver has said where it may land.
     pub fn bulk_threshold(mut self, bytes: usize) -> Builder {
-        self.bulk_threshold = bytes;
+        self.bulk_use.threshold = bytes;
+        self
+    }
+
+    /// The smallest MTU at which sends take the bulk lane, bytes. Default: [`LEAST_MTU`](engine::LEAST_MTU), which is where on a veth pair the kernel's work on packets of several
+    /// fragments costs about what copying costs. Where the NIC reads and writes memory by itself, 1280 is right.
+    pub fn bulk_mtu(mut self, bytes: usize) -> Builder {
+        self.bulk_use.least_mtu = bytes;
         self
     }
 
@@ -274,7 +281,7 @@ impl Builder {
         getrandom::u64().map_err(|e| Error::System { doing: "drawing random numbers", source: e.into() })?;
         let mut engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
         if has_bulk {
-            engine.use_bulk_lane(self.bulk_threshold);
+            engine.use_bulk_lane(self.bulk_use);
         }
         let port = match self.faults {
             None => lane.port,
@@ -322,10 +329,10 @@ impl Builder {
         if !(Duration::from_micros(10)..=Duration::from_secs(1)).contains(&self.target_delay) {
             return wrong(format!("the target delay is {:?}, and may be 10 us to 1 s", self.target_delay));
         }
-        if self.bulk_threshold < engine::LEAST_THRESHOLD {
+        if self.bulk_use.threshold < engine::LEAST_THRESHOLD {
             return wrong(format!(
                 "the bulk lane's threshold is {} bytes, and may be {} or more",
-                self.bulk_threshold,
+                self.bulk_use.threshold,
                 engine::LEAST_THRESHOLD
             ));
         }

@@ -124,7 +124,7 @@ fn redirects_take_what_is_lent_and_nothing_that_is_sent_there() {
     let ticket = world.send(0, import, &[8; 100], 200, None).unwrap();
     let refused = world.delivered(0, ticket).unwrap_err();
     assert!(matches!(refused, EngineError::RefusedLent { .. }), "{refused}");
-    let Host { engine, port, .. } = &mut world.hosts[1];
+    let engine = &mut world.hosts[1].engine;
     assert_eq!(engine.redirect_state(export, waits), Some((0, None)));
     assert_eq!((&loan[..], engine.counters().refused_puts), (&[7; 100][..], 1));
     engine.unexport(export);

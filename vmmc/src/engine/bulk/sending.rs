@@ -131,7 +131,7 @@ impl Engine {
         let Some(lane) = self.lane.as_ref().filter(|lane| lane.is_usable()) else { return false };
         let Some(import) = self.imports.get(id) else { return false };
         let Some(peer) = self.peer(import.link) else { return false };
-        peer.link.options().bulk && length >= lane.threshold
+        lane.used.takes(&peer.link, length as u64)
     }
 
     /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been: its memory is kept until it is

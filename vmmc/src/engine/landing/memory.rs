@@ -37,14 +37,17 @@ impl Memory {
 
     /// As what was posted.
     ///
+    /// Where the bulk lane couldn't be opened again, the port keeps memory in which packets may still land. Then it is another buffer of the same length, which holds the same.
+    ///
     /// # Panics
-    /// When packets may still land in it.
+    /// When the system has no memory for that one.
     pub(in crate::engine) fn give_back(self) -> Box<dyn Target> {
         match self {
             Memory::Any(target) => target,
-            Memory::Direct(target) => {
-                Box::new(target.into_buffer().expect("memory was taken back while packets may land in it"))
-            }
+            Memory::Direct(target) => Box::new(target.into_buffer().unwrap_or_else(|kept| {
+                tracing::warn!(target: "vmmc::bulk", length = kept.len(), "the bulk lane keeps a buffer: a copy of it is given back");
+                kept.copied().expect("there is memory for a copy")
+            })),
             Memory::Gone => unreachable!("a target has lost its memory"),
         }
     }

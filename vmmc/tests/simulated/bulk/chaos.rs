@@ -152,8 +152,7 @@ proptest! {
         put.finish(&mut world).unwrap();
         let news = world.notification(1, id);
         for redirect in posted {
-            if !targets.contains_key(&redirect) {
-                let returned = world.hosts[1].take_redirect(id, redirect).unwrap();
+            if let Some(returned) = world.hosts[1].take_redirect(id, redirect) {
                 let ranges: Vec<_> = returned.received.ranges().collect();
                 targets.insert(redirect, (into_bytes(returned.target), ranges));
             }
@@ -271,8 +270,8 @@ proptest! {
         let import = world.import(0, 1, "inbox").unwrap();
         world.network.set_conditions(conditions);
         let host = &mut world.hosts[1];
-        let target = Box::new(host.arena.buffer(LEN / 2).unwrap());
-        let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64 / 2), target).unwrap();
+        let target = Box::new(host.arena.buffer(LEN).unwrap());
+        let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64), target).unwrap();
         let control = world.hosts[usize::from(!sender)].port.control().unwrap();
         control.refuse_reopen(true);
         let mut put = Put::new(&world, 0, import, seed, LEN, 0, 1);
@@ -290,6 +289,63 @@ proptest! {
             let targets = HashMap::from([(redirect, into_bytes(returned.target))]);
             check(&news, &put.data, &region, &targets);
         }
+    }
+
+    #[test]
+    fn fetches_are_given_up_in_the_middle(seed: u64, strip: bool, conditions in bad(), steps in 0usize..200) {
+        let mut world = world(2, seed, Some(strip));
+        let (_, region) = export(&mut world, 1, "inbox", LEN);
+        let mut table = vec![0; LEN];
+        fastrand::Rng::with_seed(seed).fill(&mut table);
+        region.write(0, &table).unwrap();
+        let import = world.import(0, 1, "inbox").unwrap();
+        world.network.set_conditions(conditions);
+        let fetch = |world: &mut World, offset: usize| {
+            let (now, host) = (world.now(), &mut world.hosts[0]);
+            let mut target: Option<Box<dyn Target>> = Some(Box::new(host.arena.buffer(LEN - offset).unwrap()));
+            host.engine.fetch(now, &mut host.port, import, offset as u64, &mut target).unwrap().expect("a fetch")
+        };
+        let (given_up, kept) = (fetch(&mut world, 0), fetch(&mut world, 1000));
+        for _ in 0..steps {
+            if world.hosts[0].engine.has_ended(kept) {
+                break;
+            }
+            world.step();
+        }
+        let mut buffer: Buffer = world.hosts[0].cancel_fetch(given_up).unwrap().downcast();
+        buffer.fill(0x77);
+        let end = |world: &mut World, fetch| {
+            world.until("a fetch's end", |w| w.hosts[0].fetched(fetch).map_err(|(error, _)| error).unwrap())
+        };
+        prop_assert!(into_bytes(end(&mut world, kept)) == table[1000..]);
+        let again = fetch(&mut world, 2000);
+        prop_assert!(into_bytes(end(&mut world, again)) == table[2000..]);
+        prop_assert!(buffer.iter().all(|&byte| byte == 0x77), "written after it was given back");
+        prop_assert!(is_used(&world, 0));
+    }
+
+    #[test]
+    fn parts_are_lent_in_the_middle(seed: u64, strip: bool, conditions in bad(), steps in 0usize..200, at in 0..LEN as u64 - 1000) {
+        let mut world = world(2, seed, Some(strip));
+        let (id, region) = export(&mut world, 1, "inbox", LEN);
+        let import = world.import(0, 1, "inbox").unwrap();
+        world.network.set_conditions(conditions);
+        let mut put = Put::new(&world, 0, import, seed, LEN, 0, 1);
+        let early = put.steps(&mut world, steps).unwrap();
+        let loan = world.hosts[1].lend(id, at..at + 1000).unwrap();
+        let before = loan.to_vec();
+        let end = put.finish(&mut world);
+        prop_assert!(matches!(end, Err(EngineError::RefusedLent { .. }) | Ok(())), "{end:?}");
+        prop_assert!(!early || end.is_ok());
+        put.give_back();
+        prop_assert_eq!(&loan[..], &before[..]);
+        drop(loan);
+        let import = self::import(&mut world, 0, 1);
+        let mut put = Put::new(&world, 0, import, !seed, LEN, 0, 2);
+        put.finish(&mut world).unwrap();
+        let news = world.until("a notification", |w| w.hosts[1].engine.take_notification(id).filter(|news| news.tag == 2));
+        check(&news, &put.data, &region, &HashMap::new());
+        put.give_back();
     }
 
     #[test]

@@ -40,9 +40,11 @@ pub struct Told {
     offset: u64,
     length: u64,
     tag: u32,
-    /// Where its bytes are: in which redirect of the epoch and where in it, or in the default buffer.
-    pieces: Vec<(Range<u64>, Option<(usize, u64)>)>,
+    pieces: Vec<Somewhere>,
 }
+
+/// A part of what was sent, and in which redirect it is, and where in it, if in any.
+type Somewhere = (Range<u64>, Option<(usize, u64)>);
 
 /// Hosts `0..senders` send, and the next one receives.
 pub struct Scene {
@@ -319,8 +321,8 @@ fn data(act: &Act) -> Vec<u8> {
 }
 
 /// Pieces that go on where the one before ends are one.
-fn joined(pieces: impl Iterator<Item = (Range<u64>, Option<(usize, u64)>)>) -> Vec<(Range<u64>, Option<(usize, u64)>)> {
-    let mut joined: Vec<(Range<u64>, Option<(usize, u64)>)> = Vec::new();
+fn joined(pieces: impl Iterator<Item = Somewhere>) -> Vec<Somewhere> {
+    let mut joined: Vec<Somewhere> = Vec::new();
     for (range, place) in pieces {
         match joined.last_mut() {
             Some((last, before))
