@@ -239,7 +239,7 @@ impl Peer {
         // What goes in pieces goes behind what is on its way.
         let waits = |job: &Job| !job.direct && self.transfers.serve(job.request);
         if self.jobs.queue.front().is_some_and(waits) {
-            if self.jobs.queue.iter().all(|job| job.direct || waits(job)) {
+            if self.jobs.queue.iter().all(waits) {
                 return Some(false);
             }
             self.jobs.queue.rotate_left(1);
@@ -255,7 +255,8 @@ impl Peer {
             }
             None => {
                 // Others that go in pieces needn't wait.
-                if self.jobs.queue.iter().all(|job| job.direct) {
+                let waits = |job: &Job| job.direct || self.transfers.serve(job.request);
+                if self.jobs.queue.iter().all(waits) {
                     return Some(false);
                 }
                 self.jobs.queue.rotate_left(1);
