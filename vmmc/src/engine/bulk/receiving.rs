@@ -465,7 +465,13 @@ impl Engine {
         if let Err(error) = result {
             tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
             lane.broken = true;
-            self.remove(|_| true, true);
+            for (token, transfer) in self.remove(|_| true, true) {
+                self.decline(token, transfer);
+            }
+            // Who waits for a grant would wait for ever.
+            while let Some((token, transfer)) = self.lane.as_ref().and_then(|lane| lane.schedule.first_waiting()) {
+                self.decline(token, transfer);
+            }
             return;
         }
         let mut unpostable = false;
