@@ -111,7 +111,8 @@ impl Engine {
         let Some(lane) = &mut self.lane else { return };
         let of = |granted: &Granted| (granted.run.token, granted.transfer) == (token, transfer);
         let known = lane.asked.remove(&(token, transfer)).is_some();
-        if lane.open.iter().any(of) {
+        let is_open = lane.open.iter().any(of);
+        if is_open {
             self.remove(of, false);
             self.reopen(port);
         } else if known {
@@ -122,6 +123,13 @@ impl Engine {
         }
         let reason = Declined::Unwanted;
         self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason }), &[]);
+        if is_open {
+            // It has left places unused, too, and nobody does anything else while they are taken back: not as often as it likes.
+            let waiting = self.distrust(now, token);
+            if let Some(next) = waiting.first() {
+                self.decline(token, next.transfer);
+            }
+        }
         self.grant_transfers(now, port);
     }
 
@@ -549,16 +557,17 @@ impl Engine {
         self.reopen(port);
     }
 
-    /// A peer has left its places unused.
-    fn distrust(&mut self, now: Time, token: u64) {
-        let Some(lane) = &mut self.lane else { return };
+    /// A peer has left its places unused. Returns what it waits for: it is to be declined.
+    fn distrust(&mut self, now: Time, token: u64) -> Vec<Request> {
+        let Some(lane) = &mut self.lane else { return Vec::new() };
         let waiting = lane.schedule.distrust(now, token, now + DISTRUST);
-        for request in waiting {
+        for request in &waiting {
             lane.asked.remove(&(token, request.transfer));
         }
         if let Some(peer) = self.peer(token) {
             provoked!(DEBUG, target: "vmmc::bulk", peer = %peer.link.peer(), "a peer leaves its places unused: it gets none for a while");
         }
+        waiting
     }
 
     /// A link has ended: what it was granted is abandoned.
