@@ -105,6 +105,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Answers what a peer has said or sent. One that takes no answers is heard no further: else it could have any number of them kept for it.
+    fn answer(&mut self, token: u64, record: BulkRecord, body: &[u8]) {
+        self.tell(token, Record::Bulk(record), body);
+        // How many reports there are depends on the places it was granted, and that was answered.
+        if !matches!(record, BulkRecord::Landed { .. })
+            && let Some(peer) = self.peer_mut(token)
+        {
+            peer.has_answered();
+        }
+    }
+
     /// A peer sends no more of a transfer. It is told when that is over.
     fn cancelled(&mut self, now: Time, port: &mut dyn Port, place: usize, transfer: u32) {
         let Some(token) = self.peers[place].as_deref().map(|peer| peer.link.token()) else { return };
@@ -122,7 +133,7 @@ impl Engine {
             return;
         }
         let reason = Declined::Unwanted;
-        self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason }), &[]);
+        self.answer(token, BulkRecord::Declined { transfer, reason }, &[]);
         if is_open {
             // It has left places unused, too, and nobody does anything else while they are taken back: not as often as it likes.
             let waiting = self.distrust(now, token);
@@ -170,7 +181,7 @@ impl Engine {
         let Some(peer) = self.peer_mut(token) else { return };
         peer.declining = true;
         self.counters.rx_bulk_declined += 1;
-        self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason: Declined::Unable }), &[]);
+        self.answer(token, BulkRecord::Declined { transfer, reason: Declined::Unable }, &[]);
     }
 
     /// Grants what may be granted now.
@@ -190,16 +201,14 @@ impl Engine {
                 continue;
             };
             match self.grant_transfer(now, port, token, transfer, asked) {
-                Ok(grant) => self.tell(token, Record::Bulk(BulkRecord::Granted { transfer, grant }), &[]),
+                Ok(grant) => self.answer(token, BulkRecord::Granted { transfer, grant }, &[]),
                 Err(reason) => {
                     if let Some(lane) = &mut self.lane {
                         lane.schedule.closed(token, transfer);
                     }
                     match reason {
                         Declined::Unable => self.decline(token, transfer),
-                        Declined::Unwanted => {
-                            self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason }), &[])
-                        }
+                        Declined::Unwanted => self.answer(token, BulkRecord::Declined { transfer, reason }, &[]),
                     }
                 }
             }
@@ -365,7 +374,7 @@ impl Engine {
             }
         }
         for (token, record, body) in told {
-            self.tell(token, Record::Bulk(record), &body);
+            self.answer(token, record, &body);
         }
         if unpostable {
             self.abandon(port, |granted| granted.condemned, true);
@@ -409,7 +418,7 @@ impl Engine {
             let (token, transfer) = (granted.run.token, granted.transfer);
             lane.schedule.closed(token, transfer);
             self.complete(granted);
-            self.tell(token, Record::Bulk(BulkRecord::Done { transfer }), &[]);
+            self.answer(token, BulkRecord::Done { transfer }, &[]);
             self.grant_transfers(now, port);
         }
     }
