@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::peer::Peer;
 use super::super::{Engine, RedirectId, place_of};
 use super::granted::{Granted, Home, Outcome};
-use super::transfer::{LONGEST_SEGMENT, entries};
+use super::transfer::{ENTRY, LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
 use crate::bulk::schedule::Request;
 use crate::log::provoked;
@@ -230,7 +230,7 @@ impl Engine {
             return Err(Declined::Unable);
         }
         let incoming = Incoming::new(asked.segments, overlap, now).ok_or(Declined::Unable)?;
-        let (home, target, start) = self.find_home(token, &asked, asked.len())?;
+        let (home, target, start) = self.find_home(token, &asked, spill(overlap))?;
         let (Some(lane), Some(peer), Some(bulk)) = (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
         else {
             return Err(Declined::Unable);
@@ -257,8 +257,9 @@ impl Engine {
         Ok(run.grant)
     }
 
-    /// Where a transfer belongs, if it may go there.
-    fn find_home(&mut self, token: u64, asked: &Asked, length: u64) -> Result<(Home, DirectTarget, usize), Declined> {
+    /// Where a transfer belongs, if it may go there. So many bytes behind it may be written, too.
+    fn find_home(&mut self, token: u64, asked: &Asked, spill: u64) -> Result<(Home, DirectTarget, usize), Declined> {
+        let length = asked.len();
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
             Errand::Put { grant, .. } => {
@@ -276,6 +277,10 @@ impl Engine {
                         return Err(Declined::Unwanted);
                     }
                 };
+                let behind = run.end..run.end.saturating_add(spill);
+                if !behind.is_empty() && export.region.has_lent(behind) {
+                    return Err(Declined::Unable);
+                }
                 let reserved = export.landing.reserve(&export.region, run).ok_or(Declined::Unable)?;
                 let (target, start) = (reserved.target.clone(), reserved.at as usize);
                 Ok((Home::Export { id: export.id, reserved }, target, start))
@@ -592,10 +597,11 @@ impl Engine {
 
     /// Before a part of an export is lent: nothing lands in it any more.
     pub(in crate::engine) fn clear_range(&mut self, port: &mut dyn Port, export: u32, range: &Range<u64>) {
+        let spill = spill(port.bulk().map_or(0, |bulk| bulk.overlap()));
         let within = |granted: &Granted| match &granted.home {
             Home::Export { id, reserved } => {
                 let Range { start, end } = reserved.run;
-                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end
+                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end + spill
             }
             Home::Fetch { .. } => false,
         };
@@ -631,6 +637,12 @@ impl Engine {
             self.abandon(port, of, true);
         }
     }
+}
+
+/// How many bytes behind a transfer may be written before its memory is taken back: where the NIC writes by itself, it writes packets that are longer than their place, too, before they are
+/// dropped, and stops at the end of the last entry of the fill ring.
+fn spill(overlap: usize) -> u64 {
+    if overlap > 0 { ENTRY as u64 } else { 0 }
 }
 
 /// How long nothing may land before it is asked for again.
