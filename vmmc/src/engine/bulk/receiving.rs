@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::super::peer::Peer;
 use super::super::{Engine, RedirectId, place_of};
+use super::BulkUse;
 use super::granted::{Granted, Home, Outcome};
 use super::transfer::{ENTRY, LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
@@ -487,6 +488,9 @@ impl Engine {
         if let Err(error) = result {
             tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
             lane.broken = true;
+            lane.used = BulkUse::NONE;
+            // What they fetch goes by the eager lane, too.
+            self.peers.iter_mut().flatten().for_each(|peer| peer.bulk = BulkUse::NONE);
             for (token, transfer) in self.remove(|_| true, true) {
                 self.decline(token, transfer);
             }

@@ -32,6 +32,37 @@ fn a_lane_that_is_lost_in_the_middle_keeps_nobody_waiting() {
     }
 }
 
+#[test]
+fn a_sender_whose_lane_is_lost_does_not_spin() {
+    let mut world = world(2, 1, Some(true));
+    export(&mut world, 0, "inbox", LEN);
+    export(&mut world, 1, "inbox", LEN);
+    let [there, back] = [0, 1].map(|from| world.import(from, 1 - from, "inbox").unwrap());
+    let mut put = Put::new(&world, 0, there, 1, LEN, 0, 1);
+    let control = world.hosts[0].port.control().unwrap();
+    control.refuse_reopen(true);
+    for _ in 0..10 {
+        assert!(!put.go_on(&mut world).unwrap());
+        world.step();
+    }
+    let (now, host) = (world.now(), &mut world.hosts[0]);
+    host.engine.clear_lane(&mut host.port);
+    assert!(!host.engine.is_direct(there, LEN));
+    let mut steps = 0;
+    world.until("a delivery", |world| {
+        steps += 1;
+        put.go_on(world).unwrap().then_some(())
+    });
+    // Half a second has passed, in which there was little to do.
+    assert!(world.now().since(now) >= Duration::from_millis(400) && steps < 20_000, "{steps} steps");
+    // What is fetched from there doesn't even try.
+    let (now, host) = (world.now(), &mut world.hosts[1]);
+    let mut target: Option<Box<dyn Target>> = Some(Box::new(host.arena.buffer(LEN).unwrap()));
+    let fetch = host.engine.fetch(now, &mut host.port, back, 0, &mut target).unwrap().expect("a fetch");
+    world.until("a fetch's end", |w| w.hosts[1].fetched(fetch).map_err(|(error, _)| error).unwrap());
+    assert!(world.now().since(now) < Duration::from_millis(400), "it took {:?}", world.now().since(now));
+}
+
 /// Host 0 fetches from host 1, which has its own way of answering.
 fn hostile_exporter() -> (crate::world::World, Puppet, u32) {
     let mut world = world(2, 1, Some(true));
