@@ -126,6 +126,12 @@ impl Schedule {
         self.waiting.is_empty()
     }
 
+    /// The peer whose turn is next, and the first transfer that it waits for.
+    pub(crate) fn first_waiting(&self) -> Option<(u64, u32)> {
+        let (peer, queue) = self.waiting.front()?;
+        Some((*peer, queue.front()?.transfer))
+    }
+
     /// The peer gets no grants before `until`. Returns what it had waiting, which is to be declined. What is open stays so.
     pub(crate) fn distrust(&mut self, now: Time, peer: u64, until: Time) -> Vec<Request> {
         self.distrusted.retain(|&(other, until)| other != peer && now < until);

@@ -145,6 +145,11 @@ impl Peer {
         self.tell(record, &[]);
     }
 
+    /// What has just been queued is an answer.
+    pub(super) fn has_answered(&mut self) {
+        self.answers += 1;
+    }
+
     /// Whether everything it should be told has been sent.
     pub(super) fn is_told(&self) -> bool {
         self.control.is_empty()

@@ -15,7 +15,7 @@ use crate::fetch::{begin, bytes, end, table};
 use crate::world::{World, address, contents, export_options, forge, key, link_config, seed};
 
 /// Speaks in a host's stead, on the link that it had with another.
-struct Puppet {
+pub struct Puppet {
     host: usize,
     to: usize,
     tap: Receiver<Vec<u8>>,
@@ -24,7 +24,7 @@ struct Puppet {
 
 impl Puppet {
     /// Takes the place of `host`, which must have said something since `tap` was made.
-    fn new(world: &mut World, tap: Receiver<Vec<u8>>, host: usize, to: usize) -> Puppet {
+    pub fn new(world: &mut World, tap: Receiver<Vec<u8>>, host: usize, to: usize) -> Puppet {
         world.run(Duration::from_millis(5));
         world.hosts[host].on = false;
         let said = |frame: Vec<u8>| parse(&frame, host).map(|(header, _)| header);
@@ -34,13 +34,13 @@ impl Puppet {
     }
 
     /// Says this, in a packet of its own.
-    fn say(&mut self, world: &mut World, record: Record, body: &[u8]) {
+    pub fn say(&mut self, world: &mut World, record: Record, body: &[u8]) {
         self.add(world, record, body);
         world.run(Duration::from_micros(20));
     }
 
     /// Likewise, and goes on before it can have been heard.
-    fn add(&mut self, world: &mut World, record: Record, body: &[u8]) {
+    pub fn add(&mut self, world: &mut World, record: Record, body: &[u8]) {
         let body = [record.emit().as_ref(), body].concat();
         let mac = world.hosts[self.host].mac;
         world.network.inject(&forge(address(self.host), mac, self.to, self.header, &body));
@@ -48,7 +48,7 @@ impl Puppet {
     }
 
     /// What it has been told since it was last asked.
-    fn told(&mut self) -> Vec<Record> {
+    pub fn told(&mut self) -> Vec<Record> {
         let mut records = Vec::new();
         for (header, body) in self.tap.try_iter().filter_map(|frame| parse(&frame, self.to)) {
             if header.kind != Kind::Data {

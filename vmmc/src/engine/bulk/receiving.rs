@@ -3,14 +3,14 @@
 //! Nothing here trusts a peer. One that asks for what it may not have is refused as for a PUT; one that is granted places and leaves them unused loses them, and
 //! for a while gets no others; and whatever packets it sends, the steering program lets in only those for which there is a place.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::super::peer::Peer;
 use super::super::{Engine, RedirectId, place_of};
+use super::BulkUse;
 use super::granted::{Granted, Home, Outcome};
-use super::transfer::{LONGEST_SEGMENT, entries};
+use super::transfer::{ENTRY, LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
 use crate::bulk::schedule::Request;
 use crate::log::provoked;
@@ -106,13 +106,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Answers what a peer has said or sent. One that takes no answers is heard no further: else it could have any number of them kept for it.
+    fn answer(&mut self, token: u64, record: BulkRecord, body: &[u8]) {
+        self.tell(token, Record::Bulk(record), body);
+        // How many reports there are depends on the places it was granted, and that was answered.
+        if !matches!(record, BulkRecord::Landed { .. })
+            && let Some(peer) = self.peer_mut(token)
+        {
+            peer.has_answered();
+        }
+    }
+
     /// A peer sends no more of a transfer. It is told when that is over.
     fn cancelled(&mut self, now: Time, port: &mut dyn Port, place: usize, transfer: u32) {
         let Some(token) = self.peers[place].as_deref().map(|peer| peer.link.token()) else { return };
         let Some(lane) = &mut self.lane else { return };
         let of = |granted: &Granted| (granted.run.token, granted.transfer) == (token, transfer);
         let known = lane.asked.remove(&(token, transfer)).is_some();
-        if lane.open.iter().any(of) {
+        let is_open = lane.open.iter().any(of);
+        if is_open {
             self.remove(of, false);
             self.reopen(port);
         } else if known {
@@ -122,7 +134,14 @@ impl Engine {
             return;
         }
         let reason = Declined::Unwanted;
-        self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason }), &[]);
+        self.answer(token, BulkRecord::Declined { transfer, reason }, &[]);
+        if is_open {
+            // It has left places unused, too, and nobody does anything else while they are taken back: not as often as it likes.
+            let waiting = self.distrust(now, token);
+            if let Some(next) = waiting.first() {
+                self.decline(token, next.transfer);
+            }
+        }
         self.grant_transfers(now, port);
     }
 
@@ -163,7 +182,7 @@ impl Engine {
         let Some(peer) = self.peer_mut(token) else { return };
         peer.declining = Some(transfer);
         self.counters.rx_bulk_declined += 1;
-        self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason: Declined::Unable }), &[]);
+        self.answer(token, BulkRecord::Declined { transfer, reason: Declined::Unable }, &[]);
     }
 
     /// Grants what may be granted now.
@@ -183,16 +202,14 @@ impl Engine {
                 continue;
             };
             match self.grant_transfer(now, port, token, transfer, asked) {
-                Ok(grant) => self.tell(token, Record::Bulk(BulkRecord::Granted { transfer, grant }), &[]),
+                Ok(grant) => self.answer(token, BulkRecord::Granted { transfer, grant }, &[]),
                 Err(reason) => {
                     if let Some(lane) = &mut self.lane {
                         lane.schedule.closed(token, transfer);
                     }
                     match reason {
                         Declined::Unable => self.decline(token, transfer),
-                        Declined::Unwanted => {
-                            self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason }), &[])
-                        }
+                        Declined::Unwanted => self.answer(token, BulkRecord::Declined { transfer, reason }, &[]),
                     }
                 }
             }
@@ -214,7 +231,7 @@ impl Engine {
             return Err(Declined::Unable);
         }
         let incoming = Incoming::new(asked.segments, overlap, now).ok_or(Declined::Unable)?;
-        let (home, target, start) = self.find_home(token, &asked, asked.len())?;
+        let (home, target, start) = self.find_home(token, &asked, spill(overlap))?;
         let (Some(lane), Some(peer), Some(bulk)) = (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
         else {
             return Err(Declined::Unable);
@@ -241,8 +258,9 @@ impl Engine {
         Ok(run.grant)
     }
 
-    /// Where a transfer belongs, if it may go there.
-    fn find_home(&mut self, token: u64, asked: &Asked, length: u64) -> Result<(Home, DirectTarget, usize), Declined> {
+    /// Where a transfer belongs, if it may go there. So many bytes behind it may be written, too.
+    fn find_home(&mut self, token: u64, asked: &Asked, spill: u64) -> Result<(Home, DirectTarget, usize), Declined> {
+        let length = asked.len();
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
             Errand::Put { grant, notify } => {
@@ -262,6 +280,10 @@ impl Engine {
                 };
                 // As many notifications wait as there is room for, and then the sender has to.
                 if notify.is_some() && export.options.notify && !export.has_room() {
+                    return Err(Declined::Unable);
+                }
+                let behind = run.end..run.end.saturating_add(spill);
+                if !behind.is_empty() && export.region.has_lent(behind) {
                     return Err(Declined::Unable);
                 }
                 let reserved = export.landing.reserve(&export.region, run).ok_or(Declined::Unable)?;
@@ -362,7 +384,7 @@ impl Engine {
             }
         }
         for (token, record, body) in told {
-            self.tell(token, Record::Bulk(record), &body);
+            self.answer(token, record, &body);
         }
         if unpostable {
             self.abandon(port, |granted| granted.condemned, true);
@@ -406,7 +428,7 @@ impl Engine {
             let (token, transfer) = (granted.run.token, granted.transfer);
             lane.schedule.closed(token, transfer);
             self.complete(granted);
-            self.tell(token, Record::Bulk(BulkRecord::Done { transfer }), &[]);
+            self.answer(token, BulkRecord::Done { transfer }, &[]);
             self.grant_transfers(now, port);
         }
     }
@@ -470,16 +492,16 @@ impl Engine {
         if let Err(error) = result {
             tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
             lane.broken = true;
-            let mut first: HashMap<u64, u32> = HashMap::new();
-            for &(token, transfer) in lane.asked.keys() {
-                let first = first.entry(token).or_insert(transfer);
-                if (transfer.wrapping_sub(*first) as i32) < 0 {
-                    *first = transfer;
-                }
+            lane.used = BulkUse::NONE;
+            // What they fetch goes by the eager lane, too.
+            self.peers.iter_mut().flatten().for_each(|peer| peer.bulk = BulkUse::NONE);
+            for (token, transfer) in self.remove(|_| true, true) {
+                self.decline(token, transfer);
             }
-            // What was open came before what waits.
-            first.extend(self.remove(|_| true, true));
-            first.into_iter().for_each(|(token, transfer)| self.decline(token, transfer));
+            // Who waits for a grant would wait for ever.
+            while let Some((token, transfer)) = self.lane.as_ref().and_then(|lane| lane.schedule.first_waiting()) {
+                self.decline(token, transfer);
+            }
             return;
         }
         let mut unpostable = false;
@@ -557,16 +579,17 @@ impl Engine {
         self.reopen(port);
     }
 
-    /// A peer has left its places unused.
-    fn distrust(&mut self, now: Time, token: u64) {
-        let Some(lane) = &mut self.lane else { return };
+    /// A peer has left its places unused. Returns what it waits for: it is to be declined.
+    fn distrust(&mut self, now: Time, token: u64) -> Vec<Request> {
+        let Some(lane) = &mut self.lane else { return Vec::new() };
         let waiting = lane.schedule.distrust(now, token, now + DISTRUST);
-        for request in waiting {
+        for request in &waiting {
             lane.asked.remove(&(token, request.transfer));
         }
         if let Some(peer) = self.peer(token) {
             provoked!(DEBUG, target: "vmmc::bulk", peer = %peer.link.peer(), "a peer leaves its places unused: it gets none for a while");
         }
+        waiting
     }
 
     /// A link has ended: what it was granted is abandoned.
@@ -582,10 +605,11 @@ impl Engine {
 
     /// Before a part of an export is lent: nothing lands in it any more.
     pub(in crate::engine) fn clear_range(&mut self, port: &mut dyn Port, export: u32, range: &Range<u64>) {
+        let spill = spill(port.bulk().map_or(0, |bulk| bulk.overlap()));
         let within = |granted: &Granted| match &granted.home {
             Home::Export { id, reserved } => {
                 let Range { start, end } = reserved.run;
-                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end
+                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end + spill
             }
             Home::Fetch { .. } => false,
         };
@@ -621,6 +645,12 @@ impl Engine {
             self.abandon(port, of, true);
         }
     }
+}
+
+/// How many bytes behind a transfer may be written before its memory is taken back: where the NIC writes by itself, it writes packets that are longer than their place, too, before they are
+/// dropped, and stops at the end of the last entry of the fill ring.
+fn spill(overlap: usize) -> u64 {
+    if overlap > 0 { ENTRY as u64 } else { 0 }
 }
 
 /// How long nothing may land before it is asked for again.

@@ -17,6 +17,7 @@ use super::super::send::Send;
 use super::super::serve::Job;
 use super::super::{Engine, EngineError, Ticket, place_of};
 use super::transfer::{LONGEST_SEGMENT, Parts};
+use super::{BulkLane, BulkUse};
 use crate::bulk::outgoing::Outgoing;
 use crate::link::{Link, Pace};
 use crate::log::provoked;
@@ -306,7 +307,9 @@ impl Engine {
         if peer.transfers.is_idle() {
             return peer.tell_behind();
         }
-        let mut again = peer.send_segments(now, port, &mut self.counters);
+        // A lane that is lost takes nothing, however often it is tried: the receiver loses its patience, and then they go as PUTs.
+        let is_usable = self.lane.as_ref().is_some_and(BulkLane::is_usable);
+        let mut again = is_usable && peer.send_segments(now, port, &mut self.counters);
         again |= self.send_declined(now, port, place);
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
         again |= peer.tell_behind();
@@ -358,7 +361,7 @@ impl Engine {
 impl Peer {
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
     pub(in crate::engine) fn ask_for_job(&mut self, most: usize, region: &Region, job: &Job) -> Option<u64> {
-        if !self.transfers.may_ask() || self.link.control_room() == 0 {
+        if self.bulk == BulkUse::NONE || !self.transfers.may_ask() || self.link.control_room() == 0 {
             return None;
         }
         let left = usize::try_from(job.length - job.done).ok()?;

@@ -18,7 +18,7 @@ pub(super) const LEAST_REST: usize = 128;
 const ALIGN: usize = 16;
 
 /// Bytes that one entry of the fill ring has room for.
-const ENTRY: usize = 3840;
+pub(super) const ENTRY: usize = 3840;
 
 /// The most entries of the fill ring that one transfer takes.
 pub(super) const MOST_ENTRIES: usize = 1024;

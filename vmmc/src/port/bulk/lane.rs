@@ -235,8 +235,9 @@ impl BulkPort for BulkLane {
             // Before an interface is gone the kernel has stopped its queues.
             let next = self.gate.close();
             self.places.restart(next);
-            self.slots.restart();
         }
+        // Of what was being sent the kernel reads at the most, and what it makes of that nobody hears any more. Whoever gave it away waits for it.
+        self.slots.restart();
         self.counters.reopened += u64::from(opened.is_ok());
         opened.map_err(io::Error::other)
     }
@@ -258,14 +259,16 @@ impl Drop for BulkLane {
         self.gate.close();
         self.socket = None;
         self.gate.set_lane(xdp_prog::gate::NO_QUEUE, false);
-        if self.places.is_empty() {
+        // Where the kernel copies, it has read what is sent within the call that sends it. A NIC reads until the queue is taken from it, and that is a little after the socket was closed.
+        if self.places.is_empty() && (self.slots.is_idle() || !self.zero_copy) {
             return;
         }
         let proved = self.namespace.run(|| socket::prove_free(&self.queue));
         if !matches!(proved, Ok(Ok(()))) {
             let interface = &self.queue.interface;
-            warn!(target: "vmmc::port", interface, ?proved, "bulk lane: closed, but maybe not by the kernel, so the memory that was posted is never used again");
+            warn!(target: "vmmc::port", interface, ?proved, "bulk lane: closed, but maybe not by the kernel, so the memory that was posted or being sent is never used again");
             self.places.leak();
+            self.slots.leak();
         }
     }
 }

@@ -100,7 +100,8 @@ pub trait BulkPort: Send {
 
     /// Posts a place for a packet of `run`: bytes `at..at + run.segment` of `target`. Returns its number, which is 1 more than that of the place posted before; `None` when there is no room,
     /// the segment is shorter than 14 bytes or longer than [`BulkPort::max_segment`], or the kernel couldn't write there: the target is of another arena, or too near its
-    /// end (within 4096 bytes). Nothing is let in until [`BulkPort::admit`].
+    /// end (within 4096 bytes); or, where headers [stay](BulkPort::overlap), the target ends less than 3840 bytes behind, and a longer packet than was asked for would be written
+    /// past that. Nothing is let in until [`BulkPort::admit`].
     fn post(&mut self, run: &Run, target: &DirectTarget, at: usize) -> Option<u64>;
 
     /// Lets packets into all places that are posted.
@@ -137,8 +138,8 @@ pub trait BulkPort: Send {
     /// longer with a large arena or on a busy machine; for little more than a second at the most.
     ///
     /// # Errors
-    /// When the lane couldn't be opened again. Then nothing can be posted or sent until another call succeeds. Nothing is let in, but the memory stays with the port
-    /// ([`DirectTarget::into_buffer`] fails), as it isn't certain that the kernel has let go of it.
+    /// When the lane couldn't be opened again. Then nothing can be posted or sent until another call succeeds. Nothing is let in, but the targets stay with the port
+    /// ([`DirectTarget::into_buffer`] fails), as it isn't certain that the kernel has let go of them. Sources are let go of even then: the kernel doesn't write there.
     fn reopen(&mut self) -> io::Result<()>;
 
     /// What to sleep on: readable when a packet has landed. `None` when there is nothing to sleep on.

@@ -124,9 +124,15 @@ impl Places {
         if self.lost || !is_segment(segment) {
             return None;
         }
-        let at = target.place(arena, at, segment)?.checked_sub(self.overlap as u64)?;
+        let place = target.place(arena, at, segment)?;
+        let at_end = place + (target.len() - at) as u64;
+        let at = place.checked_sub(self.overlap as u64)?;
         let start = at.checked_sub(HEADROOM)?;
         let entries = self.entries_of(segment);
+        // A NIC that writes by itself writes before the program has looked, and so as much as there arrives: all of what the entries have room for must be the target's.
+        if self.overlap > 0 && at + (entries * FRAGMENT) as u64 > at_end {
+            return None;
+        }
         let addresses = (0..entries as u64).map(|i| start + i * FRAGMENT as u64);
         let fits = |entry: u64| {
             let end = entry + u64::from(CHUNK);

@@ -76,6 +76,17 @@ impl Slots {
         self.out = 0;
     }
 
+    /// Whether nothing is being sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.out == 0
+    }
+
+    /// Never lets go of what is being sent: the NIC may still read it.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.packets));
+        std::mem::forget(self.headers.clone());
+    }
+
     /// How many packets more there is room for, of so many bytes of payload.
     pub(super) fn room(&self, segment: usize) -> usize {
         let most = 1 + most_pieces(segment);

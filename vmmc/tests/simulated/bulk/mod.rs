@@ -1,6 +1,7 @@
 //! The bulk lane: whatever the network does, and the kernel, what comes of a program is what would come of it without.
 
 mod chaos;
+mod hostile;
 mod program;
 mod scene;
 

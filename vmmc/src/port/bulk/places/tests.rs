@@ -262,3 +262,19 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn where_a_nic_writes_first_all_it_has_room_for_is_the_target_s() {
+    with(|lane, _| {
+        let len = lane.target.len();
+        // The kernel copies what the gate has let in, and no more than that.
+        assert!(lane.post(&run(1, 1000), len - 1000).is_some());
+        lane.places.overlap = 66;
+        for (segment, at) in [(1000, len - 1000), (1000, len - 3773), (3774, len - 3774 + 1), (3775, len - 3775)] {
+            assert_eq!(lane.post(&run(2, segment), at), None, "{segment} at {at} of {len}");
+        }
+        for (segment, at) in [(1000, len - 3774), (3774, len - 3774), (7614, len - 7614)] {
+            assert!(lane.post(&run(2, segment), at).is_some(), "{segment} at {at} of {len}");
+        }
+    });
+}
