@@ -291,13 +291,16 @@ impl Builder {
         };
         let core = Core::new(engine, port, Clock::start());
         let drives = self.progress == Progress::Caller;
+        // Of what was asked for: what the bulk lane has beside it isn't for pages.
+        let half = self.arena.min(arena.len()).next_multiple_of(arena.page_size()) / 2;
+        let utlb = utlb::Config { budget: self.utlb.budget.or(Some(half)), ..self.utlb };
         let identity = Identity {
             interface: lane.interface,
             vlan: lane.vlan,
             mtu: lane.mtu,
             arena_bytes: arena.len() as u64,
             arena_page_bytes: arena.page_size() as u64,
-            paging: Paging::new(arena.clone(), self.utlb),
+            paging: Paging::new(arena.clone(), utlb),
             binding: lane.binding,
             no_bulk: lane.no_bulk.map(|reason| reason.to_string()),
         };
