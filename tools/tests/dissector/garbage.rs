@@ -115,11 +115,7 @@ fn rules_broken() -> Vec<Frame> {
         packet(Kind::Data, false, &[13, 0, 0, 0, 0, 0, 0, 1]),
         packet(Kind::Data, false, &[13, 3, 0, 0, 0, 0, 0, 1]),
         packet(Kind::Data, false, &[15, 0, 0, 0, 0, 0, 0, 1]),
-        packet(
-            Kind::Data,
-            false,
-            &[&[15, 0, 0, 65, 0, 0, 0, 1][..], &BulkRecord::missing_body(&[1..2]).repeat(65)].concat(),
-        ),
+        packet(Kind::Data, false, &[&[15, 0, 0, 65, 0, 0, 0, 1][..], &[0, 0, 0, 1, 0, 0, 0, 2].repeat(65)].concat()),
         packet(Kind::Data, false, &[15, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 5]),
         packet(Kind::Data, false, &[20, 0, 0, 0, 0, 0, 0, 1]),
     ]
