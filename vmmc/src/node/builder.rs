@@ -303,9 +303,6 @@ impl Builder {
         // Of what was asked for, whatever the lane has taken beside it.
         let utlb = utlb::Config { budget: self.utlb.budget.or(Some(self.arena / 2)), ..self.utlb };
         let drives = self.progress == Progress::Caller;
-        // Of what was asked for: what the bulk lane has beside it isn't for pages.
-        let half = self.arena.min(arena.len()).next_multiple_of(arena.page_size()) / 2;
-        let utlb = utlb::Config { budget: self.utlb.budget.or(Some(half)), ..self.utlb };
         let identity = Identity {
             interface: lane.interface,
             vlan: lane.vlan,
