@@ -1,6 +1,7 @@
 //! Paged buffers on the bulk lane: sent from where their pages are pinned, if all are, and copied as ever if not.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use vmmc::memory::utlb::{Config, Rule};
 use vmmc::{Bulk, Node, PagedBuffer, Progress};
@@ -38,7 +39,9 @@ fn scatter(node: &Node, buffer: &PagedBuffer) {
     order.into_iter().for_each(|number| drop(buffer.hold(number * page..(number + 1) * page)));
 }
 
-fn nothing_is_copied(mtu: u32) {
+/// Sends whole buffers and parts, of pages in a row and of others here and there. Returns whether the receiver has trusted its lane all the time: on a machine that is so busy that
+/// nothing lands for long it takes the places back, and what it declines then is copied, as it should be.
+fn is_sent_without_a_copy(mtu: u32) -> bool {
     let (lab, from, to) = pair(mtu, 2 * LEN);
     let inbox = to.export("inbox").len(LEN).key(KEY).notify(true).create().unwrap();
     let remote = from.import(address(&lab, 2), "inbox", KEY).unwrap();
@@ -81,9 +84,17 @@ fn nothing_is_copied(mtu: u32) {
     let (utlb, from, to) = (from.utlb().counters(), from.stats().unwrap(), to.stats().unwrap());
     assert_eq!((utlb.copied, utlb.failures, utlb.held, utlb.evictions), (0, 0, 0, 0));
     assert_eq!(to.engine.delivered_bytes, expected);
-    assert!(from.engine.tx_copied_bytes < 100, "{} bytes copied", from.engine.tx_copied_bytes);
+    if to.engine.bulk_reopened > 0 {
+        return false;
+    }
+    assert!(from.engine.tx_copied_bytes < 100, "bytes were copied: {:?} {:?}", from.engine, to.engine);
     assert!(to.engine.rx_bulk_bytes > expected / 100 * 99, "{} of {expected}", to.engine.rx_bulk_bytes);
-    assert_eq!((from.engine.tx_bulk_declined, to.engine.bulk_reopened), (0, 0));
+    assert_eq!(from.engine.tx_bulk_declined, 0);
+    true
+}
+
+fn nothing_is_copied(mtu: u32) {
+    assert!((0..10).any(|_| is_sent_without_a_copy(mtu)), "the lane was never trusted from beginning to end");
 }
 
 #[test]
@@ -152,13 +163,19 @@ fn what_is_declined_is_copied() {
         let engine = from.stats().unwrap().engine;
         assert!(engine.tx_bulk_declined >= round && engine.tx_copied_bytes >= round * (LEN / 2) as u64, "{engine:?}");
     }
-    // And back on the lane.
-    let before = from.stats().unwrap().engine.tx_copied_bytes;
-    let buffer = remote.send(buffer, 0).timeout(PATIENCE).wait().unwrap();
-    let mut seen = vec![0; LEN];
-    inbox.read(0, &mut seen).unwrap();
-    assert!(seen == buffer[..]);
-    assert!(from.stats().unwrap().engine.tx_copied_bytes < before + 100);
+    // And back on the lane, as soon as the receiver trusts it.
+    let (begin, mut seen) = (Instant::now(), vec![0; LEN]);
+    loop {
+        let before = from.stats().unwrap().engine.tx_copied_bytes;
+        buffer = remote.send(buffer, 0).timeout(PATIENCE).wait().unwrap();
+        inbox.read(0, &mut seen).unwrap();
+        assert!(seen == buffer[..]);
+        if from.stats().unwrap().engine.tx_copied_bytes < before + 100 {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it is always copied");
+        buffer.write()[5] ^= 1;
+    }
 }
 
 /// A send that nobody waits for goes on, and its pages come back when it is over; one that comes to nothing gives its buffer back at once.
@@ -174,7 +191,7 @@ fn pages_come_back_whatever_becomes_of_the_send() {
     let mut seen = vec![0; LEN];
     inbox.read(0, &mut seen).unwrap();
     assert!(seen == sent);
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     while from.utlb().counters().pinned > 0 {
         assert!(begin.elapsed() < PATIENCE, "{:?}", from.utlb().counters());
         std::thread::yield_now();
