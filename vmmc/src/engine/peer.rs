@@ -398,6 +398,11 @@ impl Peer {
         self.answer(Record::Refused { reason, grant, sequence: sequence as u32 });
     }
 
+    /// Whether it gets no credit because notifications aren't taken.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.throttled_by.is_some()
+    }
+
     /// Gives credit again once the application has taken notifications.
     pub(super) fn relent(&mut self, exports: &mut Exports) {
         if let Some(id) = self.throttled_by

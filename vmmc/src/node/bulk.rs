@@ -23,7 +23,8 @@ pub enum Bulk {
     Never,
     /// One, or an error.
     Require,
-    /// One that the NIC itself reads and writes memory for (`XDP_ZEROCOPY`), or an error.
+    /// One that the NIC itself reads and writes memory for (`XDP_ZEROCOPY`), or an error. The NIC writes before the steering program has looked at a packet. So whoever can send frames to this
+    /// host can have them written where a transfer is about to land, and spoil it: only for networks whose hosts are trusted. It was never tried on hardware.
     RequireZeroCopy,
 }
 
@@ -146,7 +147,10 @@ fn try_open(
     let v4 = interface.addresses.iter().all(|(address, _)| address.is_ipv4());
     let headers =
         ETHERNET_LEN + if vlan { VLAN_LEN } else { 0 } + if v4 { encap - 20 } else { encap } + BULK_HEADER_LEN;
-    let config = BulkConfig { interface: name(), queue, headers, zero_copy: true };
+    // A NIC that writes memory by itself does so before the gate has looked at a packet: what isn't meant for a place lands there, too, and is noticed, but may have harmed
+    // what was there. So that is for networks whose hosts are trusted, and for who asks for it.
+    let zero_copy = bulk == Bulk::RequireZeroCopy;
+    let config = BulkConfig { interface: name(), queue, headers, zero_copy };
     let lane = BulkLane::open(&config, arena, steering.clone())?;
     if bulk == Bulk::RequireZeroCopy && !lane.is_zero_copy() {
         return Err(NoBulkLane::Copies { interface: name() });

@@ -169,16 +169,21 @@ impl Engine {
             lane.asked.insert((token, transfer), asked);
             self.grant_transfers(now, port);
         } else {
-            self.decline(token, transfer);
+            // What it has asked for before waits on.
+            self.say_declined(token, transfer);
         }
     }
 
-    /// Declines a transfer, and all that the same peer has asked for after it and isn't granted.
+    /// Declines a transfer, and all that the same peer has asked for after it and isn't granted: that is, all of it that waits.
     fn decline(&mut self, token: u64, transfer: u32) {
         if let Some(lane) = &mut self.lane {
             lane.asked.retain(|&(of, _), _| of != token);
             lane.schedule.withdraw(token);
         }
+        self.say_declined(token, transfer);
+    }
+
+    fn say_declined(&mut self, token: u64, transfer: u32) {
         let Some(peer) = self.peer_mut(token) else { return };
         peer.declining = Some(transfer);
         self.counters.rx_bulk_declined += 1;
@@ -278,6 +283,10 @@ impl Engine {
                         return Err(Declined::Unwanted);
                     }
                 };
+                // As it would get no credit for PUTs: these wait for it.
+                if peer.is_throttled() {
+                    return Err(Declined::Unable);
+                }
                 // As many notifications wait as there is room for, and then the sender has to.
                 if notify.is_some() && export.options.notify && !export.has_room() {
                     return Err(Declined::Unable);
@@ -397,12 +406,15 @@ impl Engine {
     /// When the lane has something to do, landings apart.
     pub(in crate::engine) fn lane_deadline(&self) -> Time {
         let Some(lane) = &self.lane else { return Time::FAR };
+        let first = lane.open.iter().filter_map(|granted| granted.incoming.next_place()).min();
         let deadline = |granted: &Granted| {
             let peer = self.peers.get(place_of(granted.run.token)).and_then(Option::as_deref);
             let ask = granted.ask_at(peer.map_or(LEAST_STALL, stall)).unwrap_or(Time::FAR);
             let report =
                 if granted.incoming.unreported() > 0 { granted.incoming.landed_at() + REPORT_WITHIN } else { ask };
-            if granted.condemned { Time::ZERO } else { ask.min(report) }
+            let is_held_up = granted.incoming.next_place().is_some_and(|place| Some(place) != first);
+            let late = if is_held_up { Time::FAR } else { granted.incoming.landed_at() + PATIENCE };
+            if granted.condemned { Time::ZERO } else { ask.min(report).min(late) }
         };
         lane.open.iter().map(deadline).min().unwrap_or(Time::FAR)
     }

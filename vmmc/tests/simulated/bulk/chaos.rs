@@ -264,8 +264,9 @@ proptest! {
     }
 
     #[test]
-    fn a_lane_that_can_not_be_opened_again_is_done_without(seed: u64, strip: bool, conditions in bad(), steps in 0usize..400, sender: bool) {
-        let mut world = world(2, seed, Some(strip));
+    // Not where the NIC writes by itself: it does so until the socket has gone, and nobody knows when that is.
+    fn a_lane_that_can_not_be_opened_again_is_done_without(seed: u64, conditions in bad(), steps in 0usize..400, sender: bool) {
+        let mut world = world(2, seed, Some(true));
         let (id, region) = export(&mut world, 1, "inbox", LEN);
         let import = world.import(0, 1, "inbox").unwrap();
         world.network.set_conditions(conditions);
