@@ -80,13 +80,13 @@ impl Plan {
         };
         let all = self.peers.iter().flat_map(|&peer| self.specs.iter().map(move |spec| (peer, spec)));
         let small = |peer: &&dyn Peer| {
-            let too_small = |spec: &Spec| !peer.measures(spec.bench) || spec.size < peer.from_size();
+            let too_small = |spec: &Spec| !peer.measures(spec.bench) || spec.size < peer.least_size();
             self.specs.iter().all(too_small).then(|| {
-                let (name, least) = (peer.name(), peer.from_size());
+                let (name, least) = (peer.name(), peer.least_size());
                 format!("{name} is left out: it is for messages of {least} bytes and more (--size)")
             })
         };
-        let small = self.peers.iter().filter(|peer| peer.from_size() > 0).filter_map(small);
+        let small = self.peers.iter().filter(|peer| peer.least_size() > 0).filter_map(small);
         self.missing.iter().cloned().chain(small).chain(all.filter_map(reason)).collect()
     }
 
@@ -169,7 +169,7 @@ fn sit(
 }
 
 fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
-    peer.measures(spec.bench) && spec.size >= peer.from_size() && peer.refuses(spec).is_none()
+    peer.measures(spec.bench) && spec.size >= peer.least_size() && peer.refuses(spec).is_none()
 }
 
 /// Runs of specs that share a lab.

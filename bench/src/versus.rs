@@ -163,7 +163,7 @@ mod tests {
         let specs = shape.specs();
         let slices = |name: &&str| {
             let peer = peers::find(name).expect(name);
-            let mine = specs.iter().filter(|spec| peer.measures(spec.bench) && spec.size >= peer.from_size());
+            let mine = specs.iter().filter(|spec| peer.measures(spec.bench) && spec.size >= peer.least_size());
             OPENING + mine.map(|spec| spec.millis + (CONNECTION * spec.count as f64) as u64).sum::<u64>()
         };
         let round: u64 = shape.peers.iter().map(slices).sum();

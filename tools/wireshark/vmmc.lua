@@ -1,24 +1,28 @@
--- Wireshark dissector for VMMC, protocol version 5: docs/protocol.md says what every field means.
+-- Wireshark dissector for VMMC, protocol version 6: docs/protocol.md says what every field means.
 --
 -- To try it:       wireshark -X lua_script:vmmc.lua FILE
 -- To install it:   copy it to the folder "Personal Lua Plugins" of Help > About Wireshark > Folders,
 --                  usually ~/.local/lib/wireshark/plugins
 --
--- It takes UDP port 7000 (a preference) and, on other ports, what looks like a packet and has a right checksum.
+-- It takes UDP port 7000, for packets of the bulk lane port 7001 (preferences), and, on other ports, what looks like a packet and has a right checksum.
 -- What it flags as malformed is what a node refuses. It links each packet to the one that announced its token, PUTs
 -- and FETCHes to the name of the export they are for, and repetitions to the first packet of their number, as far as the capture has these.
 
-local VERSION = 5
+local VERSION = 6
 local HEADER_LEN, HELLO_LEN, PUT_LEN, NOTIFY_LEN, FETCH_LEN, FETCHED_LEN = 32, 40, 16, 16, 32, 16
-local MIN_MTU, MAX_NAME, MAX_SACK = 1280, 128, 128
-local HELLO, WELCOME, DATA, ACK, CLOSE, RESET = 1, 2, 3, 4, 5, 6
+local BULK_HEADER_LEN, BULK_ASK_LEN = 24, 32
+local MIN_MTU, MAX_NAME, MAX_SACK, MAX_MISSING = 1280, 128, 128, 64
+local HELLO, WELCOME, DATA, ACK, CLOSE, RESET, BULK = 1, 2, 3, 4, 5, 6, 7
 local PUT, IMPORT, IMPORTED, RELEASE, REVOKED, REFUSED, FETCH, FETCHED, FETCH_REFUSED, FETCH_CANCEL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local BULK_ASK, BULK_GRANTED, BULK_DECLINED, BULK_LANDED, BULK_MISSING, BULK_DONE, BULK_CLEARED, BULK_CANCEL, BULK_SENT = 11, 12, 13, 14, 15, 16, 17, 18, 19
 
-local kinds = { "HELLO", "WELCOME", "DATA", "ACK", "CLOSE", "RESET" }
-local record_kinds = { "PUT", "IMPORT", "IMPORTED", "RELEASE", "REVOKED", "REFUSED", "FETCH", "FETCHED", "FETCH_REFUSED", "FETCH_CANCEL" }
+local kinds = { "HELLO", "WELCOME", "DATA", "ACK", "CLOSE", "RESET", "BULK" }
+local record_kinds = { "PUT", "IMPORT", "IMPORTED", "RELEASE", "REVOKED", "REFUSED", "FETCH", "FETCHED", "FETCH_REFUSED", "FETCH_CANCEL",
+  "BULK_ASK", "BULK_GRANTED", "BULK_DECLINED", "BULK_LANDED", "BULK_MISSING", "BULK_DONE", "BULK_CLEARED", "BULK_CANCEL", "BULK_SENT" }
 local import_status = { [0] = "granted", "unknown name", "denied", "too many grants" }
 local refusals = { "no such grant", "out of range", "not writable", "lent" }
 local fetch_refusals = { "no such grant", "out of range", "not readable", "too many", "cancelled" }
+local bulk_refusals = { "not by this lane", "not wanted" }
 local checksum_status = { [0] = "wrong", "right", "not verified", "none" }
 local CHECKSUM_BAD, CHECKSUM_GOOD, CHECKSUM_UNVERIFIED, CHECKSUM_NONE = 0, 1, 2, 3
 
@@ -55,7 +59,8 @@ local f = {
   mtu = ProtoField.uint16("vmmc.hello.mtu", "MTU: length of this IP packet"),
   options = ProtoField.uint8("vmmc.hello.options", "Options", base.HEX),
   option_checksum = ProtoField.bool("vmmc.hello.options.checksum", "Checksums", 8, nil, 0x01),
-  options_reserved = ProtoField.uint8("vmmc.hello.options.reserved", "Reserved", base.HEX, nil, 0xfe),
+  option_bulk = ProtoField.bool("vmmc.hello.options.bulk", "Bulk lane", 8, nil, 0x02),
+  options_reserved = ProtoField.uint8("vmmc.hello.options.reserved", "Reserved", base.HEX, nil, 0xfc),
   hello_reserved = ProtoField.uint8("vmmc.hello.reserved", "Reserved", base.HEX),
   hello_reserved2 = ProtoField.uint64("vmmc.hello.reserved2", "Reserved", base.HEX),
   padding = ProtoField.bytes("vmmc.hello.padding", "Padding"),
@@ -104,6 +109,29 @@ local f = {
   fetch_refused_reason = ProtoField.uint8("vmmc.fetch_refused.reason", "Reason", base.DEC, fetch_refusals),
   fetch_refused_request = ProtoField.uint32("vmmc.fetch_refused.request", "Request"),
   fetch_cancel_request = ProtoField.uint32("vmmc.fetch_cancel.request", "Request"),
+  bulk_transfer = ProtoField.uint32("vmmc.bulk.transfer", "Transfer"),
+  bulk_grant = ProtoField.uint32("vmmc.bulk.grant", "Bulk grant"),
+  bulk_packets = ProtoField.uint32("vmmc.bulk.packets", "Packets that have landed"),
+  bulk_reason = ProtoField.uint8("vmmc.bulk.reason", "Reason", base.DEC, bulk_refusals),
+  bulk_ranges = ProtoField.uint16("vmmc.bulk.ranges", "Ranges"),
+  bulk_first = ProtoField.uint32("vmmc.bulk.first", "First segment"),
+  bulk_end = ProtoField.uint32("vmmc.bulk.end", "Segment after the last"),
+  bulk_segment = ProtoField.uint32("vmmc.bulk.segment", "Segment"),
+  bulk_flags_reserved = ProtoField.uint8("vmmc.bulk.flags.reserved", "Reserved", base.HEX, nil, 0xfb),
+  bulk_data = ProtoField.bytes("vmmc.bulk.data", "Data"),
+  ask_flags = ProtoField.uint8("vmmc.bulk_ask.flags", "Flags", base.HEX),
+  ask_notify = ProtoField.bool("vmmc.bulk_ask.flags.notify", "Notify", 8, nil, 0x01),
+  ask_fetched = ProtoField.bool("vmmc.bulk_ask.flags.fetched", "Answers a FETCH", 8, nil, 0x02),
+  ask_flags_reserved = ProtoField.uint8("vmmc.bulk_ask.flags.reserved", "Reserved", base.HEX, nil, 0xfc),
+  ask_rest = ProtoField.uint16("vmmc.bulk_ask.rest", "Length of the rest, bytes"),
+  ask_grant = ProtoField.uint32("vmmc.bulk_ask.grant", "Grant"),
+  ask_request = ProtoField.uint32("vmmc.bulk_ask.request", "Request"),
+  ask_segment = ProtoField.uint32("vmmc.bulk_ask.segment", "Length of a segment, bytes"),
+  ask_segments = ProtoField.uint32("vmmc.bulk_ask.segments", "Segments"),
+  ask_offset = ProtoField.uint64("vmmc.bulk_ask.offset", "Offset"),
+  ask_tag = ProtoField.uint32("vmmc.bulk_ask.tag", "Tag"),
+  ask_total = ProtoField.uint64("vmmc.bulk_ask.total", "Length of the whole send, bytes"),
+  ask_data = ProtoField.bytes("vmmc.bulk_ask.data", "Data of the rest"),
   rest = ProtoField.bytes("vmmc.rest", "Not dissected"),
 
   -- What the capture tells, and not the packet alone.
@@ -126,6 +154,7 @@ local expert = {
 vmmc.experts = expert
 
 vmmc.prefs.ports = Pref.range("UDP ports", "7000", "The UDP ports of nodes", 65535)
+vmmc.prefs.bulk_ports = Pref.range("UDP ports of bulk lanes", "7001", "The UDP ports of nodes' bulk lanes: those after their own", 65535)
 vmmc.prefs.verify = Pref.bool("Verify checksums", true, "Compute the CRC32C of every packet, and flag those that have another")
 
 ---------------------------------------------------------------------------------------------------------------- CRC32C
@@ -264,8 +293,9 @@ local function parse_hello(cursor, kind, header_token, pinfo, info, link)
   local options = cursor.tvb(cursor.at, 1)
   local _, options_item = cursor:take(1, f.options)
   options_item:add(f.option_checksum, options)
+  options_item:add(f.option_bulk, options)
   options_item:add(f.options_reserved, options)
-  if band(options:uint(), 0xfe) ~= 0 then cursor:reserved_set(options_item) end
+  if band(options:uint(), 0xfc) ~= 0 then cursor:reserved_set(options_item) end
   cursor:reserve(1, f.hello_reserved)
   cursor:reserve(8, f.hello_reserved2)
   if token == UInt64(0) then cursor:flag(expert.malformed, "The token is zero") end
@@ -504,6 +534,116 @@ parse_record[FETCH_CANCEL] = function(cursor)
   return "request=" .. cursor:take(4, f.fetch_cancel_request):uint()
 end
 
+parse_record[BULK_ASK] = function(cursor, link)
+  if not cursor:has(BULK_ASK_LEN - 1, "BULK_ASK") then return end
+  local flags, flags_item = cursor:take(1, f.ask_flags)
+  flags_item:add(f.ask_notify, flags)
+  flags_item:add(f.ask_fetched, flags)
+  flags_item:add(f.ask_flags_reserved, flags)
+  if flags:uint() > 2 then return cursor:reserved_set(flags_item) end
+  local notifies, fetched = flags:uint() == 1, flags:uint() == 2
+  local rest = cursor:take(2, f.ask_rest):uint()
+  local transfer = cursor:take(4, f.bulk_transfer):uint()
+  local number = cursor:take(4, fetched and f.ask_request or f.ask_grant):uint()
+  local segment = cursor:take(4, f.ask_segment):uint()
+  local segments = cursor:take(4, f.ask_segments):uint()
+  cursor:reserve(4, f.record_reserved)
+  local offset = cursor:take(8, f.ask_offset):uint64()
+  local text = string.format("transfer=%d %s=%d off=%s len=%d+%d*%d", transfer, fetched and "request" or "grant", number,
+    tostring(offset), rest, segments, segment)
+  local name = not fetched and link.names[number]
+  if name then
+    cursor.tree:add(f.export, name):set_generated()
+    text = text .. string.format(" (%s)", name)
+  end
+  -- Each factor has 32 bits, so this doesn't overflow.
+  local length = UInt64(segment) * UInt64(segments) + UInt64(rest)
+  local finish = offset + length
+  if segment == 0 or segments == 0 then
+    return cursor:flag(expert.malformed, "A transfer of nothing")
+  elseif finish < offset then
+    return cursor:flag(expert.malformed, "Offset and length exceed 64 bits")
+  end
+  if notifies then
+    if not cursor:has(NOTIFY_LEN, "notification") then return end
+    local tag = cursor:take(4, f.ask_tag):uint()
+    cursor:reserve(4, f.record_reserved)
+    local total = cursor:take(8, f.ask_total):uint64()
+    if total < length or total > finish then
+      return cursor:flag(expert.malformed, "The whole send is shorter than this transfer, or begins before the export")
+    end
+    text = text .. " notify tag=" .. tag
+  end
+  if not cursor.ok or not cursor:has(rest, "rest") then return end
+  if rest > 0 then cursor:take(rest, f.ask_data) end
+  return text
+end
+
+parse_record[BULK_GRANTED] = function(cursor)
+  if not cursor:has(15, "BULK_GRANTED") then return end
+  cursor:reserve(3, f.record_reserved)
+  local transfer = cursor:take(4, f.bulk_transfer):uint()
+  local grant = cursor:take(4, f.bulk_grant):uint()
+  cursor:reserve(4, f.record_reserved)
+  return string.format("transfer=%d bulk=%d", transfer, grant)
+end
+
+parse_record[BULK_DECLINED] = function(cursor)
+  if not cursor:has(7, "BULK_DECLINED") then return end
+  local reason, reason_item = cursor:take(1, f.bulk_reason)
+  cursor:reserve(2, f.record_reserved)
+  local transfer = cursor:take(4, f.bulk_transfer):uint()
+  local meaning = bulk_refusals[reason:uint()]
+  if not meaning then
+    return cursor:flag(expert.malformed, "Unknown reason to decline " .. reason:uint())
+  end
+  reason_item:add_proto_expert_info(expert.refused, "A transfer was declined: " .. meaning)
+  return string.format("transfer=%d %s", transfer, meaning)
+end
+
+parse_record[BULK_LANDED] = function(cursor)
+  if not cursor:has(15, "BULK_LANDED") then return end
+  cursor:reserve(3, f.record_reserved)
+  local grant = cursor:take(4, f.bulk_grant):uint()
+  local packets = cursor:take(4, f.bulk_packets):uint()
+  cursor:reserve(4, f.record_reserved)
+  return string.format("bulk=%d packets=%d", grant, packets)
+end
+
+parse_record[BULK_MISSING] = function(cursor)
+  if not cursor:has(7, "BULK_MISSING") then return end
+  cursor:reserve(1, f.record_reserved)
+  local count = cursor:take(2, f.bulk_ranges):uint()
+  local grant = cursor:take(4, f.bulk_grant):uint()
+  if count < 1 or count > MAX_MISSING then
+    return cursor:flag(expert.malformed, "There are 1 to " .. MAX_MISSING .. " ranges, not " .. count)
+  end
+  if not cursor.ok or not cursor:has(8 * count, "ranges") then return end
+  local ranges = {}
+  for i = 1, count do
+    local first = cursor:take(4, f.bulk_first):uint()
+    local finish = cursor:take(4, f.bulk_end):uint()
+    if first >= finish then return cursor:flag(expert.malformed, "A range of no segments") end
+    ranges[i] = string.format("%d-%d", first, finish - 1)
+  end
+  return string.format("bulk=%d %s", grant, table.concat(ranges, ","))
+end
+
+local function parse_transfer(cursor)
+  if not cursor:has(7, "transfer") then return end
+  cursor:reserve(3, f.record_reserved)
+  return "transfer=" .. cursor:take(4, f.bulk_transfer):uint()
+end
+parse_record[BULK_DONE] = parse_transfer
+parse_record[BULK_CLEARED] = parse_transfer
+parse_record[BULK_CANCEL] = parse_transfer
+
+parse_record[BULK_SENT] = function(cursor)
+  if not cursor:has(7, "BULK_SENT") then return end
+  cursor:reserve(3, f.record_reserved)
+  return "bulk=" .. cursor:take(4, f.bulk_grant):uint()
+end
+
 -- More records than this aren't told of in the Info column.
 local MOST_RECORDS = 6
 
@@ -530,13 +670,29 @@ local function parse_records(cursor, link, pinfo, info)
   if count > MOST_RECORDS then info[#info + 1] = string.format("and %d more", count - MOST_RECORDS) end
 end
 
--- The header, which is all here. Returns nothing when it says that the rest can't be understood.
-local function parse_header(cursor)
-  local tvb, header = cursor.tvb, {}
+-- The checksum with what there is to say about it, and that.
+local function show_checksum(cursor)
+  local tvb = cursor.tvb
   local status = check(tvb)
   local _, checksum = cursor:take(4, f.checksum)
   checksum:append_text(" (" .. checksum_status[status] .. ")")
   checksum:add(f.checksum_status, tvb(0, 4), status):set_generated()
+  return checksum, status
+end
+
+local function check_checksum(cursor, checksum, status, always)
+  if status == CHECKSUM_BAD then
+    checksum:add_proto_expert_info(expert.checksum)
+    cursor.wrong = cursor.wrong or "wrong checksum"
+  elseif status == CHECKSUM_NONE and (always or cursor.tvb(0, 4):uint() ~= 0) then
+    cursor:flag(expert.malformed, always and "There must be a checksum" or "There is a checksum, and no flag that says so")
+  end
+end
+
+-- The header, which is all here. Returns nothing when it says that the rest can't be understood.
+local function parse_header(cursor)
+  local tvb, header = cursor.tvb, {}
+  local checksum, status = show_checksum(cursor)
   local version, version_item = cursor:take(1, f.version)
   local _, kind_item = cursor:take(1, f.kind)
   header.kind = tvb(5, 1):uint()
@@ -559,17 +715,12 @@ local function parse_header(cursor)
   cursor:take(2, f.ack_delay)
   cursor:take(2, f.marks)
   cursor:reserve(2, f.reserved2)
-  if not kinds[header.kind] then
+  if not kinds[header.kind] or header.kind == BULK then
     kind_item:append_text(" (unknown)")
     return cursor:flag(expert.malformed, "Unknown packet kind " .. header.kind)
   end
   local always = header.kind == HELLO or header.kind == WELCOME or header.kind == RESET
-  if status == CHECKSUM_BAD then
-    checksum:add_proto_expert_info(expert.checksum)
-    cursor.wrong = cursor.wrong or "wrong checksum"
-  elseif status == CHECKSUM_NONE and (always or tvb(0, 4):uint() ~= 0) then
-    cursor:flag(expert.malformed, always and "There must be a checksum" or "There is a checksum, and no flag that says so")
-  end
+  check_checksum(cursor, checksum, status, always)
   header.good = status ~= CHECKSUM_BAD
   return header
 end
@@ -591,7 +742,62 @@ local function show_link(cursor, header, link, pinfo, info)
   end
 end
 
+-- Whether a number is in a preference such as "7000,7010-7019".
+local function is_in(ranges, number)
+  for first, last in ranges:gmatch("(%d+)%-?(%d*)") do
+    if tonumber(first) <= number and number <= (tonumber(last) or tonumber(first)) then return true end
+  end
+  return false
+end
+
+-- Whether it has the marks of a packet of the bulk lane.
+local function is_bulk(tvb)
+  return tvb:captured_len() >= BULK_HEADER_LEN and tvb(4, 1):uint() == VERSION and tvb(5, 1):uint() == BULK
+end
+
+-- A packet of the bulk lane: a header of its own, and a segment.
+local function dissect_bulk(tvb, pinfo, tree)
+  pinfo.cols.protocol = "VMMC"
+  local item = tree:add(vmmc, tvb())
+  local cursor = Cursor.new(tvb, 0, item)
+  local checksum, status = show_checksum(cursor)
+  cursor:take(1, f.version)
+  cursor:take(1, f.kind)
+  local flags, flags_item = cursor:take(1, f.flags)
+  flags_item:add(f.checked, flags)
+  flags_item:add(f.bulk_flags_reserved, flags)
+  if band(flags:uint(), 0xfb) ~= 0 then cursor:reserved_set(flags_item) end
+  cursor:reserve(1, f.reserved)
+  local token_range, token_item = cursor:take(8, f.token)
+  local grant = cursor:take(4, f.bulk_grant):uint()
+  local segment = cursor:take(4, f.bulk_segment):uint()
+  check_checksum(cursor, checksum, status, false)
+  show_link(cursor, { kind = BULK, token_item = token_item }, link_of(tostring(token_range:uint64())), pinfo)
+  local length = cursor:remaining()
+  local here = tvb:captured_len() - cursor.at
+  if here > 0 then cursor:take(here, f.bulk_data) end
+  local text = string.format("BULK bulk=%d segment=%d len=%d", grant, segment, length)
+  if cursor.wrong then text = text .. " [" .. cursor.wrong .. "]" end
+  pinfo.cols.info = text
+  item:append_text(", " .. text)
+  return tvb:captured_len()
+end
+
+-- Whether it has all the marks of any other packet. A right checksum is as good as a magic number.
+local function looks_right(tvb)
+  local kind = tvb:captured_len() >= HEADER_LEN and tvb(4, 1):uint() == VERSION and tvb(5, 1):uint()
+  if not kind or not kinds[kind] or kind == BULK then return false end
+  if tvb(6, 1):uint() > 0x3f or tvb(7, 1):uint() ~= 0 or tvb(30, 2):uint() ~= 0 then return false end
+  local status = check(tvb)
+  return status ~= CHECKSUM_BAD and (status ~= CHECKSUM_NONE or tvb(0, 4):uint() == 0)
+end
+
 function vmmc.dissector(tvb, pinfo, tree)
+  if is_in(vmmc.prefs.bulk_ports, pinfo.dst_port) then
+    if is_bulk(tvb) then return dissect_bulk(tvb, pinfo, tree) end
+    -- What else comes to that port is seldom a node's.
+    if not looks_right(tvb) then return 0 end
+  end
   pinfo.cols.protocol = "VMMC"
   local item = tree:add(vmmc, tvb())
   local cursor, info = Cursor.new(tvb, 0, item), {}
@@ -640,23 +846,29 @@ end
 ------------------------------------------------------------------------------------------------------------------ ports
 
 local udp = DissectorTable.get("udp.port")
-local ports = vmmc.prefs.ports
+local ports, bulk_ports = vmmc.prefs.ports, vmmc.prefs.bulk_ports
 udp:add(ports, vmmc)
+udp:add(bulk_ports, vmmc)
 
 function vmmc.prefs_changed()
-  if ports ~= vmmc.prefs.ports then
+  if ports ~= vmmc.prefs.ports or bulk_ports ~= vmmc.prefs.bulk_ports then
     udp:remove(ports, vmmc)
-    ports = vmmc.prefs.ports
+    udp:remove(bulk_ports, vmmc)
+    ports, bulk_ports = vmmc.prefs.ports, vmmc.prefs.bulk_ports
     udp:add(ports, vmmc)
+    udp:add(bulk_ports, vmmc)
   end
 end
 
--- On other ports: what has all the marks of a packet. A right checksum is as good as a magic number.
+-- On other ports: what has all the marks of a packet.
 vmmc:register_heuristic("udp", function(tvb, pinfo, tree)
-  if tvb:captured_len() < HEADER_LEN or tvb(4, 1):uint() ~= VERSION or not kinds[tvb(5, 1):uint()] then return false end
-  if tvb(6, 1):uint() > 0x3f or tvb(7, 1):uint() ~= 0 or tvb(30, 2):uint() ~= 0 then return false end
-  local status = check(tvb)
-  if status == CHECKSUM_BAD or status == CHECKSUM_NONE and tvb(0, 4):uint() ~= 0 then return false end
+  if is_bulk(tvb) then
+    if tvb(6, 1):uint() ~= 0x04 or tvb(7, 1):uint() ~= 0 or check(tvb) == CHECKSUM_BAD then return false end
+    dissect_bulk(tvb, pinfo, tree)
+    return true
+  elseif not looks_right(tvb) then
+    return false
+  end
   pinfo.conversation = vmmc
   vmmc.dissector(tvb, pinfo, tree)
   return true

@@ -114,8 +114,8 @@ pub(crate) struct Common {
     /// Interfaces with a single queue, where nodes have no bulk lane, instead of two.
     #[arg(long)]
     one_queue: bool,
-    /// Size of the smallest sends that take the bulk lane, of the peers that have one: bytes, or with a suffix as in 16KiB, 4 KiB at the least
-    /// [default: the library's].
+    /// Size of the smallest sends that take the bulk lane, at any MTU, of the peers that have one: bytes, or with a suffix as in 16KiB, 4 KiB at the
+    /// least [default: the library's, and not at small MTUs].
     #[arg(long, value_name = "SIZE", value_parser = bulk_size)]
     bulk_from: Option<usize>,
     /// How often each peer is measured [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].

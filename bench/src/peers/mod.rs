@@ -58,7 +58,7 @@ pub(crate) trait Peer: Sync {
     fn measures(&self, bench: Bench) -> bool;
 
     /// Size of the smallest messages of which it is measured, bytes: below it does what another does.
-    fn from_size(&self) -> usize {
+    fn least_size(&self) -> usize {
         0
     }
 

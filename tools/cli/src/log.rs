@@ -10,10 +10,11 @@ use tracing_subscriber::prelude::*;
 const VARIABLE: &str = "VMMC_LOG";
 
 /// All targets, of the library and of the programs. A filter that names another is a mistake.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "vmmc::node",
     "vmmc::link",
     "vmmc::engine",
+    "vmmc::bulk",
     "vmmc::port",
     "vmmc::route",
     "vmmc::steering",
@@ -28,7 +29,7 @@ const TARGETS: [&str; 12] = [
 /// The paragraph about the log that ends the programs' `--help`.
 pub const LOG_HELP: &str = "VMMC_LOG says what is logged on standard error: a level (off, error, warn, info, debug, trace), \
 or targets with levels, separated by commas, as in VMMC_LOG=info,vmmc::link=debug. At info the log tells the lives of nodes, \
-links, exports and imports; at debug what was decided, and why. The targets are vmmc::node, vmmc::link, vmmc::engine, vmmc::port, \
+links, exports and imports; at debug what was decided, and why. The targets are vmmc::node, vmmc::link, vmmc::engine, vmmc::bulk, vmmc::port, \
 vmmc::route, vmmc::steering, vmmc::monitor, vmmc::serve, vmmc::doctor, vmmc::lab, vmmc_bench and libbpf; vmmc stands for all that \
 begin with it. Keys are never logged.";
 

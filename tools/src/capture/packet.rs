@@ -88,6 +88,11 @@ fn parse_body(header: &Header, reader: &mut Reader<'_, '_>, captured: usize, v6:
                 }
                 let mut bytes = vec![0; record.body_len()];
                 reader.fill(&mut bytes);
+                let here = before + record.emit().as_ref().len() + bytes.len() <= captured;
+                let is_missing = matches!(record, Record::Bulk(BulkRecord::Missing { .. }));
+                if is_missing && here && bytes.chunks_exact(8).any(|range| range[..4] >= range[4..]) {
+                    return Err(WireError::Inconsistent("range of segments"));
+                }
                 records.push((record, bytes));
             }
             Body::Records(records)
@@ -256,5 +261,6 @@ fn bulk(f: &mut fmt::Formatter<'_>, record: BulkRecord, bytes: &[u8]) -> fmt::Re
         BulkRecord::Done { transfer } => write!(f, "BULK_DONE transfer={transfer}"),
         BulkRecord::Cleared { transfer } => write!(f, "BULK_CLEARED transfer={transfer}"),
         BulkRecord::Cancel { transfer } => write!(f, "BULK_CANCEL transfer={transfer}"),
+        BulkRecord::Sent { grant } => write!(f, "BULK_SENT bulk={grant}"),
     }
 }

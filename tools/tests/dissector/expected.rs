@@ -1,7 +1,7 @@
 //! What the dissector should show of a packet, by the library's parsers.
 
 use serde_json::{Map, Value, json};
-use vmmc::wire::record::{Notify, Record};
+use vmmc::wire::record::{BulkRecord, Errand, Notify, Record};
 use vmmc::wire::{Flags, HEADER_LEN, HELLO_LEN};
 
 use crate::packet::{Body, Packet, runs};
@@ -42,10 +42,12 @@ pub fn tree(packet: &Packet, payload: &[u8]) -> Tree {
             put(&mut tree, "vmmc.hello.peer_incarnation", format!("{:#018x}", hello.peer_incarnation));
             put(&mut tree, "vmmc.hello.first", hello.first);
             put(&mut tree, "vmmc.hello.mtu", hello.mtu);
-            let checksum = u8::from(hello.options.checksum);
-            put(&mut tree, "vmmc.hello.options", format!("{checksum:#04x}"));
+            let [checksum, bulk] = [hello.options.checksum, hello.options.bulk].map(u8::from);
+            put(&mut tree, "vmmc.hello.options", format!("{:#04x}", checksum | bulk << 1));
             let options = json!({
-                "vmmc.hello.options.checksum": checksum.to_string(), "vmmc.hello.options.reserved": "0x00",
+                "vmmc.hello.options.checksum": checksum.to_string(),
+                "vmmc.hello.options.bulk": bulk.to_string(),
+                "vmmc.hello.options.reserved": "0x00",
             });
             tree.insert("vmmc.hello.options_tree".into(), options);
             put(&mut tree, "vmmc.hello.reserved", "0x00");
@@ -157,8 +159,77 @@ fn record(record: &Record, bytes: &[u8]) -> Tree {
             put(tree_ref, "vmmc.record.reserved", "00:00:00");
             put(tree_ref, "vmmc.fetch_cancel.request", request);
         }
+        Record::Bulk(record) => bulk(tree_ref, record, bytes),
     }
     tree
+}
+
+/// Those of a record about a transfer on the bulk lane.
+fn bulk(tree: &mut Tree, record: BulkRecord, bytes: &[u8]) {
+    match record {
+        BulkRecord::Ask { transfer, errand, offset, segment, segments, rest } => {
+            let (named, number, notify) = match errand {
+                Errand::Put { grant, notify } => ("vmmc.bulk_ask.grant", grant, notify),
+                Errand::Fetched { request } => ("vmmc.bulk_ask.request", request, None),
+            };
+            let [notifies, fetched] = [notify.is_some(), matches!(errand, Errand::Fetched { .. })].map(u8::from);
+            put(tree, "vmmc.bulk_ask.flags", format!("{:#04x}", notifies | fetched << 1));
+            let flags = json!({
+                "vmmc.bulk_ask.flags.notify": notifies.to_string(),
+                "vmmc.bulk_ask.flags.fetched": fetched.to_string(),
+                "vmmc.bulk_ask.flags.reserved": "0x00",
+            });
+            tree.insert("vmmc.bulk_ask.flags_tree".into(), flags);
+            put(tree, "vmmc.bulk_ask.rest", rest);
+            put(tree, "vmmc.bulk.transfer", transfer);
+            put(tree, named, number);
+            put(tree, "vmmc.bulk_ask.segment", segment);
+            put(tree, "vmmc.bulk_ask.segments", segments);
+            put(tree, "vmmc.bulk_ask.offset", offset);
+            let mut reserved = vec![json!("00:00:00:00")];
+            if let Some(Notify { tag, total }) = notify {
+                put(tree, "vmmc.bulk_ask.tag", tag);
+                reserved.push(json!("00:00:00:00"));
+                put(tree, "vmmc.bulk_ask.total", total);
+            }
+            put(tree, "vmmc.record.reserved", list(reserved));
+            if rest > 0 {
+                put(tree, "vmmc.bulk_ask.data", hex(bytes));
+            }
+        }
+        BulkRecord::Granted { transfer, grant } => {
+            put(tree, "vmmc.record.reserved", json!(["00:00:00", "00:00:00:00"]));
+            put(tree, "vmmc.bulk.transfer", transfer);
+            put(tree, "vmmc.bulk.grant", grant);
+        }
+        BulkRecord::Declined { transfer, reason } => {
+            put(tree, "vmmc.bulk.reason", reason as u8);
+            put(tree, "vmmc.record.reserved", "00:00");
+            put(tree, "vmmc.bulk.transfer", transfer);
+        }
+        BulkRecord::Landed { grant, packets } => {
+            put(tree, "vmmc.record.reserved", json!(["00:00:00", "00:00:00:00"]));
+            put(tree, "vmmc.bulk.grant", grant);
+            put(tree, "vmmc.bulk.packets", packets);
+        }
+        BulkRecord::Missing { grant, ranges } => {
+            put(tree, "vmmc.record.reserved", "00");
+            put(tree, "vmmc.bulk.ranges", ranges);
+            put(tree, "vmmc.bulk.grant", grant);
+            for (name, at) in [("vmmc.bulk.first", 0), ("vmmc.bulk.end", 4)] {
+                let number = |range: &[u8]| u32::from_be_bytes(range[at..at + 4].try_into().unwrap()).to_string();
+                put(tree, name, list(bytes.chunks_exact(8).map(|range| json!(number(range))).collect()));
+            }
+        }
+        BulkRecord::Done { transfer } | BulkRecord::Cleared { transfer } | BulkRecord::Cancel { transfer } => {
+            put(tree, "vmmc.record.reserved", "00:00:00");
+            put(tree, "vmmc.bulk.transfer", transfer);
+        }
+        BulkRecord::Sent { grant } => {
+            put(tree, "vmmc.record.reserved", "00:00:00");
+            put(tree, "vmmc.bulk.grant", grant);
+        }
+    }
 }
 
 /// Fields, as text unless they are something else already.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vmmc::port::tap::{Direction, Frame};
 use vmmc::wire::frame::Path;
-use vmmc::wire::record::{Notify, Record};
+use vmmc::wire::record::{BulkRecord, Errand, Notify, Record};
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
 use crate::packet::Packet;
@@ -78,6 +78,10 @@ fn rules_broken() -> Vec<Frame> {
     };
     let notify = |total| Some(Notify { tag: 1, total });
     let put = |offset, notify| record(Record::Put { grant: 1, offset, length: 9, notify });
+    let ask = |notify, offset, segment, segments| {
+        let errand = Errand::Put { grant: 1, notify };
+        record(Record::Bulk(BulkRecord::Ask { transfer: 1, errand, offset, segment, segments, rest: 0 }))
+    };
     let import = |name| record(Record::Import { request: 1, key: [1; 16], name });
     vec![
         hello(0, 1500, 1500),
@@ -103,6 +107,17 @@ fn rules_broken() -> Vec<Frame> {
         record(Record::Fetched { request: 1, at: u64::MAX - 8, length: 9 }),
         packet(Kind::Data, false, &[9, 0, 0, 0, 0, 0, 0, 1]),
         packet(Kind::Data, false, &[9, 6, 0, 0, 0, 0, 0, 1]),
+        ask(None, 7, 0, 1),
+        ask(None, 7, 1, 0),
+        ask(None, u64::MAX - 8, 3, 3),
+        ask(notify(8), 100, 3, 3),
+        ask(notify(110), 100, 3, 3),
+        packet(Kind::Data, false, &[13, 0, 0, 0, 0, 0, 0, 1]),
+        packet(Kind::Data, false, &[13, 3, 0, 0, 0, 0, 0, 1]),
+        packet(Kind::Data, false, &[15, 0, 0, 0, 0, 0, 0, 1]),
+        packet(Kind::Data, false, &[&[15, 0, 0, 65, 0, 0, 0, 1][..], &[0, 0, 0, 1, 0, 0, 0, 2].repeat(65)].concat()),
+        packet(Kind::Data, false, &[15, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 5]),
+        packet(Kind::Data, false, &[20, 0, 0, 0, 0, 0, 0, 1]),
     ]
 }
 

@@ -1,11 +1,13 @@
 //! Every kind of packet and record, field by field.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use vmmc::port::tap::{Direction, Frame};
+use vmmc::wire::frame::Path;
 use vmmc::wire::record::Record;
-use vmmc::wire::{Header, Kind, Reader, WireError};
+use vmmc::wire::{BulkHeader, Header, Kind, Reader, WireError};
 
 use crate::packet::{Body, Packet};
 use crate::scene::payload;
@@ -90,8 +92,11 @@ fn nothing_that_the_library_knows_is_missing() {
         (0..2).any(|length| {
             let mut bytes = [0; 64];
             bytes[..4].copy_from_slice(&[kind, detail, 0, length]);
-            // The length of a fetch, and of a whole send.
+            // The length of a fetch, and of a whole send; the segments of a transfer, and the length of the send that it is of.
             bytes[31] = 1;
+            if kind == 11 {
+                (bytes[15], bytes[19], bytes[31], bytes[47]) = (1, 1, 0, 2);
+            }
             matches!(Record::parse(&mut Reader::new(&[&bytes], 0, 64)), Ok(Some(_)))
         })
     };
@@ -104,7 +109,11 @@ fn nothing_that_the_library_knows_is_missing() {
         }
     }
     assert_eq!(seen, known, "kinds of records, and their flags, states and reasons");
-    assert_eq!(known.len(), 2 + 1 + 4 + 1 + 1 + 4 + 1 + 1 + 5 + 1, "what is written above finds all of them");
+    assert_eq!(
+        known.len(),
+        2 + 1 + 4 + 1 + 1 + 4 + 1 + 1 + 5 + 1 + (3 + 1 + 2 + 6),
+        "what is written above finds all of them"
+    );
 
     let sacks = packets.iter().filter(|p| matches!(p.body, Body::Sack(Some(_))));
     assert!(sacks.count() > 5);
@@ -162,4 +171,40 @@ fn checksums_can_be_left_alone_and_ports_chosen() {
     let bad = |args: &[&str]| tshark::run(&capture, &[&["-Y", "vmmc.checksum.bad"], args].concat()).lines().count();
     assert!(bad(&[]) > 5);
     assert_eq!(bad(&moved), 0);
+}
+
+#[test]
+fn packets_of_the_bulk_lane_are_shown() {
+    let frame = |(local, remote): (&str, &str), damage: u8, checked: bool| {
+        let path = Path {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            local_mac: [2; 6],
+            next_hop: [4; 6],
+            vlan: None,
+        };
+        let encap = path.of_bulk().encap().unwrap();
+        let payload = |take: &mut dyn FnMut(&[u8])| take(b"a segment");
+        let header = BulkHeader { token: 5, grant: 6, segment: 7 }.emit(checked.then_some(payload));
+        let mut bytes = vec![0; encap.len()];
+        encap.write(&mut bytes, header.len() + 9);
+        bytes.extend([&header[..], b"a segment"].concat());
+        *bytes.last_mut().unwrap() ^= damage;
+        Frame { time: Duration::from_secs(1), direction: Direction::Sent, length: bytes.len(), bytes }
+    };
+    let (usual, other) = (("10.77.0.1:7000", "10.77.0.2:7000"), ("[fd77::1]:4444", "[fd77::2]:5555"));
+    let frames = [frame(usual, 0, true), frame(usual, 0, false), frame(usual, 1, true), frame(other, 0, true)];
+    let directory = tempfile::tempdir().unwrap();
+    let capture = file::write(&directory, &frames);
+    let fields = ["vmmc.kind", "vmmc.bulk.grant", "vmmc.bulk.segment", "vmmc.checksum.status", "vmmc.checksum.bad"];
+    let fields = fields.iter().chain(&["_ws.col.Info"]).flat_map(|field| ["-e", field]);
+    let out = tshark::run(&capture, &["-T", "fields"].into_iter().chain(fields).collect::<Vec<_>>());
+    let info = "BULK bulk=6 segment=7 len=9";
+    let expected = [
+        format!("7\t6\t7\t1\t\t{info}"),
+        format!("7\t6\t7\t3\t\t{info}"),
+        format!("7\t6\t7\t0\t1\t{info} [wrong checksum]"),
+        format!("7\t6\t7\t1\t\t{info}"),
+    ];
+    assert_eq!(out.lines().collect::<Vec<_>>(), expected);
 }

@@ -4,6 +4,9 @@ mod expected;
 mod file;
 mod garbage;
 mod kinds;
+#[allow(dead_code)]
+#[path = "../../../vmmc/tests/simulated/lanes.rs"]
+mod lanes;
 #[allow(dead_code)] // The command and the library's tests use more of these.
 #[path = "../../src/capture/packet.rs"]
 mod packet;

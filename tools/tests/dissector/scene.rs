@@ -10,7 +10,7 @@ use vmmc::link;
 use vmmc::port::sim::Conditions;
 use vmmc::port::tap::{Capture, Direction, Frame, Item, Wire, read};
 use vmmc::wire::frame::{Datagram, Path};
-use vmmc::wire::record::{Access, FetchRefusal, ImportStatus, Notify, Record, Refusal};
+use vmmc::wire::record::{Access, BulkRecord, Declined, Errand, FetchRefusal, ImportStatus, Notify, Record, Refusal};
 use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
 use crate::world::{World, export_options, forge, key, link_config, options};
@@ -81,9 +81,9 @@ fn live() -> Vec<Frame> {
     let table = world.import(0, 1, "readable").unwrap();
     let fetches = [1, 100, 5000, 200_000, 1 << 20].map(|length| fetch(&mut world, table, length));
     world.run(Duration::from_micros(5));
-    assert!(world.hosts[0].engine.cancel_fetch(fetches[4]).is_some());
+    assert!(world.hosts[0].cancel_fetch(fetches[4]).is_some());
     for fetch in &fetches[..4] {
-        world.until("a read", |w| w.hosts[0].engine.fetched(*fetch).map_err(|(error, _)| error).unwrap());
+        world.until("a read", |w| w.hosts[0].fetched(*fetch).map_err(|(error, _)| error).unwrap());
     }
     world.export(0, "full", 100, 1);
     let full = world.import(1, 0, "full").unwrap();
@@ -126,7 +126,10 @@ fn live() -> Vec<Frame> {
     for record in unusual() {
         let header = Header { kind: Kind::Data, token: 99, sequence: 1, ..Header::default() };
         let mut body = record.emit().as_ref().to_vec();
-        body.resize(body.len() + record.body_len(), b'n');
+        match record {
+            Record::Bulk(BulkRecord::Missing { .. }) => body.extend(BulkRecord::missing_body(&[7..9, 1..2])),
+            _ => body.resize(body.len() + record.body_len(), b'n'),
+        }
         world.network.inject(&forge(stranger, [2, 0, 0, 0, 0, 99], 0, header, &body));
     }
     world.run(Duration::from_millis(5));
@@ -163,13 +166,29 @@ fn fetch(world: &mut World, import: u32, length: usize) -> u32 {
 }
 
 /// How many packets there are of strangers.
-pub const UNUSUAL: usize = 11;
+pub const UNUSUAL: usize = 23;
 
-/// Records that nodes which behave have no reason to send.
+/// Records that nodes which behave have no reason to send, and those about transfers, which these nodes have no lane for.
 fn unusual() -> [Record; UNUSUAL] {
     let (grant, request) = (4, 5);
     let access = Access::default();
+    let notify = Some(Notify { tag: 7, total: 9000 });
+    let ask = |errand, offset, rest| {
+        Record::Bulk(BulkRecord::Ask { transfer: 1, errand, offset, segment: 1440, segments: 6, rest })
+    };
     [
+        ask(Errand::Put { grant, notify: None }, u64::MAX - 9000, 9),
+        ask(Errand::Put { grant, notify }, 1000, 1),
+        ask(Errand::Fetched { request }, 0, 0),
+        Record::Bulk(BulkRecord::Granted { transfer: 1, grant: 2 }),
+        Record::Bulk(BulkRecord::Declined { transfer: 1, reason: Declined::Unable }),
+        Record::Bulk(BulkRecord::Declined { transfer: u32::MAX, reason: Declined::Unwanted }),
+        Record::Bulk(BulkRecord::Landed { grant: 2, packets: 4 }),
+        Record::Bulk(BulkRecord::Missing { grant: 2, ranges: 2 }),
+        Record::Bulk(BulkRecord::Done { transfer: 1 }),
+        Record::Bulk(BulkRecord::Cleared { transfer: 1 }),
+        Record::Bulk(BulkRecord::Cancel { transfer: 1 }),
+        Record::Bulk(BulkRecord::Sent { grant: 2 }),
         Record::Imported { request, status: ImportStatus::TooMany, grant: 0, access, length: 0 },
         Record::Refused { reason: Refusal::OutOfRange, grant, sequence: u32::MAX },
         Record::Refused { reason: Refusal::NotWritable, grant, sequence: 0 },

@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-pub use bulk::{DirectSend, LEAST_THRESHOLD, THRESHOLD};
+pub use bulk::{BulkUse, DirectSend, LEAST_MTU, LEAST_THRESHOLD, THRESHOLD};
 pub use error::EngineError;
 pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
@@ -211,10 +211,10 @@ impl Engine {
         }
     }
 
-    /// From now on long sends go by the bulk lane, those of `threshold` bytes and more. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
-    pub fn use_bulk_lane(&mut self, threshold: usize) {
+    /// From now on long sends go by the bulk lane. To be said before there are links. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
+    pub fn use_bulk_lane(&mut self, used: BulkUse) {
         self.config.link.options.bulk = true;
-        self.lane = Some(BulkLane::new(threshold));
+        self.lane = Some(BulkLane::new(used));
     }
 
     /// This node's address.

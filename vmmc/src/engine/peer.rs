@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
-use super::bulk::{HeardTransfer, Transfers};
+use super::bulk::{BulkUse, HeardTransfer, Transfers};
 use super::exports::{Export, Exports, Key};
 use super::fetch::Heard;
 use super::imports::Imports;
@@ -88,12 +88,14 @@ pub(super) struct Peer {
     pub fetching: usize,
     /// Imports that are to be told when there is room for sends.
     pub wanting: Vec<u32>,
-    /// What is sent to it by the bulk lane, and isn't done.
+    /// What is sent to it by the bulk lane.
+    pub bulk: BulkUse,
+    /// Of that, what isn't done.
     pub transfers: Transfers,
     /// What it has said about transfers, in the packet that is being processed.
     pub heard_transfers: Vec<HeardTransfer>,
     /// A transfer of it was declined, and it hasn't said that it knows.
-    pub declining: bool,
+    pub declining: Option<u32>,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
     /// A packet of it waits until answers have been sent.
@@ -103,7 +105,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(link: Link) -> Peer {
+    pub(super) fn new(link: Link, bulk: BulkUse) -> Peer {
         let grants = Slab::new(MAX_GRANTS);
         Peer {
             link,
@@ -115,9 +117,10 @@ impl Peer {
             jobs: Jobs::default(),
             fetching: 0,
             wanting: Vec::new(),
+            bulk,
             transfers: Transfers::default(),
             heard_transfers: Vec::new(),
-            declining: false,
+            declining: None,
             listed: false,
             blocked: false,
             throttled_by: None,

@@ -144,7 +144,7 @@ impl Peer {
         };
         match allowed {
             Ok(()) => {
-                let direct = self.link.options().bulk && length >= super::THRESHOLD as u64;
+                let direct = self.bulk.takes(&self.link, length);
                 self.jobs.queue.push_back(Job { request, grant, offset, length, done: 0, direct });
             }
             Err(reason) => self.refuse_fetch(request, reason, counters),
@@ -202,7 +202,7 @@ impl Peer {
             if self.jobs.queue.is_empty() {
                 return Served::All;
             }
-            match self.serve_directly(exports, counters) {
+            match self.serve_directly(port.bulk().map_or(0, |bulk| bulk.max_segment()), exports) {
                 Some(true) => continue,
                 Some(false) => return Served::Blocked,
                 None => {}
@@ -235,10 +235,19 @@ impl Peer {
     }
 
     /// Has the first job's next part go by the bulk lane, if it is to. Returns whether it does; if not, the lane takes no more now.
-    fn serve_directly(&mut self, exports: &mut Exports, counters: &mut EngineCounters) -> Option<bool> {
+    fn serve_directly(&mut self, most: usize, exports: &mut Exports) -> Option<bool> {
+        // What goes in pieces goes behind what is on its way.
+        let waits = |job: &Job| !job.direct && self.transfers.serve(job.request);
+        if self.jobs.queue.front().is_some_and(waits) {
+            if self.jobs.queue.iter().all(waits) {
+                return Some(false);
+            }
+            self.jobs.queue.rotate_left(1);
+            return Some(true);
+        }
         let mut job = *self.jobs.queue.front().filter(|job| job.direct)?;
         let Ok(export) = self.readable(job.grant, exports) else { return Some(false) };
-        let length = match self.ask_for_job(&export.region.clone(), &job) {
+        let length = match self.ask_for_job(most, &export.region.clone(), &job) {
             Some(length) => length,
             None if self.transfers.is_idle() => {
                 self.jobs.resume(job);
@@ -246,15 +255,14 @@ impl Peer {
             }
             None => {
                 // Others that go in pieces needn't wait.
-                if self.jobs.queue.iter().all(|job| job.direct) {
+                let waits = |job: &Job| job.direct || self.transfers.serve(job.request);
+                if self.jobs.queue.iter().all(waits) {
                     return Some(false);
                 }
                 self.jobs.queue.rotate_left(1);
                 return Some(true);
             }
         };
-        export.read_bytes += length;
-        counters.served_bytes += length;
         job.done += length;
         self.jobs.queue.pop_front();
         if job.done < job.length {
@@ -274,7 +282,7 @@ impl Peer {
     ) -> Option<SmallVec<[u64; 8]>> {
         let mut plan = SmallVec::new();
         let mut room = self.link.body_room();
-        for job in self.jobs.queue.iter().take_while(|job| !job.direct) {
+        for job in self.jobs.queue.iter().take_while(|job| !job.direct && !self.transfers.serve(job.request)) {
             let Ok(export) = self.readable(job.grant, exports) else { break };
             if room <= FETCHED_LEN {
                 break;

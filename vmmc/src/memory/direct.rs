@@ -6,13 +6,16 @@
 
 use std::sync::Arc;
 
-use super::{Arena, Buffer, GUARD, MemoryError, Region, copy};
+use super::paged::PinnedPart;
+use super::{Arena, Buffer, GUARD, MemoryError, PagedBuffer, PagedHold, Region, copy};
 
 /// Bytes that are copied, or looked at, at once.
 const CHUNK: usize = 4096;
 
 /// Memory of the arena that packets are sent from without being copied. Nobody writes it meanwhile, unless it is a region: then what is sent is as
 /// mixed as what a reader of it would see.
+///
+/// Pages of a paged buffer stay where they are as long as anybody has a clone.
 #[derive(Clone, Debug)]
 pub struct DirectSource {
     from: Arc<From>,
@@ -22,10 +25,22 @@ pub struct DirectSource {
 enum From {
     Buffer(Arc<Buffer>),
     Region(Region),
+    Pages(PinnedPart),
+}
+
+/// What a [`DirectSource`] was made of.
+#[derive(Debug)]
+pub enum Origin {
+    /// A buffer.
+    Buffer(Arc<Buffer>),
+    /// An export.
+    Region(Region),
+    /// A paged buffer.
+    Paged(Arc<PagedBuffer>),
 }
 
 impl DirectSource {
-    /// A buffer, which can be had [back](DirectSource::into_buffer).
+    /// A buffer, which can be had [back](DirectSource::into_origin).
     pub fn of_buffer(buffer: Arc<Buffer>) -> DirectSource {
         DirectSource { from: Arc::new(From::Buffer(buffer)) }
     }
@@ -35,23 +50,35 @@ impl DirectSource {
         DirectSource { from: Arc::new(From::Region(region)) }
     }
 
+    /// A paged buffer, which can be had [back](DirectSource::into_origin). `hold` is one of this buffer, and all of its pages are pinned; other pages can't be sent.
+    pub(crate) fn of_paged(buffer: Arc<PagedBuffer>, hold: PagedHold<'static>) -> DirectSource {
+        DirectSource { from: Arc::new(From::Pages(PinnedPart::new(buffer, hold))) }
+    }
+
     /// Length, bytes.
     #[allow(clippy::len_without_is_empty)] // it is never empty
     pub fn len(&self) -> usize {
         match &*self.from {
             From::Buffer(buffer) => buffer.len(),
             From::Region(region) => region.len(),
+            From::Pages(part) => part.buffer().len(),
         }
     }
 
-    /// Where in `arena` bytes `at..at + len` of this begin; `None` when it has no such bytes, or is of another arena.
-    pub fn place(&self, arena: &Arena, at: usize, len: usize) -> Option<u64> {
-        let inside = at <= self.len() && len <= self.len() - at;
-        let start = match &*self.from {
-            From::Buffer(buffer) => buffer.place(arena)?,
-            From::Region(region) => region.place(arena)?,
+    /// Where in `arena` bytes `at..at + len` of this lie: runs of neighbouring bytes, in order, each with where it begins and how long it is. `None` when it has no such bytes, some of them
+    /// aren't pinned, or it is of another arena.
+    ///
+    /// All but those of a paged buffer are one run. In such a buffer, runs begin and end at pages of the arena, and so as many bytes as fill n pages are in n + 1 runs at the most.
+    pub fn runs(&self, arena: &Arena, at: usize, len: usize) -> Option<impl Iterator<Item = (u64, usize)>> {
+        if at > self.len() || len > self.len() - at {
+            return None;
+        }
+        let (whole, pages) = match &*self.from {
+            From::Buffer(buffer) => (Some(buffer.place(arena)?), None),
+            From::Region(region) => (Some(region.place(arena)?), None),
+            From::Pages(part) => (None, Some(part.runs(arena, at, len)?)),
         };
-        inside.then_some(start + at as u64)
+        Some(whole.map(|start| (start + at as u64, len)).into_iter().chain(pages.into_iter().flatten()))
     }
 
     /// All of its bytes, if nobody can be writing them.
@@ -59,6 +86,7 @@ impl DirectSource {
         match &*self.from {
             From::Buffer(buffer) => Some(buffer),
             From::Region(_) => None,
+            From::Pages(part) => Some(part.buffer()),
         }
     }
 
@@ -72,26 +100,26 @@ impl DirectSource {
         Arc::ptr_eq(&self.from, &other.from)
     }
 
-    /// The buffer it was made of.
+    /// What it was made of. Pages may be moved again.
     ///
     /// # Errors
-    /// When others have a clone of this, such as a lane that is sending from it, or when it is no buffer. It comes back.
-    pub fn into_buffer(self) -> Result<Arc<Buffer>, DirectSource> {
+    /// When others have a clone of this, such as a lane that is sending from it. It comes back.
+    pub fn into_origin(self) -> Result<Origin, DirectSource> {
         match Arc::try_unwrap(self.from) {
-            Ok(From::Buffer(buffer)) => Ok(buffer),
-            Ok(from) => Err(DirectSource { from: Arc::new(from) }),
+            Ok(From::Buffer(buffer)) => Ok(Origin::Buffer(buffer)),
+            Ok(From::Region(region)) => Ok(Origin::Region(region)),
+            Ok(From::Pages(part)) => Ok(Origin::Paged(part.into_buffer())),
             Err(from) => Err(DirectSource { from }),
         }
     }
 
     /// Hands bytes `at..at + len` to `take`, in pieces and in order. What reaches past the end isn't there.
     pub fn for_each(&self, at: usize, len: usize, mut take: impl FnMut(&[u8])) {
-        match &*self.from {
-            From::Buffer(buffer) => {
-                let end = at.saturating_add(len).min(buffer.len());
-                take(&buffer[at.min(end)..end]);
-            }
-            From::Region(region) => chunks(at, len, |at, bytes| region.read(at, bytes), take),
+        if let Some(all) = self.bytes() {
+            let end = at.saturating_add(len).min(all.len());
+            take(&all[at.min(end)..end]);
+        } else if let From::Region(region) = &*self.from {
+            chunks(at, len, |at, bytes| region.read(at, bytes), take);
         }
     }
 }
@@ -294,12 +322,13 @@ mod tests {
         let (arena, other) = (Arena::new(1 << 16).unwrap(), Arena::new(1 << 16).unwrap());
         let buffer = Arc::new(arena.buffer(5000).unwrap());
         let source = DirectSource::of_buffer(buffer.clone());
-        let start = source.place(&arena, 0, 5000).unwrap();
-        assert_eq!(source.place(&arena, 10, 4990), Some(start + 10));
+        let runs = |arena, at, len| source.runs(arena, at, len).map(Vec::from_iter);
+        let [(start, 5000)] = runs(&arena, 0, 5000).unwrap()[..] else { panic!("{:?}", runs(&arena, 0, 5000)) };
+        assert_eq!(runs(&arena, 10, 4990), Some(vec![(start + 10, 4990)]));
         for (at, len) in [(0, 5001), (5001, 0), (1, usize::MAX)] {
-            assert_eq!(source.place(&arena, at, len), None);
+            assert_eq!(runs(&arena, at, len), None);
         }
-        assert_eq!(source.place(&other, 0, 1), None);
+        assert_eq!(runs(&other, 0, 1), None);
         let region = arena.alloc(5000).unwrap();
         region.write(0, &[3; 5000]).unwrap();
         let target = DirectTarget::of_region(region.clone());

@@ -51,7 +51,7 @@ pub use alloc::GUARD;
 pub use arena::Arena;
 pub use backing::HugePages;
 pub use buffer::Buffer;
-pub use direct::{DirectSource, DirectTarget};
+pub use direct::{DirectSource, DirectTarget, Origin};
 pub use lend::Loan;
 pub use paged::{PagedBuffer, PagedHold, PagedMut, Paging, RemapTimes, Remapping};
 pub use region::Region;

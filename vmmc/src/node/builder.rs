@@ -11,7 +11,7 @@ use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::link;
-use crate::memory::{Arena, HugePages, Paging, utlb};
+use crate::memory::{Arena, HugePages, MemoryError, Paging, utlb};
 use crate::port::bulk;
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
@@ -42,7 +42,7 @@ pub struct Builder {
     mtu: Option<usize>,
     arena: usize,
     bulk: Bulk,
-    bulk_threshold: usize,
+    bulk_use: engine::BulkUse,
     huge_pages: HugePages,
     utlb: utlb::Config,
     pub(super) progress: Progress,
@@ -69,7 +69,7 @@ impl Builder {
             mtu: None,
             arena: 64 << 20,
             bulk: Bulk::WhenPossible,
-            bulk_threshold: engine::THRESHOLD,
+            bulk_use: engine::BulkUse::default(),
             huge_pages: HugePages::WhenFree,
             utlb: utlb::Config::default(),
             progress: Progress::Caller,
@@ -135,7 +135,14 @@ impl Builder {
 
     /// The shortest send that takes the bulk lane, bytes, [`LEAST_THRESHOLD`](engine::LEAST_THRESHOLD) or more. Default: [`THRESHOLD`](engine::THRESHOLD). A shorter one is over before the receiver has said where it may land.
     pub fn bulk_threshold(mut self, bytes: usize) -> Builder {
-        self.bulk_threshold = bytes;
+        self.bulk_use.threshold = bytes;
+        self
+    }
+
+    /// The smallest MTU at which sends take the bulk lane, bytes. Default: [`LEAST_MTU`](engine::LEAST_MTU), which is where on a veth pair the kernel's work on packets of several
+    /// fragments costs about what copying costs. Where the NIC reads and writes memory by itself, 1280 is right.
+    pub fn bulk_mtu(mut self, bytes: usize) -> Builder {
+        self.bulk_use.least_mtu = bytes;
         self
     }
 
@@ -233,6 +240,9 @@ impl Builder {
         let Some(interface) = &self.interface else {
             return Err(Error::Config("a node needs an interface: Node::builder().interface(\"eth0\")".to_owned()));
         };
+        if self.arena == 0 {
+            return Err(MemoryError::BadLength { len: 0 }.into());
+        }
         // What a lane takes for itself doesn't come out of what was asked for.
         let own = if self.bulk == Bulk::Never { 0 } else { Arena::footprint(bulk::OWN) };
         let arena = Arena::with(self.arena.saturating_add(own), self.huge_pages)?;
@@ -274,7 +284,7 @@ impl Builder {
         getrandom::u64().map_err(|e| Error::System { doing: "drawing random numbers", source: e.into() })?;
         let mut engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
         if has_bulk {
-            engine.use_bulk_lane(self.bulk_threshold);
+            engine.use_bulk_lane(self.bulk_use);
         }
         let port = match self.faults {
             None => lane.port,
@@ -290,6 +300,8 @@ impl Builder {
             }
         };
         let core = Core::new(engine, port, Clock::start());
+        // Of what was asked for, whatever the lane has taken beside it.
+        let utlb = utlb::Config { budget: self.utlb.budget.or(Some(self.arena / 2)), ..self.utlb };
         let drives = self.progress == Progress::Caller;
         let identity = Identity {
             interface: lane.interface,
@@ -297,7 +309,7 @@ impl Builder {
             mtu: lane.mtu,
             arena_bytes: arena.len() as u64,
             arena_page_bytes: arena.page_size() as u64,
-            paging: Paging::new(arena.clone(), self.utlb),
+            paging: Paging::new(arena.clone(), utlb),
             binding: lane.binding,
             no_bulk: lane.no_bulk.map(|reason| reason.to_string()),
         };
@@ -322,10 +334,10 @@ impl Builder {
         if !(Duration::from_micros(10)..=Duration::from_secs(1)).contains(&self.target_delay) {
             return wrong(format!("the target delay is {:?}, and may be 10 us to 1 s", self.target_delay));
         }
-        if self.bulk_threshold < engine::LEAST_THRESHOLD {
+        if self.bulk_use.threshold < engine::LEAST_THRESHOLD {
             return wrong(format!(
                 "the bulk lane's threshold is {} bytes, and may be {} or more",
-                self.bulk_threshold,
+                self.bulk_use.threshold,
                 engine::LEAST_THRESHOLD
             ));
         }

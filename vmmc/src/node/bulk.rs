@@ -40,9 +40,12 @@ pub enum NoBulkLane {
     /// It was told to use one queue.
     #[error("it was opened on one queue alone, and the bulk lane needs one of its own: open it without `queue`")]
     OneQueueChosen,
+    /// There is no port after the node's.
+    #[error("its UDP port is the last one there is, and the bulk lane needs the one after it: choose another port")]
+    LastPort,
     /// The interface has one queue.
     #[error(
-        "{interface} has {queues} queue(s), and the bulk lane needs one of its own: `ethtool -L {interface} combined 2` (a veth pair: \
+        "{interface} has {queues} queue(s) to send and receive on, and the bulk lane needs one of its own: `ethtool -L {interface} combined 2` (a veth pair: \
          `ip link add ... numtxqueues 2 numrxqueues 2`)"
     )]
     OneQueue {
@@ -90,12 +93,12 @@ pub enum NoBulkLane {
 /// Opens the lane on the interface's last queue.
 pub(super) fn open(
     bulk: Bulk,
-    (interface, queue): (&Interface, Option<u32>),
+    (interface, queue, udp_port): (&Interface, Option<u32>, u16),
     routes: &mut Routes,
     (arena, vlan): (&Arena, bool),
     steering: &Arc<Steering>,
 ) -> Result<Result<BulkLane, NoBulkLane>, Error> {
-    match try_open(bulk, (interface, queue), routes, (arena, vlan), steering) {
+    match try_open(bulk, (interface, queue, udp_port), routes, (arena, vlan), steering) {
         Ok(lane) => Ok(Ok(lane)),
         Err(reason) if matches!(bulk, Bulk::Require | Bulk::RequireZeroCopy) => {
             Err(Error::NoBulkLane { interface: interface.name.clone(), reason: Box::new(reason) })
@@ -116,16 +119,18 @@ pub(super) fn open(
 
 fn try_open(
     bulk: Bulk,
-    (interface, queue): (&Interface, Option<u32>),
+    (interface, queue, udp_port): (&Interface, Option<u32>, u16),
     routes: &mut Routes,
     (arena, vlan): (&Arena, bool),
     steering: &Arc<Steering>,
 ) -> Result<BulkLane, NoBulkLane> {
     let name = || interface.name.clone();
-    let queues = interface.rx_queues.min(interface.tx_queues);
+    // The lane sends and receives on the last one of those that receive.
+    let queues = if interface.tx_queues < interface.rx_queues { 1 } else { interface.rx_queues };
     let demanded = matches!(bulk, Bulk::Require | Bulk::RequireZeroCopy);
     match bulk {
         Bulk::Never => return Err(NoBulkLane::Never),
+        _ if udp_port == u16::MAX => return Err(NoBulkLane::LastPort),
         _ if queue.is_some() => return Err(NoBulkLane::OneQueueChosen),
         _ if queues < 2 => return Err(NoBulkLane::OneQueue { interface: name(), queues }),
         _ if steering.mode() != Mode::Native => return Err(NoBulkLane::Generic { interface: name() }),

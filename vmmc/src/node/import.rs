@@ -12,7 +12,7 @@ use super::source::{Held, Source};
 use super::{Events, Handle, Node};
 use crate::engine::{EngineError, Key, LEAST_THRESHOLD, Send, Ticket};
 use crate::error::Error;
-use crate::memory::{DirectSource, MemoryError};
+use crate::memory::{DirectSource, MemoryError, PagedHold};
 
 /// How long the kernel may take to find a peer's Ethernet address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -140,7 +140,8 @@ impl Import {
     ///
     /// A borrowed source (`&[u8]`, `&Vec<u8>`, ...) is copied, and the caller's again as soon as the send has started. So is a borrowed
     /// [`PagedBuffer`](crate::PagedBuffer), after the UTLB has looked up its pages. An owned buffer is away
-    /// while it is in flight: nobody can write or free it; it comes back when the send is over, well or not.
+    /// while it is in flight: nobody can write or free it; it comes back when the send is over, well or not. So a long one isn't copied, where both nodes have
+    /// [bulk lanes](super::Builder::bulk): a [`Buffer`](crate::Buffer) is sent from where it lies, and a [`PagedBuffer`](crate::PagedBuffer) is if all pages of what is sent are pinned.
     pub fn send<S: Source>(&self, source: S, offset: u64) -> SendBuilder<'_, S> {
         let parameters = Parameters { offset, notify: None, urgent: false, queued: false };
         SendBuilder { import: self, source, part: None, parameters, timeout: None }
@@ -203,20 +204,21 @@ impl<'i, S: Source> SendBuilder<'i, S> {
         self
     }
 
-    /// Sends, and returns as soon as the bytes have been copied into packets: borrowed ones are the caller's again. Blocks while the
-    /// peer or the network takes no more.
+    /// Sends, and returns as soon as the bytes have been copied into packets: borrowed ones are the caller's again. Of bytes that aren't copied, it returns as soon as all have been
+    /// announced to the peer. Blocks while the peer or the network takes no more.
     ///
     /// # Errors
     /// When the send doesn't fit into the export, the import is of no use any more, or the timeout passes: then part
     /// of it may have arrived, without notification.
     pub fn start(mut self) -> Result<Pending<'i, S::Held>, Failure<S>> {
-        if self.is_direct() {
-            match self.source.into_direct() {
-                Ok(source) => return direct::start(self.import, source, self.part, self.parameters, self.timeout),
-                Err(source) => self.source = source,
+        let mut hold = None;
+        if let Some(part) = self.direct_part() {
+            match self.source.into_direct(part.clone()) {
+                Ok(source) => return direct::start(self.import, source, part, self.parameters, self.timeout),
+                Err(back) => (self.source, hold) = back,
             }
         }
-        let sent = self.put();
+        let sent = self.put(hold);
         let SendBuilder { import, source, timeout, .. } = self;
         let held = source.into_held();
         match sent {
@@ -225,14 +227,16 @@ impl<'i, S: Source> SendBuilder<'i, S> {
         }
     }
 
-    /// Whether it is worth while to ask whether it can be sent from where it lies.
-    fn is_direct(&self) -> bool {
-        let length = self.part.as_ref().map_or(self.source.bytes().len(), ExactSizeIterator::len);
-        length >= LEAST_THRESHOLD && !self.parameters.queued && self.import.takes_direct(self.source.bytes(), length)
+    /// What is to be sent, if it is worth while to ask whether it can be from where it lies.
+    fn direct_part(&self) -> Option<Range<usize>> {
+        let all = self.source.bytes().len();
+        let part = self.part.clone().unwrap_or(0..all);
+        let is_long = part.len() >= LEAST_THRESHOLD && part.end <= all;
+        (is_long && !self.parameters.queued && self.import.takes_direct(&self.source, part.len())).then_some(part)
     }
 
-    /// Puts the bytes into packets.
-    fn put(&self) -> Result<Ticket, Error> {
+    /// Puts the bytes into packets. Their pages may have been looked up.
+    fn put(&self, hold: Option<PagedHold<'_>>) -> Result<Ticket, Error> {
         let all = self.source.bytes();
         let part = self.part.clone().unwrap_or(0..all.len());
         if part.start > part.end {
@@ -241,7 +245,7 @@ impl<'i, S: Source> SendBuilder<'i, S> {
         let (offset, len, region) = (part.start as u64, part.len(), all.len());
         let data = all.get(part.clone()).ok_or(MemoryError::OutOfRange { offset, len, region })?;
         // Until the bytes are in packets.
-        let _hold = self.source.hold(part);
+        let _hold = hold.or_else(|| self.source.hold(part));
         let Parameters { offset, notify, urgent, queued } = self.parameters;
         let mut send = Send::new(data, offset);
         (send.notify, send.urgent, send.queued) = (notify, urgent, queued);

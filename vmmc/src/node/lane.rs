@@ -138,7 +138,8 @@ impl Lane {
         let (lane, no_bulk) = match bulk {
             None => (None, None),
             Some((bulk, arena)) => {
-                match super::bulk::open(bulk, (port, queue), &mut routes, (arena, vlan.is_some()), &steering)? {
+                match super::bulk::open(bulk, (port, queue, udp_port), &mut routes, (arena, vlan.is_some()), &steering)?
+                {
                     Ok(lane) => (Some(lane), None),
                     Err(reason) => (None, Some(reason)),
                 }

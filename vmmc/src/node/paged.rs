@@ -7,7 +7,7 @@ use super::source::Source;
 use super::source::sealed::{Owned, Sealed};
 use super::{Node, Shared};
 use crate::error::Error;
-use crate::memory::{PagedBuffer, PagedHold, Paging};
+use crate::memory::{Arena, DirectSource, Origin, PagedBuffer, PagedHold, Paging};
 
 impl Node {
     /// Makes a paged buffer of `len` bytes, zero: memory of any size to send from, far more than the arena if wanted. It takes memory from the system as it is
@@ -26,7 +26,7 @@ impl Node {
     }
 }
 
-/// The pages are looked up; the bytes are the caller's again as soon as the send has started.
+/// The pages are looked up; the bytes are the caller's again as soon as the send has started, and so they are copied.
 impl Source for &PagedBuffer {
     type Held = ();
 
@@ -57,11 +57,24 @@ impl Source for PagedBuffer {
     fn into_held(self) -> PagedBuffer {
         self
     }
+
+    fn is_in(&self, arena: &Arena) -> bool {
+        self.is_over(arena)
+    }
+
+    fn into_direct(self, part: Range<usize>) -> Result<DirectSource, (PagedBuffer, Option<PagedHold<'static>>)> {
+        let hold = PagedBuffer::hold(&self, part).into_owned();
+        if hold.is_pinned() { Ok(DirectSource::of_paged(Arc::new(self), hold)) } else { Err((self, Some(hold))) }
+    }
 }
 
 impl Sealed for PagedBuffer {}
 
-impl Owned for PagedBuffer {}
+impl Owned for PagedBuffer {
+    fn of_origin(origin: Origin) -> Option<PagedBuffer> {
+        Arc::into_inner(Arc::of_origin(origin)?)
+    }
+}
 
 /// A buffer that several sends share.
 impl Source for Arc<PagedBuffer> {
@@ -78,8 +91,24 @@ impl Source for Arc<PagedBuffer> {
     fn into_held(self) -> Arc<PagedBuffer> {
         self
     }
+
+    fn is_in(&self, arena: &Arena) -> bool {
+        self.is_over(arena)
+    }
+
+    fn into_direct(self, part: Range<usize>) -> Result<DirectSource, (Arc<PagedBuffer>, Option<PagedHold<'static>>)> {
+        let hold = PagedBuffer::hold(&self, part).into_owned();
+        if hold.is_pinned() { Ok(DirectSource::of_paged(self, hold)) } else { Err((self, Some(hold))) }
+    }
 }
 
 impl Sealed for Arc<PagedBuffer> {}
 
-impl Owned for Arc<PagedBuffer> {}
+impl Owned for Arc<PagedBuffer> {
+    fn of_origin(origin: Origin) -> Option<Arc<PagedBuffer>> {
+        match origin {
+            Origin::Paged(buffer) => Some(buffer),
+            _ => None,
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use self::sealed::Owned;
 use crate::error::Error;
-use crate::memory::{Buffer, DirectSource, PagedHold};
+use crate::memory::{Arena, Buffer, DirectSource, Origin, PagedHold};
 
 /// Memory to send from.
 pub trait Source: sealed::Sealed {
@@ -26,15 +26,22 @@ pub trait Source: sealed::Sealed {
     /// The bytes have been put into packets.
     fn into_held(self) -> Self::Held;
 
-    /// As memory that can be sent from where it lies.
+    /// Whether it is given away to be sent, and lies in this arena, or can.
+    fn is_in(&self, arena: &Arena) -> bool {
+        let _ = arena;
+        false
+    }
+
+    /// As memory of which `part` can be sent from where it lies.
     ///
     /// # Errors
-    /// When it can't. It comes back.
-    fn into_direct(self) -> Result<DirectSource, Self>
+    /// When it can't. It comes back, and with it the [hold](Source::hold) of the part, if its pages have been looked up for that.
+    fn into_direct(self, part: Range<usize>) -> Result<DirectSource, (Self, Option<PagedHold<'static>>)>
     where
         Self: Sized,
     {
-        Err(self)
+        let _ = part;
+        Err((self, None))
     }
 }
 
@@ -47,11 +54,11 @@ pub trait Held: sealed::Sealed {
     fn fail(self, error: Error) -> Self::Failure;
 
     /// What was given away to be [sent from where it lies](Source::into_direct).
-    fn from_direct(buffer: Arc<Buffer>) -> Option<Self>
+    fn from_origin(origin: Origin) -> Option<Self>
     where
         Self: Sized,
     {
-        let _ = buffer;
+        let _ = origin;
         None
     }
 }
@@ -85,14 +92,18 @@ impl Source for Buffer {
         self
     }
 
-    fn into_direct(self) -> Result<DirectSource, Buffer> {
+    fn is_in(&self, arena: &Arena) -> bool {
+        arena.has(self)
+    }
+
+    fn into_direct(self, _: Range<usize>) -> Result<DirectSource, (Buffer, Option<PagedHold<'static>>)> {
         Ok(DirectSource::of_buffer(Arc::new(self)))
     }
 }
 
 impl Owned for Buffer {
-    fn from_shared(buffer: Arc<Buffer>) -> Option<Buffer> {
-        Arc::into_inner(buffer)
+    fn of_origin(origin: Origin) -> Option<Buffer> {
+        Arc::into_inner(Arc::of_origin(origin)?)
     }
 }
 
@@ -108,14 +119,21 @@ impl Source for Arc<Buffer> {
         self
     }
 
-    fn into_direct(self) -> Result<DirectSource, Arc<Buffer>> {
+    fn is_in(&self, arena: &Arena) -> bool {
+        arena.has(self)
+    }
+
+    fn into_direct(self, _: Range<usize>) -> Result<DirectSource, (Arc<Buffer>, Option<PagedHold<'static>>)> {
         Ok(DirectSource::of_buffer(self))
     }
 }
 
 impl Owned for Arc<Buffer> {
-    fn from_shared(buffer: Arc<Buffer>) -> Option<Arc<Buffer>> {
-        Some(buffer)
+    fn of_origin(origin: Origin) -> Option<Arc<Buffer>> {
+        match origin {
+            Origin::Buffer(buffer) => Some(buffer),
+            _ => None,
+        }
     }
 }
 
@@ -126,8 +144,8 @@ impl<B: Owned> Held for B {
         SendFailed { error, buffer: self }
     }
 
-    fn from_direct(buffer: Arc<Buffer>) -> Option<B> {
-        B::from_shared(buffer)
+    fn from_origin(origin: Origin) -> Option<B> {
+        B::of_origin(origin)
     }
 }
 
@@ -150,15 +168,12 @@ impl<B> From<SendFailed<B>> for Error {
 pub(super) mod sealed {
     use std::sync::Arc;
 
-    use crate::memory::Buffer;
+    use crate::memory::{Buffer, Origin};
 
     /// A buffer that a send has while it is in flight, and gives back.
     pub trait Owned: Sealed + std::fmt::Debug + Sized {
         /// The buffer, once the lane has let go of it.
-        fn from_shared(buffer: Arc<Buffer>) -> Option<Self> {
-            let _ = buffer;
-            None
-        }
+        fn of_origin(origin: Origin) -> Option<Self>;
     }
 
     /// Nobody else makes sources: the library must know when their bytes may change.

@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use vmmc::engine::{
-    Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket, Unfetched,
+    BulkUse, Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket,
+    Unfetched,
 };
 use vmmc::link;
 use vmmc::memory::{Arena, Loan, Region, Target};
@@ -114,7 +115,7 @@ impl World {
         let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
         let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
         if self.lanes[number].is_some() {
-            engine.use_bulk_lane(THRESHOLD);
+            engine.use_bulk_lane(BulkUse { threshold: THRESHOLD, least_mtu: 0 });
         }
         Host {
             engine,

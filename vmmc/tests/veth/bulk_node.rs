@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open(lab: &TempLab, host: usize, bulk: Bulk) -> Node {
     let host = lab.host(host);
-    let settings = Node::builder().interface(&host.interface).bulk(bulk).arena(6 * LEN);
+    let settings = Node::builder().interface(&host.interface).bulk(bulk).bulk_mtu(1280).arena(6 * LEN);
     let settings = settings.progress(Progress::Thread { core: None });
     host.enter(|| settings.open().unwrap()).unwrap()
 }

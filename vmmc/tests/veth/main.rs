@@ -2,6 +2,7 @@
 
 mod bulk;
 mod bulk_node;
+mod bulk_paged;
 mod damage;
 mod errors;
 mod fetch;

@@ -56,7 +56,7 @@ impl Peer for Gather {
         bench == Bench::Bw
     }
 
-    fn from_size(&self) -> usize {
+    fn least_size(&self) -> usize {
         BULKY
     }
 
@@ -263,7 +263,7 @@ mod tests {
             let spec = Spec { mtu, size, ..Spec::default() };
             let cut = Cut::new(&spec, &encap);
             assert!(cut.segments.abs_diff(segments) < 2, "{mtu}: {}", cut.segments);
-            assert!(cut.segment + BULK_HEADER_LEN + 28 <= mtu as usize && cut.segment % 16 == 0);
+            assert!(cut.segment + BULK_HEADER_LEN + 28 <= mtu as usize && cut.segment.is_multiple_of(16));
             let first: Vec<_> = cut.places(&spec, 2 * size).take(cut.segments + 1).collect();
             assert!(first[0] + cut.segment <= size && first[0] + cut.segment + 16 * cut.segments >= size - 16);
             assert!(first[cut.segments - 1] == BESIDE && first[cut.segments] == size + first[0]);

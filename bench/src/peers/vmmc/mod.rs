@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vmmc::memory::Arena;
+use vmmc::wire::MIN_MTU;
 use vmmc::{Buffer, Builder, Bulk, Error, Export, Import, Key, Node, Notification, Progress};
 
 use crate::peers::watcher::{Watched, Watcher};
@@ -57,7 +58,12 @@ impl Vmmc {
     fn builder(&self, spec: &Spec) -> Builder {
         let bulk = if self.bulk { Bulk::WhenPossible } else { Bulk::Never };
         let builder = Node::builder().checksum(self.checksum).bulk(bulk);
-        spec.bulk_from.into_iter().fold(builder, Builder::bulk_threshold)
+        match spec.bulk_from {
+            Some(bytes) => builder.bulk_threshold(bytes).bulk_mtu(MIN_MTU),
+            // What is tried is whether it is right, and not whether it pays.
+            None if spec.bench == Bench::Soak => builder.bulk_mtu(MIN_MTU),
+            None => builder,
+        }
     }
 
     /// A node with an export of so many bytes, and as much of the arena as is asked for beside it.
@@ -132,7 +138,7 @@ impl Peer for Vmmc {
     }
 
     /// What differs by the lane, and by naps, is what the lane is for.
-    fn from_size(&self) -> usize {
+    fn least_size(&self) -> usize {
         if self.naps || !self.bulk { BULKY } else { 0 }
     }
 

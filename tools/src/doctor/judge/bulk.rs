@@ -4,6 +4,7 @@
 //! a lane a node runs all the same, and copies large transfers once at either end: so most of this is a note.
 
 use vmmc::DEFAULT_PORT;
+use vmmc::engine::LEAST_MTU;
 use vmmc::port::eager::{MAX_QUEUES, SINGLE_FRAME_MTU, pinned_bytes};
 use xdp_prog::Features;
 
@@ -75,7 +76,11 @@ pub(super) fn lane(m: &Machine, port: &PortFacts, mtu: u32) -> Check {
         );
         return note(found, raise(needed));
     }
-    Check::ok(NAME, format!("on queue {last}; pins the arena, {} unless told otherwise", bytes(ARENA)))
+    let unused = match (mtu as usize) < LEAST_MTU {
+        true => format!("; not used at MTU {mtu}, but from {LEAST_MTU} on, unless told otherwise"),
+        false => String::new(),
+    };
+    Check::ok(NAME, format!("on queue {last}; pins the arena, {} unless told otherwise{unused}", bytes(ARENA)))
 }
 
 /// How to get one more queue.

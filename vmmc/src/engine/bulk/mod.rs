@@ -17,6 +17,7 @@ pub(super) use sending::Transfers;
 use self::granted::Granted;
 use self::receiving::Asked;
 use crate::bulk::schedule::Schedule;
+use crate::link::Link;
 use crate::port::bulk::Landing;
 
 /// Shorter sends than this aren't worth a round trip before they begin, bytes.
@@ -24,6 +25,34 @@ pub const THRESHOLD: usize = 64 << 10;
 
 /// The least that it may be set to.
 pub const LEAST_THRESHOLD: usize = 4096;
+
+/// At a smaller MTU than this, bytes, a packet of several fragments costs the kernel more than copying it into one costs the sender.
+pub const LEAST_MTU: usize = 8000;
+
+/// Which sends take the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BulkUse {
+    /// Those of so many bytes and more.
+    pub threshold: usize,
+    /// To peers with which packets of so many bytes and more have been agreed on.
+    pub least_mtu: usize,
+}
+
+impl BulkUse {
+    /// None.
+    pub(super) const NONE: BulkUse = BulkUse { threshold: usize::MAX, least_mtu: usize::MAX };
+
+    /// Whether a send of so many bytes does.
+    pub(super) fn takes(&self, link: &Link, length: u64) -> bool {
+        link.options().bulk && length >= self.threshold as u64 && link.mtu() >= self.least_mtu
+    }
+}
+
+impl Default for BulkUse {
+    fn default() -> BulkUse {
+        BulkUse { threshold: THRESHOLD, least_mtu: LEAST_MTU }
+    }
+}
 
 /// A request of another peer is granted when no more than so many entries of the fill ring are unused.
 const FEW_ENTRIES: u32 = 256;
@@ -37,13 +66,13 @@ pub(super) struct BulkLane {
     last_grant: u32,
     /// It couldn't be opened again.
     broken: bool,
-    /// Shortest send that takes it, bytes.
-    threshold: usize,
+    /// Which sends take it.
+    pub(super) used: BulkUse,
 }
 
 impl BulkLane {
-    /// A lane that takes sends from `threshold` bytes on.
-    pub(super) fn new(threshold: usize) -> BulkLane {
+    /// A lane that takes these sends.
+    pub(super) fn new(used: BulkUse) -> BulkLane {
         BulkLane {
             schedule: Schedule::new(transfer::MOST_ENTRIES as u32, FEW_ENTRIES),
             asked: HashMap::new(),
@@ -51,7 +80,7 @@ impl BulkLane {
             batch: Vec::new(),
             last_grant: 0,
             broken: false,
-            threshold,
+            used,
         }
     }
 

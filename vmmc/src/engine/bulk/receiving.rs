@@ -3,6 +3,7 @@
 //! Nothing here trusts a peer. One that asks for what it may not have is refused as for a PUT; one that is granted places and leaves them unused loses them, and
 //! for a while gets no others; and whatever packets it sends, the steering program lets in only those for which there is a place.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -88,9 +89,9 @@ impl Engine {
                     let asked = Asked { errand, offset, segment, segments, rest: body, sequence };
                     self.asked_for(now, port, place, transfer, asked);
                 }
-                BulkRecord::Cleared { .. } => {
+                BulkRecord::Cleared { transfer } => {
                     if let Some(peer) = self.peers[place].as_deref_mut() {
-                        peer.declining = false;
+                        peer.declining = peer.declining.filter(|&declined| declined != transfer);
                     }
                 }
                 BulkRecord::Sent { grant } => {
@@ -129,7 +130,7 @@ impl Engine {
     fn asked_for(&mut self, now: Time, port: &mut dyn Port, place: usize, transfer: u32, asked: Asked) {
         let Some(peer) = self.peers[place].as_deref_mut() else { return };
         // It was asked for before the sender knew.
-        if peer.declining {
+        if peer.declining.is_some() {
             return;
         }
         let token = peer.link.token();
@@ -160,7 +161,7 @@ impl Engine {
             lane.schedule.withdraw(token);
         }
         let Some(peer) = self.peer_mut(token) else { return };
-        peer.declining = true;
+        peer.declining = Some(transfer);
         self.counters.rx_bulk_declined += 1;
         self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason: Declined::Unable }), &[]);
     }
@@ -244,7 +245,7 @@ impl Engine {
     fn find_home(&mut self, token: u64, asked: &Asked, length: u64) -> Result<(Home, DirectTarget, usize), Declined> {
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
-            Errand::Put { grant, .. } => {
+            Errand::Put { grant, notify } => {
                 let id = peer.granted(grant);
                 let run = asked.offset..asked.offset + length;
                 let result = match id.and_then(|id| self.exports.get_mut(id)) {
@@ -259,6 +260,10 @@ impl Engine {
                         return Err(Declined::Unwanted);
                     }
                 };
+                // As many notifications wait as there is room for, and then the sender has to.
+                if notify.is_some() && export.options.notify && !export.has_room() {
+                    return Err(Declined::Unable);
+                }
                 let reserved = export.landing.reserve(&export.region, run).ok_or(Declined::Unable)?;
                 let (target, start) = (reserved.target.clone(), reserved.at as usize);
                 Ok((Home::Export { id: export.id, reserved }, target, start))
@@ -465,7 +470,16 @@ impl Engine {
         if let Err(error) = result {
             tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
             lane.broken = true;
-            self.remove(|_| true, true);
+            let mut first: HashMap<u64, u32> = HashMap::new();
+            for &(token, transfer) in lane.asked.keys() {
+                let first = first.entry(token).or_insert(transfer);
+                if (transfer.wrapping_sub(*first) as i32) < 0 {
+                    *first = transfer;
+                }
+            }
+            // What was open came before what waits.
+            first.extend(self.remove(|_| true, true));
+            first.into_iter().for_each(|(token, transfer)| self.decline(token, transfer));
             return;
         }
         let mut unpostable = false;

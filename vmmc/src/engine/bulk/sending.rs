@@ -99,6 +99,11 @@ impl Transfers {
         self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }))
     }
 
+    /// Whether a part of what was asked for by this request is on its way.
+    pub(in crate::engine) fn serve(&self, request: u32) -> bool {
+        self.queue.iter().any(|transfer| transfer.job.is_some_and(|job| job.request == request))
+    }
+
     /// Whether there are none.
     pub(in crate::engine) fn is_idle(&self) -> bool {
         self.queue.is_empty()
@@ -131,7 +136,7 @@ impl Engine {
         let Some(lane) = self.lane.as_ref().filter(|lane| lane.is_usable()) else { return false };
         let Some(import) = self.imports.get(id) else { return false };
         let Some(peer) = self.peer(import.link) else { return false };
-        peer.link.options().bulk && length >= lane.threshold
+        lane.used.takes(&peer.link, length as u64)
     }
 
     /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been: its memory is kept until it is
@@ -155,12 +160,14 @@ impl Engine {
             self.count(id, length as u64, true);
         }
         let place = place_of(link);
+        let most = port.bulk().map_or(0, |bulk| bulk.max_segment());
         let Some(peer) = self.peer_mut(link) else { return Err(EngineError::Dropped) };
         while send.done < length {
             if !peer.transfers.may_ask() || peer.link.control_room() == 0 {
                 break;
             }
-            let parts = Parts::of(length - send.done, payload(&peer.link), peer.link.body_room());
+            let payload = payload(&peer.link).min(most);
+            let parts = Parts::of(length - send.done, payload, peer.link.body_room());
             let Some(parts) = parts else { break };
             let (start, offset) = (send.part.start + send.done, send.offset + send.done as u64);
             let notify = send.notify.filter(|_| send.done + parts.len() == length);
@@ -248,12 +255,18 @@ impl Engine {
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
                 pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
-                transfers.queue.remove(at);
+                if let Some(Transfer { job: Some(job), parts, .. }) = transfers.queue.remove(at) {
+                    self.counters.served_bytes += parts.len() as u64;
+                    if let Some(export) = peer.granted(job.grant).and_then(|id| self.exports.get_mut(id)) {
+                        export.read_bytes += parts.len() as u64;
+                    }
+                }
                 self.acknowledged += 1;
             }
             BulkRecord::Declined { transfer, reason: Declined::Unable } => {
                 provoked!(DEBUG, target: "vmmc::bulk", peer = %peer.link.peer(), transfer, "transfer declined: it goes by the eager lane");
-                let Some(at) = transfers.queue.iter().position(|t| t.number == transfer) else { return Ok(()) };
+                // It may have been declined before, or cancelled: that it is known is said in any case.
+                let at = transfers.queue.iter().position(|t| t.number == transfer).unwrap_or(transfers.queue.len());
                 for transfer in transfers.queue.iter_mut().skip(at).filter(|t| t.declined.is_none()) {
                     let _ = transfers.outgoing.on_declined(transfer.number);
                     transfer.declined = Some((0, 0));
@@ -344,12 +357,12 @@ impl Engine {
 
 impl Peer {
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
-    pub(in crate::engine) fn ask_for_job(&mut self, region: &Region, job: &Job) -> Option<u64> {
+    pub(in crate::engine) fn ask_for_job(&mut self, most: usize, region: &Region, job: &Job) -> Option<u64> {
         if !self.transfers.may_ask() || self.link.control_room() == 0 {
             return None;
         }
         let left = usize::try_from(job.length - job.done).ok()?;
-        let parts = Parts::of(left, payload(&self.link), self.link.body_room())?;
+        let parts = Parts::of(left, payload(&self.link).min(most), self.link.body_room())?;
         let source = DirectSource::of_region(region.clone());
         let start = usize::try_from(job.offset + job.done).ok()?;
         let errand = Errand::Fetched { request: job.request };

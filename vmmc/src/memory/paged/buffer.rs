@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::mapping::Mapping;
 use super::{PagedHold, Paging};
-use crate::memory::{MemoryError, Target};
+use crate::memory::{Arena, MemoryError, Target};
 
 /// Memory that can be sent from, of any size, at an address that never changes.
 ///
@@ -19,7 +19,10 @@ use crate::memory::{MemoryError, Target};
 /// memory that was behind an address when it began, and without a guard that may be another page's by then. Write such a file from `&guard[..]`, not from
 /// `&buffer[..]`.
 ///
-/// It isn't `AsRef<[u8]>`: a send of `&buffer` goes through the UTLB, one of `&buffer[..]` is copied like any bytes.
+/// Given away to be sent, itself or as an `Arc<PagedBuffer>`, it isn't copied where the node and its peer have a bulk lane, the send is long enough for that, and the UTLB has all pages of what is
+/// sent pinned after it has looked them up: then they are sent from where they lie, and held there until the send is over. If one isn't pinned, for want of room or because that wouldn't
+/// pay yet, all of it is copied. A send of `&buffer` goes through the UTLB as well, and is copied always, since the buffer is the caller's again at once. (It isn't `AsRef<[u8]>`: `&buffer[..]` is
+/// copied like any bytes, without a look-up.)
 ///
 /// A child made by `fork` hasn't got it: see [`memory`](crate::memory).
 pub struct PagedBuffer {
@@ -115,6 +118,11 @@ impl PagedBuffer {
     /// Whether there is nothing in it: one end of a split at the other.
     pub fn is_empty(&self) -> bool {
         self.part.is_empty()
+    }
+
+    /// Whether its pages are pinned to pages of this arena.
+    pub(crate) fn is_over(&self, arena: &Arena) -> bool {
+        self.paging.inner.arena.is(arena)
     }
 
     /// Its address, which never changes.

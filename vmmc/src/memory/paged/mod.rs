@@ -7,6 +7,7 @@ mod fragments;
 mod mapping;
 mod measure;
 mod pager;
+mod pinned;
 mod remapping;
 #[cfg(all(test, not(miri)))]
 mod tests;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::buffer::{PagedBuffer, PagedMut};
 use self::mapping::Mapping;
 use self::pager::ArenaPager;
+pub(super) use self::pinned::PinnedPart;
 pub use self::remapping::{RemapTimes, Remapping};
 use super::utlb::{Config, Counters, Hold, Run, Utlb};
 use super::{Arena, MemoryError};
@@ -45,6 +47,7 @@ pub struct Paging {
 
 #[derive(Debug)]
 struct Inner {
+    arena: Arena,
     page: usize,
     state: Mutex<State>,
 }
@@ -62,8 +65,8 @@ impl Paging {
         let page = arena.page_size();
         let budget = config.budget.unwrap_or(arena.len() / 2);
         let config = Config { budget: Some(budget), costs: config.costs.for_page_size(page), ..config };
-        let state = State { utlb: Utlb::new(budget / page, config), pager: ArenaPager::new(arena) };
-        Paging { inner: Arc::new(Inner { page, state: Mutex::new(state) }) }
+        let state = State { utlb: Utlb::new(budget / page, config), pager: ArenaPager::new(arena.clone()) };
+        Paging { inner: Arc::new(Inner { arena, page, state: Mutex::new(state) }) }
     }
 
     /// Makes a paged buffer of `len` bytes, zero, at an address that never changes and is a multiple of [`Paging::page_size`]. Memory is taken from
@@ -147,6 +150,15 @@ impl PagedHold<'_> {
     /// The pages by number, and the arena's pages that they are pinned to; those without have to be copied.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         self.hold.runs()
+    }
+
+    /// Whether all of them are pinned.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.runs().all(|run| run.frame.is_some())
+    }
+
+    fn slice(&self) -> &[Run] {
+        self.hold.slice()
     }
 
     /// The same hold, which the buffer may be dropped before.

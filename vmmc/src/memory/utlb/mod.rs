@@ -133,6 +133,11 @@ impl Hold {
         self.runs.iter()
     }
 
+    /// The same, to be searched.
+    pub(super) fn slice(&self) -> &[Run] {
+        &self.runs
+    }
+
     fn push(&mut self, page: u64, frame: Option<u32>) {
         if let Some(last) = self.runs.last_mut() {
             let len = last.pages.end - last.pages.start;

@@ -6,33 +6,28 @@ use std::time::Duration;
 use super::{Away, Import, Parameters, Pending};
 use crate::engine::DirectSend;
 use crate::error::Error;
-use crate::memory::{DirectSource, MemoryError};
+use crate::memory::DirectSource;
 use crate::node::progress::Step;
-use crate::node::source::Held;
+use crate::node::source::{Held, Source};
 
 /// How often a lane is asked to let go of what it has sent. It does as soon as the kernel has taken it, which it does within the call that sends.
 const TRIES: usize = 1000;
 
 impl Import {
-    /// Whether a send of `length` bytes that lie there would go by the bulk lane.
-    pub(super) fn takes_direct(&self, bytes: &[u8], length: usize) -> bool {
-        self.handle.arena.has(bytes) && self.handle.shared.enter().engine.is_direct(self.id, length)
+    /// Whether a send of `length` bytes of this source would go by the bulk lane, if all of them lie in the arena.
+    pub(super) fn takes_direct(&self, source: &impl Source, length: usize) -> bool {
+        source.is_in(&self.handle.arena) && self.handle.shared.enter().engine.is_direct(self.id, length)
     }
 }
 
-/// Begins a send. Blocks while no more may be asked for.
+/// Begins a send of `part`, which the source has. Blocks while no more may be asked for.
 pub(super) fn start<'i, H: Held>(
     import: &'i Import,
     source: DirectSource,
-    part: Option<Range<usize>>,
+    part: Range<usize>,
     parameters: Parameters,
     timeout: Option<Duration>,
 ) -> Result<Pending<'i, H>, H::Failure> {
-    let part = part.unwrap_or(0..source.len());
-    if part.start > part.end || part.end > source.len() {
-        let (offset, len, region) = (part.start as u64, part.len(), source.len());
-        return Err(take_back::<H>(import, source).fail(MemoryError::OutOfRange { offset, len, region }.into()));
-    }
     let mut send = DirectSend::new(source.clone(), part, parameters.offset, parameters.notify);
     let shared = &import.handle.shared;
     let ticket = shared.wait(timeout, |core| {
@@ -79,8 +74,8 @@ pub(super) fn take_back<H: Held>(import: &Import, mut source: DirectSource) -> H
     shared.leave(&mut core);
     drop(core);
     loop {
-        match source.into_buffer() {
-            Ok(buffer) => return H::from_direct(buffer).expect("a buffer that was sent is somebody else's, too"),
+        match source.into_origin() {
+            Ok(origin) => return H::from_origin(origin).expect("a buffer that was sent is somebody else's, too"),
             // Another thread has it for a moment: the one that drives.
             Err(back) => source = back,
         }

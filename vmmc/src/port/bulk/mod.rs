@@ -116,7 +116,8 @@ pub trait BulkPort: Send {
     /// system call. After a false, no landing since the last true can be trusted, and the port is to be [reopened](BulkPort::reopen).
     fn is_consistent(&mut self) -> bool;
 
-    /// Queues a packet: `encap` and `header`, then bytes `at..at + len` of `source`. Returns false when it can't be queued now, or the source is of another arena.
+    /// Queues a packet: `encap` and `header`, then bytes `at..at + len` of `source`. Returns false when it can't be queued now, the source is of another arena, or it isn't
+    /// [all there](DirectSource::runs).
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool;
 
     /// How many packets more could be queued now, of so many bytes of payload.

@@ -208,7 +208,7 @@ impl BulkPort for SimBulk {
     }
 
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool {
-        if self.tx_room(len) == 0 || source.place(&self.arena, at, len).is_none() {
+        if self.tx_room(len) == 0 || source.runs(&self.arena, at, len).is_none() {
             return false;
         }
         let mut headers = vec![0; encap.len()];

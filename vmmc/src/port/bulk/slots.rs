@@ -6,6 +6,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use smallvec::SmallVec;
+
 use super::MAX_SEGMENT;
 use super::places::{CONTINUED, OFFSET_SHIFT};
 use super::rings::{Consumer, Descriptor, Producer, SharedDescriptor};
@@ -24,7 +26,8 @@ const MAX_PIECES: usize = 17;
 /// The longest IP packet, bytes.
 const MAX_IP: usize = 65535;
 
-const _: () = assert!((MAX_SEGMENT - 1).div_ceil(CHUNK as usize) < MAX_PIECES, "wherever pages begin");
+const _: () =
+    assert!((MAX_SEGMENT - 1).div_ceil(CHUNK as usize) < MAX_PIECES, "wherever pages begin, and wherever they are");
 
 // An address is never less than the number that is taken off it: nothing in an arena begins in its first guard.
 const _: () = assert!(SLOTS <= GUARD);
@@ -59,7 +62,8 @@ impl Slots {
     /// When there isn't so much.
     pub(super) fn new(arena: &Arena) -> Result<Slots, MemoryError> {
         let headers = arena.alloc(OWN)?;
-        let start = DirectSource::of_region(headers.clone()).place(arena, 0, SLOTS * SLOT).unwrap_or_default();
+        let place = DirectSource::of_region(headers.clone());
+        let start = place.runs(arena, 0, OWN).and_then(|mut runs| runs.next()).map_or(0, |(start, _)| start);
         let packets = (0..SLOTS).map(|_| Packet::default()).collect();
         let free = (0..SLOTS).rev().map(|slot| slot as u8).collect();
         Ok(Slots { headers, start, packets, free, out: 0, paged: false, longest: MAX_SEGMENT })
@@ -74,12 +78,12 @@ impl Slots {
 
     /// How many packets more there is room for, of so many bytes of payload.
     pub(super) fn room(&self, segment: usize) -> usize {
-        let most = 1 + segment.div_ceil(CHUNK as usize) + usize::from(self.paged);
+        let most = 1 + most_pieces(segment);
         self.free.len().min((TX_RING as usize - self.out) / most)
     }
 
     /// Writes a packet into the ring: `encap` and `header`, then bytes `at..at + len` of `source`. The kernel isn't told yet. Returns false, and
-    /// has done nothing, when there is no room, it is longer than packets are, or the source is of another arena.
+    /// has done nothing, when there is no room, it is longer than packets are, or the source isn't all in this arena.
     #[allow(clippy::too_many_arguments)] // what a packet is made of, and where it goes
     pub(super) fn submit(
         &mut self,
@@ -91,10 +95,14 @@ impl Slots {
         at: usize,
         len: usize,
     ) -> bool {
-        let Some(payload) = source.place(arena, at, len) else { return false };
+        if !(1..=self.longest).contains(&len) {
+            return false;
+        }
+        let Some(runs) = source.runs(arena, at, len) else { return false };
+        let payload: SmallVec<[_; MAX_PIECES]> = runs.flat_map(|(start, len)| pieces(start, len, self.paged)).collect();
         let head = encap.len() + header.len();
-        let count = 1 + pieces(payload, len, self.paged).count();
-        if !(1..=self.longest).contains(&len)
+        let count = 1 + payload.len();
+        if payload.len() > MAX_PIECES
             || header.len() > SLOT - MAX_ENCAP_LEN
             || encap.ip_len(header.len() + len) > MAX_IP
             || self.out + count > TX_RING as usize
@@ -112,7 +120,7 @@ impl Slots {
             self.free.push(slot);
             return false;
         }
-        let parts = std::iter::once((self.start + place as u64, head)).chain(pieces(payload, len, self.paged));
+        let parts = std::iter::once((self.start + place as u64, head)).chain(payload);
         for (i, (address, length)) in parts.enumerate() {
             let address = (address - u64::from(slot)) | u64::from(slot) << OFFSET_SHIFT;
             let options = if i + 1 < count { CONTINUED } else { 0 };
@@ -140,7 +148,12 @@ impl Slots {
     }
 }
 
-/// The pieces that a payload is sent in: where each begins, and how long it is. None is longer than a chunk.
+/// The most pieces that a payload is sent in: one for each page that it may touch.
+fn most_pieces(len: usize) -> usize {
+    1 + len.saturating_sub(1).div_ceil(CHUNK as usize)
+}
+
+/// The pieces that a run of a payload is sent in: where each begins, and how long it is. None is longer than a chunk.
 ///
 /// Where the kernel copies them, as few as possible: each costs it a page, and it doesn't matter to it where pages begin.
 fn pieces(start: u64, len: usize, paged: bool) -> impl Iterator<Item = (u64, usize)> {
@@ -163,6 +176,8 @@ mod tests {
 
     use super::super::rings::testing::Memory;
     use super::*;
+    use crate::memory::Paging;
+    use crate::memory::utlb::{Config, Rule};
     use crate::wire::frame::{Datagram, Path};
 
     fn encap() -> Encap {
@@ -179,7 +194,7 @@ mod tests {
         let mut slots = Slots::new(&arena).unwrap();
         let (first, second) = (Arc::new(arena.buffer(70_000).unwrap()), Arc::new(arena.buffer(10).unwrap()));
         let sources = [&first, &second].map(|buffer| DirectSource::of_buffer(buffer.clone()));
-        let begin = sources[0].place(&arena, 0, 1).unwrap();
+        let (begin, _) = sources[0].runs(&arena, 0, 1).unwrap().next().unwrap();
         assert!(slots.submit(&mut tx, &arena, &encap(), &[7; 24], &sources[0], 33, 9000));
         assert!(slots.submit(&mut tx, &arena, &encap(), &[8; 24], &sources[1], 0, 10));
         drop(sources);
@@ -213,6 +228,50 @@ mod tests {
         done.publish();
         slots.reap(&mut completion);
         assert_eq!((Arc::strong_count(&second), slots.out, slots.free.len()), (1, 0, SLOTS));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no memfd to map a second time")]
+    fn pages_here_and_there_are_a_packet_and_never_too_many_pieces() {
+        let arena = Arena::new(1 << 20).unwrap();
+        let page = arena.page_size();
+        let paging = Paging::new(arena.clone(), Config { rule: Rule::Pin, ..Config::default() });
+        let pages = paging.map(20 * page).unwrap();
+        // From the last one on, so that no two are in a row, but for two.
+        (0..18).rev().for_each(|number| drop(pages.hold(number * page..(number + 1) * page)));
+        drop(pages.hold(18 * page..20 * page));
+        let pages = Arc::new(pages);
+        let source = DirectSource::of_paged(pages.clone(), pages.hold(0..pages.len()).into_owned());
+        for (paged, at, len, count) in [
+            (false, 0, page, 1),
+            (false, 5, page, 2),
+            (true, 4000, 97, 2),
+            (false, 18 * page, 2 * page, 2),
+            (false, 18 * page + 1, page, 1),
+            (true, 18 * page + 1, page, 2),
+            (false, 1, MAX_SEGMENT, 16),
+            (false, 4000, MAX_SEGMENT, 17),
+            (true, page - 1, MAX_SEGMENT, 17),
+        ] {
+            let memory = Memory::descriptors(TX_RING as usize, 0);
+            // SAFETY: it outlives what is made of it here.
+            let (mut tx, mut kernel) = unsafe { memory.sides() };
+            let mut slots = Slots { paged, ..Slots::new(&arena).unwrap() };
+            assert!(slots.submit(&mut tx, &arena, &encap(), &[0; 24], &source, at, len), "{len} from {at}");
+            tx.publish();
+            let descriptors: Vec<_> = std::iter::from_fn(|| kernel.pop()).skip(1).collect();
+            assert_eq!(descriptors.len(), count, "{len} from {at}");
+            let mut next = at;
+            for (number, descriptor) in descriptors.iter().enumerate() {
+                let address = (descriptor.address & ((1 << OFFSET_SHIFT) - 1)) + (descriptor.address >> OFFSET_SHIFT);
+                let length = descriptor.length as usize;
+                let mut runs = source.runs(&arena, next, length).unwrap();
+                assert_eq!((runs.next(), runs.next()), (Some((address, length)), None));
+                assert_eq!(descriptor.options, if number + 1 < count { CONTINUED } else { 0 });
+                next += length;
+            }
+            assert_eq!(next, at + len);
+        }
     }
 
     #[test]

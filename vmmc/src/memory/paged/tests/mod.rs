@@ -7,6 +7,7 @@ use crate::memory::fork_test::{End, in_child, touch};
 use crate::memory::utlb::{Config, PolicyKind, Rule};
 use crate::memory::{Arena, HugePages, MemoryError, Target};
 
+mod direct;
 mod model;
 mod threads;
 
