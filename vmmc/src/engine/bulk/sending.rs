@@ -306,7 +306,9 @@ impl Engine {
         if peer.transfers.is_idle() {
             return peer.tell_behind();
         }
-        let mut again = peer.send_segments(now, port, &mut self.counters);
+        // Where the lane is broken nothing can be sent, and the receiver finds out.
+        let is_usable = self.lane.as_ref().is_some_and(|lane| lane.is_usable());
+        let mut again = is_usable && peer.send_segments(now, port, &mut self.counters);
         again |= self.send_declined(now, port, place);
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
         again |= peer.tell_behind();
