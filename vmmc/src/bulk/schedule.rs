@@ -133,6 +133,12 @@ impl Schedule {
         self.take_waiting(peer)
     }
 
+    /// Of each peer that has transfers waiting, the first.
+    pub(crate) fn first_waiting(&self) -> Vec<(u64, u32)> {
+        let first = |(peer, queue): &(u64, VecDeque<Request>)| Some((*peer, queue.front()?.transfer));
+        self.waiting.iter().filter_map(first).collect()
+    }
+
     /// One of the transfers that wait is waited for no more.
     pub(crate) fn cancel(&mut self, peer: u64, transfer: u32) {
         for (_, queue) in self.waiting.iter_mut().filter(|(of, _)| *of == peer) {

@@ -90,7 +90,7 @@ impl Engine {
                 }
                 BulkRecord::Cleared { .. } => {
                     if let Some(peer) = self.peers[place].as_deref_mut() {
-                        peer.declining = false;
+                        peer.declining = peer.declining.saturating_sub(1);
                     }
                 }
                 BulkRecord::Sent { grant } => {
@@ -129,7 +129,7 @@ impl Engine {
     fn asked_for(&mut self, now: Time, port: &mut dyn Port, place: usize, transfer: u32, asked: Asked) {
         let Some(peer) = self.peers[place].as_deref_mut() else { return };
         // It was asked for before the sender knew.
-        if peer.declining {
+        if peer.declining > 0 {
             return;
         }
         let token = peer.link.token();
@@ -149,18 +149,23 @@ impl Engine {
             lane.asked.insert((token, transfer), asked);
             self.grant_transfers(now, port);
         } else {
-            self.decline(token, transfer);
+            // What it has asked for before waits on.
+            self.say_declined(token, transfer);
         }
     }
 
-    /// Declines a transfer, and all that the same peer has asked for after it and isn't granted.
+    /// Declines a transfer, and all that the same peer has asked for after it and isn't granted: that is, all of it that waits.
     fn decline(&mut self, token: u64, transfer: u32) {
         if let Some(lane) = &mut self.lane {
             lane.asked.retain(|&(of, _), _| of != token);
             lane.schedule.withdraw(token);
         }
+        self.say_declined(token, transfer);
+    }
+
+    fn say_declined(&mut self, token: u64, transfer: u32) {
         let Some(peer) = self.peer_mut(token) else { return };
-        peer.declining = true;
+        peer.declining += 1;
         self.counters.rx_bulk_declined += 1;
         self.tell(token, Record::Bulk(BulkRecord::Declined { transfer, reason: Declined::Unable }), &[]);
     }
@@ -245,6 +250,10 @@ impl Engine {
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
             Errand::Put { grant, .. } => {
+                // As it would get no credit for PUTs. These wait for it.
+                if peer.is_throttled() {
+                    return Err(Declined::Unable);
+                }
                 let id = peer.granted(grant);
                 let run = asked.offset..asked.offset + length;
                 let result = match id.and_then(|id| self.exports.get_mut(id)) {
@@ -370,12 +379,15 @@ impl Engine {
     /// When the lane has something to do, landings apart.
     pub(in crate::engine) fn lane_deadline(&self) -> Time {
         let Some(lane) = &self.lane else { return Time::FAR };
+        let first = lane.open.iter().filter_map(|granted| granted.incoming.next_place()).min();
         let deadline = |granted: &Granted| {
             let peer = self.peers.get(place_of(granted.run.token)).and_then(Option::as_deref);
             let ask = granted.ask_at(peer.map_or(LEAST_STALL, stall)).unwrap_or(Time::FAR);
             let report =
                 if granted.incoming.unreported() > 0 { granted.incoming.landed_at() + REPORT_WITHIN } else { ask };
-            if granted.condemned { Time::ZERO } else { ask.min(report) }
+            let is_held_up = granted.incoming.next_place().is_some_and(|place| Some(place) != first);
+            let late = if is_held_up { Time::FAR } else { granted.incoming.landed_at() + PATIENCE };
+            if granted.condemned { Time::ZERO } else { ask.min(report).min(late) }
         };
         lane.open.iter().map(deadline).min().unwrap_or(Time::FAR)
     }
@@ -465,7 +477,17 @@ impl Engine {
         if let Err(error) = result {
             tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
             lane.broken = true;
-            self.remove(|_| true, true);
+            let gone = self.remove(|_| true, true);
+            let waiting = self.lane.as_mut().map_or_else(Vec::new, |lane| lane.schedule.first_waiting());
+            for (token, transfer) in gone {
+                self.decline(token, transfer);
+            }
+            // Of those that had nothing open.
+            for (token, transfer) in waiting {
+                if self.lane.as_ref().is_some_and(|lane| lane.asked.contains_key(&(token, transfer))) {
+                    self.decline(token, transfer);
+                }
+            }
             return;
         }
         let mut unpostable = false;
