@@ -2,6 +2,7 @@
 
 mod chaos;
 mod program;
+mod races;
 mod scene;
 
 use std::any::Any;
