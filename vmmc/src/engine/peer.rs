@@ -94,8 +94,8 @@ pub(super) struct Peer {
     pub transfers: Transfers,
     /// What it has said about transfers, in the packet that is being processed.
     pub heard_transfers: Vec<HeardTransfer>,
-    /// A transfer of it was declined, and it hasn't said that it knows.
-    pub declining: Option<u32>,
+    /// So many times a transfer of it was declined, and it hasn't said that it knows.
+    pub declining: usize,
     /// In the engine's list of peers to attend to.
     pub listed: bool,
     /// A packet of it waits until answers have been sent.
@@ -120,7 +120,7 @@ impl Peer {
             bulk,
             transfers: Transfers::default(),
             heard_transfers: Vec::new(),
-            declining: None,
+            declining: 0,
             listed: false,
             blocked: false,
             throttled_by: None,
@@ -130,6 +130,8 @@ impl Peer {
     /// Queues a record.
     pub(super) fn tell(&mut self, record: Record, body: &[u8]) {
         self.link.untold = true;
+        // What is said of transfers answers something, too.
+        self.answers += usize::from(matches!(record, Record::Bulk(_)));
         self.control.push_back(Control { record, body: body.into() });
     }
 

@@ -365,8 +365,13 @@ impl Engine {
         grant: u32,
         send: &mut Send<'_>,
     ) -> Result<bool, EngineError> {
-        if self.peer(token).is_some_and(|peer| peer.transfers.hold()) {
-            return Ok(false);
+        if let Some(peer) = self.peer_mut(token) {
+            if peer.transfers.hold() {
+                peer.transfers.want_turn();
+                return Ok(false);
+            }
+            // Those that it has held up may go on.
+            self.acknowledged += u64::from(peer.transfers.had_turn());
         }
         self.send_remote(now, port, token, grant, send)
     }

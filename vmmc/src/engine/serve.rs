@@ -72,12 +72,17 @@ impl Jobs {
 
     /// Whether a send must leave its turn to them.
     pub(super) fn are_behind(&self) -> bool {
-        !self.queue.is_empty() && self.share.ahead <= -LEAD
+        self.share.ahead <= -LEAD && self.have_pieces()
+    }
+
+    /// Whether there are any that share the room with sends: those of the bulk lane don't.
+    fn have_pieces(&self) -> bool {
+        self.queue.iter().any(|job| !job.direct)
     }
 
     /// A send has used a packet's room.
     pub(super) fn sent(&mut self) {
-        self.share.ahead = if self.queue.is_empty() { 0 } else { self.share.ahead - 1 };
+        self.share.ahead = if self.have_pieces() { self.share.ahead - 1 } else { 0 };
     }
 
     /// A send has found no room.
@@ -161,21 +166,20 @@ impl Peer {
     fn refuse_fetch(&mut self, request: u32, reason: FetchRefusal, counters: &mut EngineCounters) {
         counters.refused_fetches += 1;
         provoked!(DEBUG, target: "vmmc::engine", peer = %self.link.peer(), request, ?reason, "fetch refused");
-        self.answer(Record::FetchRefused { reason, request });
+        self.end_fetch(request, reason, true);
     }
 
     /// The peer wants no more of a job. If it is done already, the peer has got all of it, or will, and knows.
     #[cold]
     pub(super) fn cancel_job(&mut self, request: u32) {
-        for request in self.jobs.end(|job| job.request == request) {
-            self.answer(Record::FetchRefused { reason: FetchRefusal::Cancelled, request });
-        }
+        let unasked = !self.jobs.end(|job| job.request == request).is_empty();
+        self.end_fetch(request, FetchRefusal::Cancelled, unasked);
     }
 
     /// A grant has ended, and what was asked for under it.
     pub(super) fn end_jobs(&mut self, grant: u32) {
         for request in self.jobs.end(|job| job.grant == grant) {
-            self.answer(Record::FetchRefused { reason: FetchRefusal::NoGrant, request });
+            self.end_fetch(request, FetchRefusal::NoGrant, true);
         }
     }
 
@@ -207,6 +211,14 @@ impl Peer {
                 Some(false) => return Served::Blocked,
                 None => {}
             }
+            // Pieces come in order: those before may still be on their way by the bulk lane.
+            if self.jobs.queue.front().is_some_and(|job| self.transfers.serve(job.request)) {
+                if !self.has_ready_job() {
+                    return Served::Blocked;
+                }
+                self.jobs.queue.rotate_left(1);
+                continue;
+            }
             if let Some(until) = self.jobs.held_until(now) {
                 return Served::Until(until);
             }
@@ -234,6 +246,11 @@ impl Peer {
         if self.jobs.queue.is_empty() { Served::All } else { Served::Turn }
     }
 
+    /// Whether there is one of which a piece may be sent now.
+    fn has_ready_job(&self) -> bool {
+        self.jobs.queue.iter().any(|job| !job.direct && !self.transfers.serve(job.request))
+    }
+
     /// Has the first job's next part go by the bulk lane, if it is to. Returns whether it does; if not, the lane takes no more now.
     fn serve_directly(&mut self, most: usize, exports: &mut Exports) -> Option<bool> {
         // What goes in pieces goes behind what is on its way.
@@ -255,8 +272,7 @@ impl Peer {
             }
             None => {
                 // Others that go in pieces needn't wait.
-                let waits = |job: &Job| job.direct || self.transfers.serve(job.request);
-                if self.jobs.queue.iter().all(waits) {
+                if !self.has_ready_job() {
                     return Some(false);
                 }
                 self.jobs.queue.rotate_left(1);

@@ -62,6 +62,14 @@ impl Pace {
         self.congestion.tick(now);
     }
 
+    /// So many packets are waited for no more: what has become of them says nothing.
+    pub(crate) fn gone(&mut self, count: u64) {
+        self.done += count;
+        while self.stamps.front().is_some_and(|&(number, _)| number <= self.done) {
+            self.stamps.pop_front();
+        }
+    }
+
     /// So many packets are missing: they will be sent again, and count again then.
     pub(crate) fn lost(&mut self, count: u64) {
         self.done += count;

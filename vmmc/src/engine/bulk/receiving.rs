@@ -89,9 +89,9 @@ impl Engine {
                     let asked = Asked { errand, offset, segment, segments, rest: body, sequence };
                     self.asked_for(now, port, place, transfer, asked);
                 }
-                BulkRecord::Cleared { transfer } => {
+                BulkRecord::Cleared { .. } => {
                     if let Some(peer) = self.peers[place].as_deref_mut() {
-                        peer.declining = peer.declining.filter(|&declined| declined != transfer);
+                        peer.declining = peer.declining.saturating_sub(1);
                     }
                 }
                 BulkRecord::Sent { grant } => {
@@ -149,7 +149,7 @@ impl Engine {
     fn asked_for(&mut self, now: Time, port: &mut dyn Port, place: usize, transfer: u32, asked: Asked) {
         let Some(peer) = self.peers[place].as_deref_mut() else { return };
         // It was asked for before the sender knew.
-        if peer.declining.is_some() {
+        if peer.declining > 0 {
             return;
         }
         let token = peer.link.token();
@@ -185,7 +185,7 @@ impl Engine {
 
     fn say_declined(&mut self, token: u64, transfer: u32) {
         let Some(peer) = self.peer_mut(token) else { return };
-        peer.declining = Some(transfer);
+        peer.declining += 1;
         self.counters.rx_bulk_declined += 1;
         self.answer(token, BulkRecord::Declined { transfer, reason: Declined::Unable }, &[]);
     }

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::super::peer::Peer;
 use super::super::send::Send;
@@ -24,11 +25,20 @@ use crate::log::provoked;
 use crate::memory::{DirectSource, Region};
 use crate::port::Port;
 use crate::time::Time;
-use crate::wire::record::{BulkRecord, Declined, Errand, Notify, Record};
+use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Notify, Record};
 use crate::wire::{BULK_HEADER_LEN, BulkHeader, WireError};
 
 /// How many transfers to a peer may be asked for and not done.
 const AHEAD: usize = 4;
+
+/// Of those, how many may answer fetches: so that a long one leaves room for sends.
+const AHEAD_OF_FETCHES: usize = AHEAD - 1;
+
+/// How long nothing more is asked for, once a send of another kind may go that has waited: it may have been given up.
+const TURN: Duration = Duration::from_micros(500);
+
+/// How soon a port that has no frame left is tried again, when no acknowledgement will tell that it has.
+const PORT_RETRY: Duration = Duration::from_micros(50);
 
 /// Bytes to a peer that are put into the lane before others have their turn.
 const BATCH: usize = 256 << 10;
@@ -83,6 +93,27 @@ struct Transfer {
     sent: bool,
 }
 
+/// The end of a fetch that has transfers: it is told of once these have ended. Before, its number would be taken for another's.
+#[derive(Debug)]
+struct Ending {
+    request: u32,
+    reason: FetchRefusal,
+    /// Some of it doesn't come. Of what has come to its end all the same the peer is told nothing.
+    due: bool,
+}
+
+impl Transfer {
+    fn serves(&self, request: u32) -> bool {
+        self.errand == Errand::Fetched { request }
+    }
+}
+
+/// The bytes of a part of a fetch don't come.
+fn spoil(endings: &mut [Ending], errand: Errand) {
+    let of = |ending: &&mut Ending| errand == (Errand::Fetched { request: ending.request });
+    endings.iter_mut().filter(of).for_each(|ending| ending.due = true);
+}
+
 /// The transfers to a peer.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Transfers {
@@ -92,17 +123,16 @@ pub(in crate::engine) struct Transfers {
     pace: Option<Pace>,
     /// What the peer is to be told once PUTs don't have to wait.
     behind: Vec<Record>,
+    /// Fetches that are to end.
+    endings: Vec<Ending>,
+    /// Until when no more is asked for, because a send that isn't a transfer waits for its turn: [`Time::FAR`] while it can't have it.
+    turn: Option<Time>,
 }
 
 impl Transfers {
     /// Whether PUTs have to wait.
     pub(in crate::engine) fn hold(&self) -> bool {
         self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }))
-    }
-
-    /// Whether a part of what was asked for by this request is on its way.
-    pub(in crate::engine) fn serve(&self, request: u32) -> bool {
-        self.queue.iter().any(|transfer| transfer.job.is_some_and(|job| job.request == request))
     }
 
     /// Whether there are none.
@@ -114,6 +144,32 @@ impl Transfers {
     fn may_ask(&self) -> bool {
         let declined = self.queue.back().is_some_and(|transfer| transfer.declined.is_some());
         self.queue.len() < AHEAD && !declined && self.outgoing.may_ask()
+    }
+
+    /// Whether one more that is a send may be. Whatever waits for those that there are has its turn first: else it would wait for ever where many send.
+    fn may_ask_for_send(&self, now: Time) -> bool {
+        self.may_ask() && self.behind.is_empty() && self.turn.is_none_or(|until| until <= now)
+    }
+
+    /// Whether one more that answers a fetch may be.
+    fn may_ask_for_job(&self) -> bool {
+        let jobs = self.queue.iter().filter(|transfer| transfer.job.is_some()).count();
+        self.may_ask() && jobs < AHEAD_OF_FETCHES
+    }
+
+    /// A send of another kind has to wait.
+    pub(in crate::engine) fn want_turn(&mut self) {
+        self.turn = Some(Time::FAR);
+    }
+
+    /// It has had its turn. Returns whether others have waited for that.
+    pub(in crate::engine) fn had_turn(&mut self) -> bool {
+        self.turn.take().is_some()
+    }
+
+    /// Whether parts of what the peer fetches by this request haven't ended.
+    pub(in crate::engine) fn serve(&self, request: u32) -> bool {
+        self.queue.iter().any(|transfer| transfer.serves(request))
     }
 
     /// Whether the peer has all of a transfer.
@@ -164,7 +220,7 @@ impl Engine {
         let most = port.bulk().map_or(0, |bulk| bulk.max_segment());
         let Some(peer) = self.peer_mut(link) else { return Err(EngineError::Dropped) };
         while send.done < length {
-            if !peer.transfers.may_ask() || peer.link.control_room() == 0 {
+            if !peer.transfers.may_ask_for_send(now) || peer.link.control_room() == 0 {
                 break;
             }
             let payload = payload(&peer.link).min(most);
@@ -263,26 +319,34 @@ impl Engine {
                     }
                 }
                 self.acknowledged += 1;
+                peer.tell_endings();
             }
             BulkRecord::Declined { transfer, reason: Declined::Unable } => {
                 provoked!(DEBUG, target: "vmmc::bulk", peer = %peer.link.peer(), transfer, "transfer declined: it goes by the eager lane");
-                // It may have been declined before, or cancelled: that it is known is said in any case.
-                let at = transfers.queue.iter().position(|t| t.number == transfer).unwrap_or(transfers.queue.len());
-                for transfer in transfers.queue.iter_mut().skip(at).filter(|t| t.declined.is_none()) {
+                // It may itself have ended: those behind it are meant all the same, for the receiver has passed over what asked for them.
+                let meant = |t: &Transfer| t.number.wrapping_sub(transfer) as i32 >= 0 && t.declined.is_none();
+                for transfer in transfers.queue.iter_mut().filter(|t| meant(t)) {
                     let _ = transfers.outgoing.on_declined(transfer.number);
                     transfer.declined = Some((0, 0));
                     self.counters.tx_bulk_declined += 1;
-                    if let Some(job) = transfer.job {
-                        peer.jobs.resume(job);
+                    match transfer.job {
+                        Some(job) if transfer.source.is_some() => peer.jobs.resume(job),
+                        Some(_) => spoil(&mut transfers.endings, transfer.errand),
+                        None => {}
                     }
                 }
                 transfers.queue.retain(|transfer| transfer.declined.is_none() || transfer.job.is_none());
+                pace.gone(before.saturating_sub(transfers.outgoing.in_flight()));
+                self.acknowledged += 1;
                 peer.tell(Record::Bulk(BulkRecord::Cleared { transfer }), &[]);
+                peer.tell_endings();
             }
             BulkRecord::Declined { transfer, reason: Declined::Unwanted } => {
                 let _ = transfers.outgoing.on_declined(transfer);
+                pace.gone(before.saturating_sub(transfers.outgoing.in_flight()));
                 let gone = transfers.queue.iter().position(|t| t.number == transfer);
                 if let Some(gone) = gone.and_then(|at| transfers.queue.remove(at)) {
+                    spoil(&mut transfers.endings, gone.errand);
                     if let Some(import) = self.imports.get_mut(gone.import)
                         && matches!(gone.errand, Errand::Put { .. })
                         && gone.source.is_some()
@@ -291,6 +355,7 @@ impl Engine {
                     }
                     self.acknowledged += 1;
                 }
+                peer.tell_endings();
             }
             BulkRecord::Ask { .. }
             | BulkRecord::Cleared { .. }
@@ -303,55 +368,78 @@ impl Engine {
 
     /// Sends what a peer has granted, and what it has declined, as far as there is room. Returns whether there may be more to do at once.
     pub(in crate::engine) fn send_transfers(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
-        let Some(peer) = self.peers[place].as_deref_mut() else { return false };
-        if peer.transfers.is_idle() {
-            return peer.tell_behind();
-        }
         // A lane that is lost takes nothing, however often it is tried: the receiver loses its patience, and then they go as PUTs.
         let is_usable = self.lane.as_ref().is_some_and(BulkLane::is_usable);
-        let mut again = is_usable && peer.send_segments(now, port, &mut self.counters);
-        again |= self.send_declined(now, port, place);
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
-        again |= peer.tell_behind();
-        if self.closing && !peer.transfers.hold() {
+        let mut again = false;
+        if !peer.transfers.is_idle() {
+            again |= is_usable && peer.send_segments(now, port, &mut self.counters);
+            again |= self.send_declined(now, port, place);
+        }
+        let Some(peer) = self.peers[place].as_deref_mut() else { return false };
+        let behind = peer.tell_behind();
+        if self.closing && peer.link.is_open() && !peer.transfers.hold() && !behind {
             peer.link.close(now);
             self.timers.set(place, now);
         }
-        again
+        self.acknowledged += u64::from(behind);
+        match peer.transfers.turn {
+            Some(Time::FAR) if !peer.transfers.hold() => {
+                peer.transfers.turn = Some(now + TURN);
+                self.timers.set(place, now + TURN);
+            }
+            Some(until) if until <= now => {
+                peer.transfers.turn = None;
+                self.acknowledged += 1;
+            }
+            _ => {}
+        }
+        again | behind
     }
 
     /// Sends the transfer whose turn it is as PUTs, if it was declined.
     fn send_declined(&mut self, now: Time, port: &mut dyn Port, place: usize) -> bool {
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
-        let completed = peer.link.completed();
-        while let Some(Transfer { declined: Some((_, last)), sent: true, .. }) = peer.transfers.queue.front()
-            && completed > *last
+        let (completed, mut again) = (peer.link.completed(), false);
+        while let Some(&Transfer { declined: Some((_, last)), sent: true, number, import, .. }) =
+            peer.transfers.queue.front()
+            && completed > last
         {
             peer.transfers.queue.pop_front();
+            if let Some(import) = self.imports.get_mut(import)
+                && import.refused_from.is_some_and(|from| from <= last)
+            {
+                import.unwanted_from.get_or_insert(number);
+            }
             self.acknowledged += 1;
+            // What the peer fetches may have waited for that.
+            again = true;
         }
         let unsent = peer.transfers.queue.iter().position(|transfer| !transfer.sent);
-        let Some(at) = unsent.filter(|&at| peer.transfers.queue[at].declined.is_some()) else { return false };
+        let Some(at) = unsent.filter(|&at| peer.transfers.queue[at].declined.is_some()) else { return again };
         // What is in front of it is declined, too: if one isn't done, nothing behind it is sent.
         if peer.transfers.queue.iter().take(at).any(|transfer| transfer.declined.is_none()) || !peer.is_told() {
-            return false;
+            return again;
         }
         let Some(mut transfer) = peer.transfers.queue.remove(at) else { return false };
         let (token, Some((done, _))) = (peer.link.token(), transfer.declined) else { return false };
-        let mut again = false;
         if let (Errand::Put { grant, notify }, Some(source)) = (transfer.errand, &transfer.source)
             && let Some(bytes) = source.bytes()
         {
             let bytes = &bytes[transfer.start..transfer.start + transfer.parts.len()];
             let total = notify.map(|notify| notify.total);
             let mut send = Send::resume(bytes, transfer.offset, done, notify.map(|notify| notify.tag), total);
-            again = matches!(self.send_remote(now, port, token, grant, &mut send), Ok(true)) && !send.is_complete();
+            again |= matches!(self.send_remote(now, port, token, grant, &mut send), Ok(true)) && !send.is_complete();
             transfer.declined = Some((send.done(), send.last()));
             transfer.sent = send.is_complete();
         } else {
             transfer.sent = true;
         }
         if let Some(peer) = self.peers[place].as_deref_mut() {
+            if !transfer.sent && peer.link.in_flight() == 0 && port.tx_headroom() == 0 {
+                // Others have all the frames, and nothing comes from this peer that would show when they haven't.
+                self.timers.set(place, now + PORT_RETRY);
+            }
             peer.transfers.queue.insert(at, transfer);
         }
         again
@@ -361,7 +449,7 @@ impl Engine {
 impl Peer {
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
     pub(in crate::engine) fn ask_for_job(&mut self, most: usize, region: &Region, job: &Job) -> Option<u64> {
-        if self.bulk == BulkUse::NONE || !self.transfers.may_ask() || self.link.control_room() == 0 {
+        if self.bulk == BulkUse::NONE || !self.transfers.may_ask_for_job() || self.link.control_room() == 0 {
             return None;
         }
         let left = usize::try_from(job.length - job.done).ok()?;
@@ -391,6 +479,37 @@ impl Peer {
             self.transfers.behind.push(cancel);
         } else {
             self.tell(cancel, &[]);
+        }
+    }
+
+    /// Ends what the peer fetches by a request: no more of it is sent. With `unasked` parts of it haven't been asked for yet.
+    pub(in crate::engine) fn end_fetch(&mut self, request: u32, reason: FetchRefusal, unasked: bool) {
+        match self.transfers.endings.iter_mut().find(|ending| ending.request == request) {
+            Some(ending) => ending.due |= unasked,
+            None => self.transfers.endings.push(Ending { request, reason, due: unasked }),
+        }
+        let Transfers { queue, outgoing, .. } = &mut self.transfers;
+        let mut cancelled = Vec::new();
+        for transfer in queue.iter_mut().filter(|transfer| transfer.serves(request)) {
+            if transfer.source.take().is_some() {
+                outgoing.cancel(transfer.number);
+                cancelled.push(transfer.number);
+            }
+        }
+        for transfer in cancelled {
+            self.tell(Record::Bulk(BulkRecord::Cancel { transfer }), &[]);
+        }
+        self.tell_endings();
+    }
+
+    /// Tells of the fetches that have ended, once nothing more is said of their transfers.
+    fn tell_endings(&mut self) {
+        let Transfers { queue, endings, .. } = &mut self.transfers;
+        let over = |ending: &mut Ending| queue.iter().all(|transfer| !transfer.serves(ending.request));
+        for Ending { request, reason, due } in endings.extract_if(.., over).collect::<Vec<_>>() {
+            if due {
+                self.answer(Record::FetchRefused { reason, request });
+            }
         }
     }
 

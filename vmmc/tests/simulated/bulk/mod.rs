@@ -3,6 +3,7 @@
 mod chaos;
 mod hostile;
 mod program;
+mod races;
 mod scene;
 
 use std::any::Any;
