@@ -51,6 +51,10 @@ pub struct LinkInfo {
     pub jobs: usize,
     /// Fetches from it that haven't been.
     pub fetching: usize,
+    /// Transfers to the peer that it was asked for, to go by the bulk lane, and that aren't done.
+    pub transfers: usize,
+    /// Transfers that it has asked for, and that aren't complete.
+    pub transfers_asked: usize,
     /// How long ago it was last heard.
     #[serde(rename = "heard_ns", with = "nanos")]
     pub heard: Duration,
@@ -149,6 +153,8 @@ impl Engine {
             grants_held: p.held_count(),
             jobs: p.jobs.len(),
             fetching: p.fetching,
+            transfers: p.transfers.len(),
+            transfers_asked: self.lane.as_ref().map_or(0, |lane| lane.transfers_of(p.link.token())),
             heard: p.link.silence(now),
             counters: p.link.counters(),
         })

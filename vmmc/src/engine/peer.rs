@@ -308,6 +308,7 @@ impl Peer {
                     let heard = imports.fetches.piece(self.link.token(), request, (at, length), reader)?;
                     if heard != Heard::Unasked {
                         counters.fetched_bytes += u64::from(length);
+                        counters.rx_copied_bytes += u64::from(length);
                     }
                     imports.changes += u64::from(heard == Heard::Last);
                     self.heard(heard, counters);

@@ -89,6 +89,12 @@ impl BulkLane {
         !self.broken
     }
 
+    /// How many transfers a peer has asked for that aren't complete.
+    pub(super) fn transfers_of(&self, token: u64) -> usize {
+        let asked = self.asked.keys().filter(|&&(of, _)| of == token).count();
+        asked + self.open.iter().filter(|granted| granted.run.token == token).count()
+    }
+
     /// Whether anything may land.
     pub(super) fn is_open(&self) -> bool {
         !self.open.is_empty()

@@ -451,7 +451,9 @@ impl Engine {
         let copied = granted.order().unwrap_or_default();
         let peer = granted.run.peer;
         self.counters.rx_copied_bytes += copied + granted.rest as u64;
+        self.counters.rx_bulk_transfers += 1;
         self.counters.rx_bulk_bytes += length;
+        self.counters.rx_bulk_repaired_bytes += copied;
         let Granted { run, home, errand, target, .. } = granted;
         // Or what it is of couldn't be given back.
         drop(target);
