@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-pub use bulk::{BulkUse, DirectSend, LEAST_MTU, LEAST_THRESHOLD, THRESHOLD};
+pub use bulk::{DirectSend, LEAST_THRESHOLD, MOST_STEPS, Thresholds, ThresholdsError};
 pub use error::EngineError;
 pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
@@ -219,8 +219,8 @@ impl Engine {
         }
     }
 
-    /// From now on long sends go by the bulk lane. To be said before there are links. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
-    pub fn use_bulk_lane(&mut self, used: BulkUse) {
+    /// From now on sends go by the bulk lane that are as long as `used` says. To be said before there are links. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
+    pub fn use_bulk_lane(&mut self, used: Thresholds) {
         self.config.link.options.bulk = true;
         self.lane = Some(BulkLane::new(used));
     }

@@ -149,7 +149,7 @@ impl Peer {
         };
         match allowed {
             Ok(()) => {
-                let direct = self.bulk.takes(&self.link, length);
+                let direct = self.lane_from().is_some_and(|from| length >= from as u64);
                 self.jobs.queue.push_back(Job { request, grant, offset, length, done: 0, direct });
             }
             Err(reason) => self.refuse_fetch(request, reason, counters),

@@ -387,6 +387,9 @@ fn links(w: &mut Writer<'_>, links: &[Sample<'_, LinkInfo>]) -> fmt::Result {
     w.gauge("link_fetches", "Fetches not answered in whole, by the way of their data", None, &refs(&fetches), |n| {
         *n as f64
     })?;
+    let lane: Vec<_> = links.iter().filter_map(|(labels, l)| Some((labels.clone(), l.bulk_from.as_ref()?))).collect();
+    let help = "Sends to the peer of so many bytes and more go by the bulk lane; none where this is missing";
+    w.gauge("link_bulk_threshold", help, Some(Unit::Bytes), &lane, |from| *from as f64)?;
     let transfers = by(links, "direction", |l| both(l.transfers as u64, l.transfers_asked as u64));
     w.gauge("link_transfers", "Transfers on the bulk lane that aren't done", None, &refs(&transfers), |n| *n as f64)
 }

@@ -64,6 +64,7 @@ fn snapshot(host: u8, links: u8) -> Stats {
         grants_held: 0,
         jobs: 0,
         fetching: 0,
+        bulk_from: None,
         transfers: 0,
         transfers_asked: 0,
         heard: Duration::ZERO,

@@ -18,7 +18,7 @@ use super::super::send::Send;
 use super::super::serve::Job;
 use super::super::{Engine, EngineCounters, EngineError, Ticket, place_of};
 use super::transfer::{LONGEST_SEGMENT, Parts};
-use super::{BulkLane, BulkUse};
+use super::{BulkLane, Thresholds};
 use crate::bulk::outgoing::Outgoing;
 use crate::link::{Link, Pace};
 use crate::log::provoked;
@@ -195,10 +195,9 @@ pub(super) fn payload(link: &Link) -> usize {
 impl Engine {
     /// Whether a send of so many bytes would go by the bulk lane, as far as is known now.
     pub fn is_direct(&self, id: u32, length: usize) -> bool {
-        let Some(lane) = self.lane.as_ref().filter(|lane| lane.is_usable()) else { return false };
         let Some(import) = self.imports.get(id) else { return false };
         let Some(peer) = self.peer(import.link) else { return false };
-        lane.used.takes(&peer.link, length as u64)
+        peer.lane_from().is_some_and(|from| length >= from)
     }
 
     /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been: its memory is kept until it is
@@ -456,6 +455,11 @@ impl Engine {
 }
 
 impl Peer {
+    /// The least sends to it that take the lane, bytes; `None` if none does.
+    pub(in crate::engine) fn lane_from(&self) -> Option<usize> {
+        if self.link.options().bulk { self.bulk.at(self.link.mtu()) } else { None }
+    }
+
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
     pub(in crate::engine) fn ask_for_job(
         &mut self,
@@ -464,7 +468,7 @@ impl Peer {
         job: &Job,
         counters: &mut EngineCounters,
     ) -> Option<u64> {
-        if self.bulk == BulkUse::NONE || !self.transfers.may_ask_for_job() || self.link.control_room() == 0 {
+        if self.bulk == Thresholds::NONE || !self.transfers.may_ask_for_job() || self.link.control_room() == 0 {
             return None;
         }
         let left = usize::try_from(job.length - job.done).ok()?;

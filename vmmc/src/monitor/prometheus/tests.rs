@@ -40,6 +40,7 @@ fn full() -> Stats {
         grants_held: 8,
         jobs: 10,
         fetching: 11,
+        bulk_from: Some(14),
         transfers: 12,
         transfers_asked: 13,
         heard: Duration::from_millis(9),
@@ -155,7 +156,7 @@ fn the_bulk_lane_is_all_there() {
         // The engine's is the port's: it counts attempts, too.
         counted.filter(|(name, _)| *name != "bulk_reopened").for_each(|(_, field)| number(field));
     }
-    for name in ["transfers", "transfers_asked"] {
+    for name in ["bulk_from", "transfers", "transfers_asked"] {
         number(&mut value["links"][0][name]);
     }
     value["bulk_rings"]["zero_copy"] = true.into();
