@@ -6,6 +6,7 @@
 mod granted;
 mod receiving;
 mod sending;
+mod shown;
 mod thresholds;
 mod transfer;
 

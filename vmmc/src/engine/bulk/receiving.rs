@@ -319,6 +319,9 @@ impl Engine {
         }
         let now = now();
         let peers = &self.peers;
+        if bulk.is_watched() {
+            lane.show(peers, bulk);
+        }
         for landing in lane.batch.drain(..) {
             let mut outcome = Outcome::Foreign;
             for number in 0..lane.open.len() {

@@ -15,6 +15,7 @@
 mod error;
 mod gate;
 mod lane;
+mod layer;
 mod places;
 mod rings;
 pub mod sim;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
+pub use self::layer::BulkLayer;
 pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
 use crate::port::BulkRings;
@@ -151,4 +153,13 @@ pub trait BulkPort: Send {
 
     /// What is in its rings now.
     fn rings(&self) -> BulkRings;
+
+    /// Whether what has been [received](BulkPort::receive) is to be [shown](BulkPort::show), because somebody captures. A port that nobody stands before doesn't want that.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    /// Shows a packet that has been received: its headers, as they must have been, and its payload, bytes `at..at + len` of `target`.
+    #[allow(unused_variables)] // it shows them to nobody
+    fn show(&mut self, headers: &[u8], target: &DirectTarget, at: usize, len: usize) {}
 }
