@@ -140,3 +140,16 @@ fn captures_see_its_packets_at_both_ends() {
     lines.signal(rustix::process::Signal::INT);
     assert!(lines.finish().out.contains(" BULK_DONE transfer="), "and the records about them");
 }
+
+#[test]
+fn faults_are_made_in_its_packets_and_all_arrives_nevertheless() {
+    let faults = "drop=2%,dup=1%,reorder=2%,corrupt=1%,seed=3".parse().expect("faults");
+    let pair = Pair::new(|builder| builder.faults(faults));
+    let (inbox, remote) = pair.inbox();
+    (0..5).for_each(|tag| send(&pair.nodes[0], &remote, &inbox, tag));
+    let [from, to] = [0, 1].map(|number| pair.nodes[number].stats().expect("it is open"));
+    let made = from.port.tx_faults;
+    assert!(made.dropped > 0 && made.corrupted > 0 && made.delayed > 0 && made.duplicated > 0, "{made:?}");
+    // Of the segments, and not only of the records about them.
+    assert!(to.engine.rx_bulk_missing > 0 && to.engine.rx_bulk_bytes > 0, "{:?}", to.engine);
+}
