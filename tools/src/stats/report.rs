@@ -221,6 +221,7 @@ pub(crate) fn rare(stats: &Stats) -> Vec<(&'static str, u64)> {
         ("segments asked for again", engine.rx_bulk_missing),
         ("bulk packets for nothing", engine.rx_bulk_wasted),
         ("times the bulk lane was opened anew", engine.bulk_reopened),
+        ("packets on queues where nobody hears them", stats.unheard),
         ("failures to pin or unpin", stats.utlb.failures),
         ("faults made in what was sent", faults(port.tx_faults)),
         ("faults made in what came", faults(port.rx_faults)),
