@@ -105,7 +105,7 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     if let Some(directory) = &common.hgrm {
         std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.clone(), source })?;
     }
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    catch_signals()?;
 
     for line in plan.left_out() {
         eprintln!("{line}");
@@ -138,7 +138,7 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (peer, spec) = args.plan()?;
     let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
     let (json, html) = (json?, html?);
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    catch_signals()?;
     let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
     let mut report = Report::default();
@@ -152,6 +152,14 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     }
     show(&soak.text(&spec));
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on Ctrl-C and its like end the run as an error would: workers first, then the lab.
+fn catch_signals() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        vmmc_lab::interrupt();
+    })
 }
 
 /// A reader that has seen enough, `head` for example, is no error.
