@@ -111,7 +111,11 @@ fn remove_orphans() -> Result<(), LabError> {
         if test_kill_process(owner) == Err(rustix::io::Errno::SRCH) {
             // Another process may be doing the same at this moment; what is left of it is nothing
             // that the caller has to know.
-            let _ = Lab::down(lab);
+            if let Err(LabError::NotOurs(unmarked)) = Lab::down(lab) {
+                // Its owner was killed before it could mark it. Nobody else gives such names; the marked ones are removed in
+                // this one's turn.
+                let _ = ip::ip(&["netns", "delete", &unmarked]);
+            }
         }
     }
     Ok(())
