@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
-use super::bulk::{BulkUse, HeardTransfer, Transfers};
+use super::bulk::{HeardTransfer, Thresholds, Transfers};
 use super::exports::{Export, Exports, Key};
 use super::fetch::Heard;
 use super::imports::Imports;
@@ -89,7 +89,7 @@ pub(super) struct Peer {
     /// Imports that are to be told when there is room for sends.
     pub wanting: Vec<u32>,
     /// What is sent to it by the bulk lane.
-    pub bulk: BulkUse,
+    pub bulk: Thresholds,
     /// Of that, what isn't done.
     pub transfers: Transfers,
     /// What it has said about transfers, in the packet that is being processed.
@@ -105,7 +105,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(link: Link, bulk: BulkUse) -> Peer {
+    pub(super) fn new(link: Link, bulk: Thresholds) -> Peer {
         let grants = Slab::new(MAX_GRANTS);
         Peer {
             link,
@@ -308,6 +308,7 @@ impl Peer {
                     let heard = imports.fetches.piece(self.link.token(), request, (at, length), reader)?;
                     if heard != Heard::Unasked {
                         counters.fetched_bytes += u64::from(length);
+                        counters.rx_copied_bytes += u64::from(length);
                     }
                     imports.changes += u64::from(heard == Heard::Last);
                     self.heard(heard, counters);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::peer::Peer;
 use super::super::{Engine, RedirectId, place_of};
-use super::BulkUse;
+use super::Thresholds;
 use super::granted::{Granted, Home, Outcome};
 use super::transfer::{ENTRY, LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
@@ -451,7 +451,9 @@ impl Engine {
         let copied = granted.order().unwrap_or_default();
         let peer = granted.run.peer;
         self.counters.rx_copied_bytes += copied + granted.rest as u64;
+        self.counters.rx_bulk_transfers += 1;
         self.counters.rx_bulk_bytes += length;
+        self.counters.rx_bulk_repaired_bytes += copied;
         let Granted { run, home, errand, target, .. } = granted;
         // Or what it is of couldn't be given back.
         drop(target);
@@ -504,9 +506,9 @@ impl Engine {
         if let Err(error) = result {
             tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
             lane.broken = true;
-            lane.used = BulkUse::NONE;
+            lane.used = Thresholds::NONE;
             // What they fetch goes by the eager lane, too.
-            self.peers.iter_mut().flatten().for_each(|peer| peer.bulk = BulkUse::NONE);
+            self.peers.iter_mut().flatten().for_each(|peer| peer.bulk = Thresholds::NONE);
             for (token, transfer) in self.remove(|_| true, true) {
                 self.decline(token, transfer);
             }
