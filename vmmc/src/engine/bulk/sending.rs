@@ -19,7 +19,7 @@ use super::super::serve::Job;
 use super::super::{Engine, EngineCounters, EngineError, Ticket, place_of};
 use super::transfer::{LONGEST_SEGMENT, Parts};
 use super::{BulkLane, Thresholds};
-use crate::bulk::outgoing::Outgoing;
+use crate::bulk::outgoing::{MAX_AHEAD, Outgoing};
 use crate::link::{Link, Pace};
 use crate::log::provoked;
 use crate::memory::{DirectSource, Region};
@@ -28,8 +28,8 @@ use crate::time::Time;
 use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Notify, Record};
 use crate::wire::{BULK_HEADER_LEN, BulkHeader, WireError};
 
-/// How many transfers to a peer may be asked for and not done.
-const AHEAD: usize = 4;
+/// How many transfers to a peer may be asked for and not done. Where hosts share their cores with others, it may be some milliseconds until the receiver looks.
+const AHEAD: usize = MAX_AHEAD;
 
 /// Of those, how many may answer fetches: so that a long one leaves room for sends.
 const AHEAD_OF_FETCHES: usize = AHEAD - 1;
@@ -290,7 +290,7 @@ impl Engine {
     ) -> Result<(), WireError> {
         let Some(peer) = self.peers[place].as_deref_mut() else { return Ok(()) };
         let nonsense = || WireError::Inconsistent("record about a transfer");
-        let transfers = &mut peer.transfers;
+        let (transfers, late) = (&mut peer.transfers, peer.heard_late);
         let pace = transfers.pace.get_or_insert_with(|| peer.link.bulk_pace());
         let before = transfers.outgoing.in_flight();
         match record {
@@ -302,7 +302,7 @@ impl Engine {
             }
             BulkRecord::Landed { grant, packets } => {
                 transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?;
-                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()), late);
             }
             BulkRecord::Missing { grant, .. } => {
                 transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
@@ -319,7 +319,7 @@ impl Engine {
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
                 self.counters.tx_bulk_done += 1;
-                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()), late);
                 if let Some(Transfer { job: Some(job), parts, .. }) = transfers.queue.remove(at) {
                     self.counters.served_bytes += parts.len() as u64;
                     if let Some(export) = peer.granted(job.grant).and_then(|id| self.exports.get_mut(id)) {
