@@ -274,7 +274,7 @@ impl Builder {
                 credit: capacity,
                 connect_timeout: self.connect_timeout,
                 peer_timeout: self.peer_timeout,
-                options: Options { checksum: self.checksum, bulk: has_bulk },
+                options: Options { checksum: self.checksum, bulk: has_bulk, ..Options::default() },
             },
             max_peers: self.max_peers,
             max_exports: 1 << 16,

@@ -16,6 +16,7 @@ pub(super) use sending::Transfers;
 
 use self::granted::Granted;
 use self::receiving::Asked;
+use self::transfer::{Packets, Parts};
 use crate::bulk::schedule::Schedule;
 use crate::link::Link;
 use crate::port::bulk::Landing;
@@ -44,7 +45,13 @@ impl BulkUse {
 
     /// Whether a send of so many bytes does.
     pub(super) fn takes(&self, link: &Link, length: u64) -> bool {
-        link.options().bulk && length >= self.threshold as u64 && link.mtu() >= self.least_mtu
+        let options = link.options();
+        // Where packets have to fill NIC buffers, there are links, or sends, too small for one.
+        let fits = || Parts::of(usize::try_from(length).unwrap_or(usize::MAX), Packets::of(link, usize::MAX)).is_some();
+        options.bulk
+            && length >= self.threshold as u64
+            && link.mtu() >= self.least_mtu
+            && (!options.whole_buffers || fits())
     }
 }
 
