@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vmmc::Stats;
 use vmmc::monitor::Found;
+use vmmc::port::bulk::BulkMode;
 
 use crate::figures::{bytes, count, percent, plain, span};
 use crate::table::Column::{Figure, Rare, Text};
@@ -138,10 +139,19 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
             let (sent, received) = (bytes(engine.tx_bulk_bytes), bytes(engine.rx_bulk_bytes));
             let (packets, landed) = (count(lane.tx_packets), count(lane.rx_packets));
             let grants = count(engine.rx_bulk_grants);
+            let mode = match &stats.bulk_mode {
+                Some(BulkMode::ZeroCopy) => "zero-copy; ",
+                Some(BulkMode::Copy { .. }) => "copy mode; ",
+                None => "",
+            };
             line(
                 "bulk lane",
-                format!("{sent} sent in {packets} packets; {received} received in {landed}, by {grants} grants"),
+                format!("{mode}{sent} sent in {packets} packets; {received} received in {landed}, by {grants} grants"),
             );
+            if let (true, Some(BulkMode::Copy { reason })) = (all, &stats.bulk_mode) {
+                let reason = format!("no zero-copy: {}", plain(reason, 400));
+                wrapped(&[reason], 106).into_iter().for_each(|part| line("", part));
+            }
         }
         (None, Some(reason)) => {
             for (i, part) in wrapped(&[format!("none: {}", plain(reason, 300))], 106).into_iter().enumerate() {

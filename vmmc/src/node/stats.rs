@@ -9,7 +9,7 @@ use super::progress::Shared;
 use crate::engine::{EngineCounters, ExportInfo, ImportInfo, LinkInfo};
 use crate::error::Error;
 use crate::memory::{Paging, utlb};
-use crate::port::bulk::BulkCounters;
+use crate::port::bulk::{BulkCounters, BulkMode};
 use crate::port::eager::Binding;
 use crate::port::{PortCounters, Rings};
 use crate::time::{Time, hexadecimal, nanos};
@@ -61,6 +61,8 @@ pub struct Stats {
     pub binding: Option<Binding>,
     /// The bulk lane's counters; `None` when there is none.
     pub bulk: Option<BulkCounters>,
+    /// Whether the bulk lane is in zero-copy mode, and why not; `None` when there is none.
+    pub bulk_mode: Option<BulkMode>,
     /// Why there is no bulk lane, if there is none and it is known.
     pub no_bulk: Option<String>,
     /// Length of the arena, bytes.
@@ -99,7 +101,7 @@ impl Shared {
         let mut core = self.enter();
         let now = core.now();
         let failed = core.failed.map(std::io::Error::from_raw_os_error);
-        let bulk = core.port.bulk().map(|bulk| bulk.counters());
+        let (bulk, bulk_mode) = core.port.bulk().map(|bulk| (bulk.counters(), bulk.mode())).unzip();
         let (counters, rings) = (core.port.counters(), core.port.rings());
         let engine = &core.engine;
         let (local, incarnation, exported_bytes) = (engine.local(), engine.incarnation(), engine.exported_bytes());
@@ -130,6 +132,7 @@ impl Shared {
             mode: self.steering.as_ref().map(|s| s.mode()),
             binding: *binding,
             bulk,
+            bulk_mode,
             no_bulk: no_bulk.clone(),
             arena_bytes: *arena_bytes,
             arena_page_bytes: *arena_page_bytes,
