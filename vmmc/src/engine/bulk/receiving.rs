@@ -10,7 +10,7 @@ use super::super::peer::Peer;
 use super::super::{Engine, RedirectId, place_of};
 use super::BulkUse;
 use super::granted::{Granted, Home, Outcome};
-use super::transfer::{ENTRY, LONGEST_SEGMENT, entries};
+use super::transfer::{LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
 use crate::bulk::schedule::Request;
 use crate::log::provoked;
@@ -236,7 +236,7 @@ impl Engine {
             return Err(Declined::Unable);
         }
         let incoming = Incoming::new(asked.segments, overlap, now).ok_or(Declined::Unable)?;
-        let (home, target, start) = self.find_home(token, &asked, spill(overlap))?;
+        let (home, target, start) = self.find_home(token, &asked)?;
         let (Some(lane), Some(peer), Some(bulk)) = (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
         else {
             return Err(Declined::Unable);
@@ -263,8 +263,8 @@ impl Engine {
         Ok(run.grant)
     }
 
-    /// Where a transfer belongs, if it may go there. So many bytes behind it may be written, too.
-    fn find_home(&mut self, token: u64, asked: &Asked, spill: u64) -> Result<(Home, DirectTarget, usize), Declined> {
+    /// Where a transfer belongs, if it may go there.
+    fn find_home(&mut self, token: u64, asked: &Asked) -> Result<(Home, DirectTarget, usize), Declined> {
         let length = asked.len();
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
@@ -289,10 +289,6 @@ impl Engine {
                 }
                 // As many notifications wait as there is room for, and then the sender has to.
                 if notify.is_some() && export.options.notify && !export.has_room() {
-                    return Err(Declined::Unable);
-                }
-                let behind = run.end..run.end.saturating_add(spill);
-                if !behind.is_empty() && export.region.has_lent(behind) {
                     return Err(Declined::Unable);
                 }
                 let reserved = export.landing.reserve(&export.region, run).ok_or(Declined::Unable)?;
@@ -432,6 +428,14 @@ impl Engine {
             let Some(bulk) = port.bulk() else { return };
             // Else what its headers said may have been said of others.
             if !bulk.is_consistent() {
+                self.reopen(port);
+                continue;
+            }
+            // Where a NIC writes before anybody has looked, what has landed may have been written over.
+            let granted = &mut lane.open[number];
+            if bulk.overlap() > 0 && !granted.is_whole() {
+                granted.incoming.distrust();
+                bulk.distrust();
                 self.reopen(port);
                 continue;
             }
@@ -617,11 +621,10 @@ impl Engine {
 
     /// Before a part of an export is lent: nothing lands in it any more.
     pub(in crate::engine) fn clear_range(&mut self, port: &mut dyn Port, export: u32, range: &Range<u64>) {
-        let spill = spill(port.bulk().map_or(0, |bulk| bulk.overlap()));
         let within = |granted: &Granted| match &granted.home {
             Home::Export { id, reserved } => {
                 let Range { start, end } = reserved.run;
-                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end + spill
+                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end
             }
             Home::Fetch { .. } => false,
         };
@@ -657,12 +660,6 @@ impl Engine {
             self.abandon(port, of, true);
         }
     }
-}
-
-/// How many bytes behind a transfer may be written before its memory is taken back: where the NIC writes by itself, it writes packets that are longer than their place, too, before they are
-/// dropped, and stops at the end of the last entry of the fill ring.
-fn spill(overlap: usize) -> u64 {
-    if overlap > 0 { ENTRY as u64 } else { 0 }
 }
 
 /// How long nothing may land before it is asked for again.
