@@ -62,8 +62,8 @@ pub enum WhyCopy {
     },
     /// The arena is in ordinary pages.
     #[error(
-        "the arena is in pages of {page} bytes, of which no two are certainly next to each other in the NIC's eyes, and not in huge pages: \
-         `sysctl vm.nr_hugepages={needed}` before the node is opened"
+        "the arena is in pages of {page} bytes, of which no two are certainly next to each other in the NIC's eyes, and not in huge pages: one \
+         of 2 MiB or more gets them where they are free (`sysctl vm.nr_hugepages={needed}`)"
     )]
     OrdinaryPages {
         /// Bytes of a page.
