@@ -140,7 +140,7 @@ impl Builder {
     }
 
     /// The smallest MTU at which sends take the bulk lane, bytes. Default: [`LEAST_MTU`](engine::LEAST_MTU), which is where on a veth pair the kernel's work on packets of several
-    /// fragments costs about what copying costs. Where the NIC reads and writes memory by itself, 1280 is right.
+    /// fragments costs about what copying costs. Where the NIC reads and writes memory by itself, 4000 is right.
     pub fn bulk_mtu(mut self, bytes: usize) -> Builder {
         self.bulk_use.least_mtu = bytes;
         self

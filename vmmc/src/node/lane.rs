@@ -81,12 +81,13 @@ const RESET_PAUSE: Duration = Duration::from_millis(10);
 
 /// Waits while an interface has no carrier that had it a moment ago: what is sent meanwhile would be lost, the kernel's questions for addresses among it.
 fn await_carrier(routes: &mut Routes, interface: &Interface) {
-    let start = Instant::now();
+    let (start, mut was_reset) = (Instant::now(), false);
     while start.elapsed() < RESET_TIME && matches!(routes.check_usable(interface), Err(RouteError::NoCarrier { .. })) {
+        was_reset = true;
         std::thread::sleep(RESET_PAUSE);
     }
-    let (interface, took) = (&interface.name, start.elapsed());
-    if took >= RESET_PAUSE {
+    if was_reset {
+        let (interface, took) = (&interface.name, start.elapsed());
         info!(target: "vmmc::node", interface, ?took, "its driver has reset its link");
     }
 }
