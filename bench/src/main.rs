@@ -111,7 +111,7 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
         Command::Thresholds(args) => args.write.as_deref().map(thresholds::Output::open).transpose()?,
         _ => None,
     };
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    catch_signals()?;
 
     for line in plan.left_out() {
         eprintln!("{line}");
@@ -153,7 +153,7 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (peer, spec) = args.plan()?;
     let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
     let (json, html) = (json?, html?);
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    catch_signals()?;
     let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
     let mut report = Report::default();
@@ -167,6 +167,14 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     }
     show(&soak.text(&spec));
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on Ctrl-C and its like end the run as an error would: workers first, then the lab.
+fn catch_signals() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        vmmc_lab::interrupt();
+    })
 }
 
 /// A reader that has seen enough, `head` for example, is no error.

@@ -203,3 +203,14 @@ fn packets_on_the_bulk_lane_s_queue_are_noticed() {
     let told = log.matches("arrive on a queue where it doesn't hear them").count();
     assert!(told == 1 && log.contains("Behind a Linux bridge give the interface one queue"), "{log}");
 }
+
+#[test]
+fn a_server_says_that_its_interface_has_gone_down() {
+    let hosts = Hosts::new(2);
+    let mut server = hosts.serve(2, &[]);
+    hosts.lab.host(2).set_link(false).expect("it can be set down");
+    server.wait_for("trouble: interface vh2 is down: ip link set vh2 up");
+    hosts.lab.host(2).set_link(true).expect("it can be set up");
+    server.wait_for("the trouble is over");
+    hosts.ok(1, &["ping", "10.77.0.2", "--count", "10"]);
+}

@@ -96,7 +96,7 @@ impl Engine {
             provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
-        self.end_transfers(port, token);
+        self.end_transfers(port, token, address.ip());
         peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);

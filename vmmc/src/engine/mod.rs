@@ -254,11 +254,14 @@ impl Engine {
     /// Lends a part of an export: nobody writes it as long as the loan lives. Peers that do are refused, and so are sends of this node's own.
     ///
     /// # Errors
-    /// When the export has gone, or has no such range.
+    /// When the export has gone, or has no such range; or when the bulk lane couldn't be opened again, and it isn't certain that the kernel writes nothing there any more.
     pub fn lend(&mut self, port: &mut dyn Port, id: u32, range: Range<u64>) -> Result<Loan, EngineError> {
-        self.clear_range(port, id, &range);
+        let is_clear = self.clear_range(port, id, &range);
         let export = self.exports.get_mut(id).ok_or(EngineError::Dropped)?;
         let (start, end, length) = (range.start, range.end, export.region.len() as u64);
+        if !is_clear {
+            return Err(EngineError::LendLost { name: export.options.name.clone(), start, end });
+        }
         export.region.lend(range).map_err(|_| {
             let name = export.options.name.clone();
             EngineError::LentOutside { name, start, end, export: length }
@@ -352,7 +355,8 @@ impl Engine {
                 self.process_ready(now, port, place);
             }
             let Some(peer) = &mut self.peers[place] else { continue };
-            peer.relent(&mut self.exports);
+            // What it has asked for of the bulk lane may be granted then, too: in the next turn.
+            self.awake |= peer.relent(&mut self.exports);
             peer.seal(now, port);
             peer.pump(now, port);
             if self.serve(now, port, place) {

@@ -94,6 +94,8 @@ pub(super) struct Peer {
     pub transfers: Transfers,
     /// What it has said about transfers, in the packet that is being processed.
     pub heard_transfers: Vec<HeardTransfer>,
+    /// How long it took until what is being heard was said, or was looked for, says nothing about the path.
+    pub heard_late: bool,
     /// So many times a transfer of it was declined, and it hasn't said that it knows.
     pub declining: usize,
     /// In the engine's list of peers to attend to.
@@ -120,6 +122,7 @@ impl Peer {
             bulk,
             transfers: Transfers::default(),
             heard_transfers: Vec::new(),
+            heard_late: false,
             declining: 0,
             listed: false,
             blocked: false,
@@ -406,14 +409,14 @@ impl Peer {
         self.throttled_by.is_some()
     }
 
-    /// Gives credit again once the application has taken notifications.
-    pub(super) fn relent(&mut self, exports: &mut Exports) {
-        if let Some(id) = self.throttled_by
-            && exports.get_mut(id).is_none_or(Export::has_room)
-        {
+    /// Gives credit again once the application has taken notifications. Returns whether it does.
+    pub(super) fn relent(&mut self, exports: &mut Exports) -> bool {
+        let relents = self.throttled_by.is_some_and(|id| exports.get_mut(id).is_none_or(Export::has_room));
+        if relents {
             self.throttled_by = None;
             self.link.throttle(false);
         }
+        relents
     }
 
     /// Writes a piece of a send to where it belongs. The payload is passed over in any case.

@@ -78,7 +78,7 @@ impl Default for Config {
             credit: 1024,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
-            options: Options { checksum: true, bulk: false },
+            options: Options { checksum: true, ..Options::default() },
         }
     }
 }
@@ -296,6 +296,11 @@ impl Link {
     /// Whether the peer was ever given credit for this packet, to carry FETCHEDs.
     pub(crate) fn has_promised_fetched(&self, sequence: u64) -> bool {
         sequence < self.promised_fetched
+    }
+
+    /// What the next packet says to have arrived may have come long before this side looked for it.
+    pub(crate) fn be_late(&mut self) {
+        self.receiver.be_late();
     }
 
     /// Stops giving the peer credit for PUTs, or begins again.

@@ -1,16 +1,20 @@
 //! The bulk lane: long sends go from memory to memory, and nobody in user space copies a byte.
 //!
-//! [`thresholds`] says which sends take it, [`transfer`] cuts these into transfers, [`sending`] is the sender's half, [`receiving`] the receiver's, and [`granted`] one transfer that has been granted. What belongs where,
+//! [`thresholds`] says which sends take it, [`transfer`] cuts these into transfers, and [`sending`] is the sender's half. Of the receiver's, [`receiving`] grants and takes what lands, [`attending`] does what is due,
+//! [`retreat`] takes places back, and [`granted`] is one transfer that has been granted. What belongs where,
 //! what is missing and whose turn it is they ask [`crate::bulk`]; the memory is kept by the [port](crate::port::bulk) for as long as the kernel may touch it.
 
+mod attending;
 mod granted;
 mod receiving;
+mod retreat;
 mod sending;
 mod shown;
 mod thresholds;
 mod transfer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 pub(super) use receiving::HeardTransfer;
 pub use sending::DirectSend;
@@ -20,7 +24,10 @@ pub use thresholds::{LEAST_THRESHOLD, MOST_STEPS, Thresholds, ThresholdsError};
 use self::granted::Granted;
 use self::receiving::Asked;
 use crate::bulk::schedule::Schedule;
+use crate::bulk::trust::Trust;
+use crate::bulk::turn::Turn;
 use crate::port::bulk::Landing;
+use crate::time::Time;
 
 /// A request of another peer is granted when no more than so many entries of the fill ring are unused.
 const FEW_ENTRIES: u32 = 256;
@@ -32,6 +39,14 @@ pub(super) struct BulkLane {
     open: Vec<Granted>,
     batch: Vec<Landing>,
     last_grant: u32,
+    trust: Trust,
+    turn: Turn,
+    /// When it was last attended to.
+    seen: Time,
+    /// How often in a row its books were wrong.
+    mistaken: u32,
+    /// Parts of exports that are nobody's any more, and where places are still posted: until it has been opened again.
+    unclear: Vec<(u32, Range<u64>)>,
     /// It couldn't be opened again.
     broken: bool,
     /// Which sends take it.
@@ -47,6 +62,11 @@ impl BulkLane {
             open: Vec::new(),
             batch: Vec::new(),
             last_grant: 0,
+            trust: Trust::default(),
+            turn: Turn::default(),
+            seen: Time::ZERO,
+            mistaken: 0,
+            unclear: Vec::new(),
             broken: false,
             used,
         }
@@ -61,6 +81,16 @@ impl BulkLane {
     pub(super) fn transfers_of(&self, token: u64) -> usize {
         let asked = self.asked.keys().filter(|&&(of, _)| of == token).count();
         asked + self.open.iter().filter(|granted| granted.run.token == token).count()
+    }
+
+    /// The place that is used next.
+    fn first_place(&self) -> Option<u64> {
+        self.open.iter().filter_map(|granted| granted.incoming.next_place()).min()
+    }
+
+    /// How long packets are that the places posted are for.
+    fn posted(&self) -> Option<u32> {
+        self.open.iter().find(|granted| granted.incoming.unused() > 0).map(|granted| granted.run.segment)
     }
 
     /// Whether anything may land.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::{BulkCounters, BulkPort, Landing, Run};
+use super::{BulkCounters, BulkMode, BulkPort, Landing, Run};
 use crate::memory::{DirectSource, DirectTarget};
 use crate::port::BulkRings;
 use crate::wire::frame::Encap;
@@ -41,6 +41,11 @@ pub trait BulkLayer: Send {
 }
 
 impl<L: BulkLayer> BulkPort for L {
+    fn mode(&self) -> BulkMode {
+        let none = || BulkMode::Copy { reason: "there is no lane".to_owned() };
+        self.lane().map_or_else(none, |lane| lane.mode())
+    }
+
     fn overlap(&self) -> usize {
         self.lane().map_or(0, |lane| lane.overlap())
     }
@@ -69,6 +74,12 @@ impl<L: BulkLayer> BulkPort for L {
 
     fn is_consistent(&mut self) -> bool {
         self.lane_mut().is_some_and(|lane| lane.is_consistent())
+    }
+
+    fn distrust(&mut self) {
+        if let Some(lane) = self.lane_mut() {
+            lane.distrust();
+        }
     }
 
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool {
