@@ -18,6 +18,7 @@ use super::slots::Slots;
 use super::socket::{self, Queue, Socket};
 use super::{BulkCounters, BulkPort, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
+use crate::port::BulkRings;
 use crate::wire::frame::Encap;
 
 /// Where a bulk lane is to be.
@@ -248,6 +249,25 @@ impl BulkPort for BulkLane {
 
     fn counters(&self) -> BulkCounters {
         self.counters
+    }
+
+    fn rings(&self) -> BulkRings {
+        let (places, posted) = self.places.waiting();
+        let (slots, sending) = self.slots.packets();
+        let rings = BulkRings {
+            queue: self.queue.number,
+            zero_copy: self.zero_copy,
+            ring: socket::RX_RING as usize,
+            places,
+            posted,
+            send_ring: socket::TX_RING as usize,
+            slots,
+            sending,
+            ..BulkRings::default()
+        };
+        let Some(Socket { fill, rx, tx, completion, .. }) = &self.socket else { return rings };
+        let (fill, arrived) = (fill.unread(), rx.unread());
+        BulkRings { fill, arrived, unsent: tx.unread(), completed: completion.unread(), ..rings }
     }
 }
 

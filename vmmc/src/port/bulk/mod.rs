@@ -31,6 +31,7 @@ pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
 pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
+use crate::port::BulkRings;
 use crate::wire::BULK_HEADER_LEN;
 use crate::wire::frame::Encap;
 
@@ -147,4 +148,7 @@ pub trait BulkPort: Send {
 
     /// What it has counted.
     fn counters(&self) -> BulkCounters;
+
+    /// What is in its rings now.
+    fn rings(&self) -> BulkRings;
 }
