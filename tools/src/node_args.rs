@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vmmc::port::fault::{FaultCounters, Faults, Way};
 use vmmc::route::Routes;
-use vmmc::{Builder, DEFAULT_PORT, Node, Progress};
+use vmmc::{Builder, Bulk, DEFAULT_PORT, Node, Progress};
 
 use crate::output::say;
 
@@ -25,6 +25,15 @@ pub(crate) struct NodeArgs {
     /// Use only this queue of the interface [default: all of them]
     #[arg(long, value_name = "N")]
     queue: Option<u32>,
+    /// Have no bulk lane: copy long sends, and leave the interface's last queue to the rest.
+    #[arg(long, conflicts_with = "require_zero_copy")]
+    no_bulk: bool,
+    /// Don't run unless the NIC itself reads and writes memory for long sends: a bulk lane in zero-copy mode, which takes huge pages.
+    ///
+    /// Otherwise the lane is in that mode where the driver has it, the kernel copies packets where not, and long sends go like short ones where
+    /// there can be no lane. `vmmc doctor IF` says what there can be, and what to do about it.
+    #[arg(long, conflicts_with = "queue")]
+    require_zero_copy: bool,
     /// The largest IP packet to send, in bytes [default: the interface's MTU].
     #[arg(long, value_name = "N")]
     mtu: Option<usize>,
@@ -128,6 +137,12 @@ impl NodeArgs {
         let mut builder = Node::builder().interface(&self.interface).port(self.port).checksum(!self.no_checksum);
         if let Some(queue) = self.queue {
             builder = builder.queue(queue);
+        }
+        if self.no_bulk {
+            builder = builder.bulk(Bulk::Never);
+        }
+        if self.require_zero_copy {
+            builder = builder.bulk(Bulk::RequireZeroCopy);
         }
         if let Some(mtu) = self.mtu {
             builder = builder.mtu(mtu);

@@ -2,15 +2,19 @@
 
 use std::time::Instant;
 
+use vmmc::port::bulk::BulkMode;
 use vmmc::{Node, Stats};
 
 use super::judge::{Check, Diagnosis, Verdict};
+
+/// The arena of the node that is opened, bytes: a huge page, if there is one.
+const ARENA: usize = 2 << 20;
 
 /// Opens a node on the interface, closes it again, and adds a check that says what came of it.
 pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
     const NAME: &str = "trial";
     let begin = Instant::now();
-    let opened = Node::builder().interface(&diagnosis.name).arena(1 << 20).open().and_then(|node| node.stats());
+    let opened = Node::builder().interface(&diagnosis.name).arena(ARENA).open().and_then(|node| node.stats());
     let check = match opened {
         Ok(stats) => {
             // It runs, whatever was thought to be in its way.
@@ -20,12 +24,18 @@ pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
             let how = describe(&stats);
             let forecast = diagnosis.forecast.take().unwrap_or_default();
             let queues = forecast.split(", ").find(|part| part.contains("queue"));
-            let lane = stats.bulk.map(|_| "bulk lane");
+            let lane = stats.bulk_mode.as_ref().map(|mode| match mode {
+                BulkMode::ZeroCopy => "zero-copy bulk lane",
+                BulkMode::Copy { .. } => "bulk lane in copy mode",
+            });
             let parts = [Some(how.as_str()), queues, lane];
             diagnosis.forecast = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
             let took = begin.elapsed().as_millis();
             let lane = match (lane, &stats.no_bulk) {
-                (Some(lane), _) => format!(", {lane}"),
+                (Some(lane), _) => match &stats.bulk_mode {
+                    Some(BulkMode::Copy { reason }) => format!(", {lane}: {reason}"),
+                    _ => format!(", {lane}"),
+                },
                 (None, Some(reason)) => format!("; no bulk lane: {reason}"),
                 (None, None) => String::new(),
             };

@@ -202,6 +202,19 @@ impl Incoming {
         self.trusted = self.landings;
     }
 
+    /// Nothing that has landed is what it was sent as, it seems: what of it matters is asked for again when the port is [reopened](Incoming::reopened).
+    pub(crate) fn distrust(&mut self) {
+        self.trusted = 0;
+    }
+
+    /// The positions that hold a segment, and which.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (u32, u32)> {
+        (0..).zip(&self.positions).filter_map(|(position, state)| match state {
+            Position::Held(segment) => Some((position, *segment)),
+            _ => None,
+        })
+    }
+
     /// The port was reopened: what is posted is free again. `consistent` is what the port [said](crate::port::bulk::BulkPort::is_consistent) just before, whatever it was reopened for: if it
     /// wasn't, then what has landed since the last [`trust`](Incoming::trust) isn't here either. Returns the positions below which the caller has saved bytes:
     /// they are to be written back.

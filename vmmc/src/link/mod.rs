@@ -78,7 +78,7 @@ impl Default for Config {
             credit: 1024,
             connect_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(5),
-            options: Options { checksum: true, bulk: false },
+            options: Options { checksum: true, ..Options::default() },
         }
     }
 }

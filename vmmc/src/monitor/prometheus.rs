@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::engine::{ExportInfo, ImportInfo, LinkInfo};
 use crate::link::{LinkState, RoundTrips};
 use crate::node::Stats;
+use crate::port::bulk::BulkMode;
 use crate::port::{ReceiveRings, SendRings};
 
 /// The media type of [`encode`]'s text.
@@ -313,12 +314,12 @@ fn bulk(w: &mut Writer<'_>, nodes: &[Sample<'_, Stats>]) -> fmt::Result {
     let ways: Vec<_> = nodes
         .iter()
         .map(|(labels, n)| {
-            let mode = match &n.bulk_rings {
-                None => "none",
-                Some(rings) if rings.zero_copy => "zero_copy",
-                Some(_) => "copy",
+            let (mode, reason) = match &n.bulk_mode {
+                None => ("none", n.no_bulk.as_ref()),
+                Some(BulkMode::ZeroCopy) => ("zero_copy", None),
+                Some(BulkMode::Copy { reason }) => ("copy", Some(reason)),
             };
-            let reason = n.no_bulk.clone().map(|reason| ("reason", reason));
+            let reason = reason.map(|reason| ("reason", reason.clone()));
             (with(labels, [("mode", mode.to_owned())].into_iter().chain(reason)), *n)
         })
         .collect();

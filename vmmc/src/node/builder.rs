@@ -13,7 +13,7 @@ use crate::engine::{self, Engine, LEAST_THRESHOLD, Thresholds};
 use crate::error::Error;
 use crate::link;
 use crate::memory::{Arena, HugePages, MemoryError, Paging, utlb};
-use crate::port::bulk;
+use crate::port::bulk::{self, BulkMode};
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
@@ -153,14 +153,14 @@ impl Builder {
         self
     }
 
-    /// The smallest MTU at which sends take the bulk lane, bytes. Where the NIC reads and writes memory by itself, 1280 is right. With this no [table](Builder::bulk_table) is read. Default: as
+    /// The smallest MTU at which sends take the bulk lane, bytes. Where the NIC reads and writes memory by itself, 4000 is right. With this no [table](Builder::bulk_table) is read. Default: as
     /// the table says; 8000 if only [`Builder::bulk_threshold`] is called.
     pub fn bulk_mtu(mut self, bytes: usize) -> Builder {
         self.bulk_mtu = Some(bytes);
         self
     }
 
-    /// Whether the arena is in huge pages. Default: [`HugePages::WhenFree`]. [`Stats::arena_page_bytes`](super::Stats) tells whether it is.
+    /// Whether the arena is in huge pages. Default: [`HugePages::WhenFree`]. With [`Bulk::RequireZeroCopy`] it is, or the node doesn't open. [`Stats::arena_page_bytes`](super::Stats) tells whether it is.
     pub fn huge_pages(mut self, huge: HugePages) -> Builder {
         self.huge_pages = huge;
         self
@@ -206,7 +206,7 @@ impl Builder {
         self
     }
 
-    /// Whether packets carry a CRC32C of all their bytes. Default: true. A peer that wants it gets it anyway.
+    /// Whether packets carry a CRC32C of all their bytes. Default: true. A peer that wants it gets it anyway, and so does a node whose bulk lane is in zero-copy mode, which needs it.
     pub fn checksum(mut self, checksum: bool) -> Builder {
         self.checksum = checksum;
         self
@@ -259,7 +259,12 @@ impl Builder {
         }
         // What a lane takes for itself doesn't come out of what was asked for.
         let own = if self.bulk == Bulk::Never { 0 } else { Arena::footprint(bulk::OWN) };
-        let arena = Arena::with(self.arena.saturating_add(own), self.huge_pages)?;
+        let huge_pages = match self.bulk {
+            // Without them it can't be, and how many there have to be is told best here.
+            Bulk::RequireZeroCopy => HugePages::Require,
+            _ => self.huge_pages,
+        };
+        let arena = Arena::with(self.arena.saturating_add(own), huge_pages)?;
         let bulk = Some((self.bulk, &arena));
         let lane = Lane::open(interface, self.queue, self.address, self.port, self.mtu, bulk)?;
         self.open_on(lane)
@@ -270,13 +275,16 @@ impl Builder {
     ///
     /// # Errors
     /// When a setting can't be.
-    pub fn open_on(self, lane: Lane) -> Result<Node, Error> {
+    pub fn open_on(self, mut lane: Lane) -> Result<Node, Error> {
         self.check()?;
         let (arena, has_bulk) = match lane.arena {
             Some(arena) => (arena, true),
             None => (Arena::with(self.arena, self.huge_pages)?, false),
         };
         let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
+        // Where a NIC writes before anybody has looked, packets leave no room for others, and what has landed is verified before it is believed.
+        let whole_buffers = lane.port.bulk().is_some_and(|bulk| bulk.mode() == BulkMode::ZeroCopy);
+        let options = Options { checksum: self.checksum || whole_buffers, bulk: has_bulk, whole_buffers };
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),
             mac: lane.mac,
@@ -288,7 +296,7 @@ impl Builder {
                 credit: capacity,
                 connect_timeout: self.connect_timeout,
                 peer_timeout: self.peer_timeout,
-                options: Options { checksum: self.checksum, bulk: has_bulk },
+                options,
             },
             max_peers: self.max_peers,
             max_exports: 1 << 16,

@@ -7,24 +7,24 @@ use xdp_prog::{Mode, Steering};
 
 use crate::error::Error;
 use crate::memory::Arena;
-use crate::port::bulk::{BulkConfig, BulkError, BulkLane};
+use crate::port::bulk::{BulkConfig, BulkError, BulkLane, ZeroCopy};
 use crate::route::{Interface, Routes};
 use crate::wire::BULK_HEADER_LEN;
-use crate::wire::frame::{ETHERNET_LEN, MAX_ENCAP_LEN, VLAN_LEN};
+use crate::wire::frame::{MAX_ENCAP_LEN, VLAN_LEN};
 
 /// Whether a node has a bulk lane: a second AF_XDP socket, on a queue of its own, by which long sends go from memory to memory without being copied in
 /// user space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bulk {
-    /// Where it is possible; else one line in the log says why not, and all goes by the eager lane.
+    /// Where it is possible; else one line in the log says why not, and all goes by the eager lane. In zero-copy mode (`XDP_ZEROCOPY`: the NIC itself reads and writes the arena) if that
+    /// can be, and as long as all goes well there; otherwise the kernel copies each packet once.
     #[default]
     WhenPossible,
     /// None.
     Never,
-    /// One, or an error.
+    /// One, or an error. As for the mode, the same.
     Require,
-    /// One that the NIC itself reads and writes memory for (`XDP_ZEROCOPY`), or an error. The NIC writes before the steering program has looked at a packet. So whoever can send frames to this
-    /// host can have them written where a transfer is about to land, and spoil it: only for networks whose hosts are trusted. It was never tried on hardware.
+    /// One in zero-copy mode, or an error: the arena is in huge pages, or the node doesn't open. It stays in that mode even if packets land where they shouldn't, which costs time.
     RequireZeroCopy,
 }
 
@@ -79,12 +79,11 @@ pub enum NoBulkLane {
     },
     /// The NIC doesn't read and write memory by itself.
     #[error(
-        "zero-copy was demanded, and {interface} copies: its driver has no XDP_ZEROCOPY with multi-buffer, or the arena isn't in huge pages \
-         (`sysctl vm.nr_hugepages=N`)"
+        "zero-copy was demanded for it, and in zero-copy mode it can't be: {reason}. Otherwise don't demand it, and the kernel copies each packet once"
     )]
     Copies {
-        /// The interface.
-        interface: String,
+        /// Why it doesn't.
+        reason: String,
     },
     /// The socket couldn't be opened.
     #[error(transparent)]
@@ -143,17 +142,12 @@ fn try_open(
     if interface.kind.as_deref() != Some("veth") && routes.spreads_over(interface, queue) {
         return Err(NoBulkLane::Spread { interface: name(), queue });
     }
-    let encap = MAX_ENCAP_LEN - ETHERNET_LEN - VLAN_LEN;
-    let v4 = interface.addresses.iter().all(|(address, _)| address.is_ipv4());
-    let headers =
-        ETHERNET_LEN + if vlan { VLAN_LEN } else { 0 } + if v4 { encap - 20 } else { encap } + BULK_HEADER_LEN;
-    // A NIC that writes memory by itself does so before the gate has looked at a packet: what isn't meant for a place lands there, too, and is noticed, but may have harmed
-    // what was there. So that is for networks whose hosts are trusted, and for who asks for it.
-    let zero_copy = bulk == Bulk::RequireZeroCopy;
+    let headers = MAX_ENCAP_LEN - if vlan { 0 } else { VLAN_LEN } + BULK_HEADER_LEN;
+    let zero_copy = if bulk == Bulk::RequireZeroCopy { ZeroCopy::Always } else { ZeroCopy::WhenPossible };
     let config = BulkConfig { interface: name(), queue, headers, zero_copy };
     let lane = BulkLane::open(&config, arena, steering.clone())?;
-    if bulk == Bulk::RequireZeroCopy && !lane.is_zero_copy() {
-        return Err(NoBulkLane::Copies { interface: name() });
+    match lane.why_copy().filter(|_| bulk == Bulk::RequireZeroCopy) {
+        Some(why) => Err(NoBulkLane::Copies { reason: why.to_string() }),
+        None => Ok(lane),
     }
-    Ok(lane)
 }

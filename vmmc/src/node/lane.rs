@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 use xdp_prog::{Steering, Target};
@@ -75,6 +75,23 @@ impl Resolve for KernelResolver {
     }
 }
 
+/// How long a link may take to come back that the driver has reset.
+const RESET_TIME: Duration = Duration::from_secs(5);
+const RESET_PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits while an interface has no carrier that had it a moment ago: what is sent meanwhile would be lost, the kernel's questions for addresses among it.
+fn await_carrier(routes: &mut Routes, interface: &Interface) {
+    let (start, mut was_reset) = (Instant::now(), false);
+    while start.elapsed() < RESET_TIME && matches!(routes.check_usable(interface), Err(RouteError::NoCarrier { .. })) {
+        was_reset = true;
+        std::thread::sleep(RESET_PAUSE);
+    }
+    if was_reset {
+        let (interface, took) = (&interface.name, start.elapsed());
+        info!(target: "vmmc::node", interface, ?took, "its driver has reset its link");
+    }
+}
+
 impl Lane {
     /// Opens `interface`: AF_XDP sockets on all its queues, or on `queue` alone, and the eBPF program that steers UDP packets to `address` and
     /// `udp_port` into them. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. `address` defaults to the interface's first; `mtu`, in bytes of
@@ -84,6 +101,8 @@ impl Lane {
     /// port still has one node.
     ///
     /// With `bulk` there is a bulk lane on the last queue, if that can be, which reads and writes the arena: the node's, from then on. Pins all of it.
+    ///
+    /// Some drivers reset their link when a program is attached, which takes them seconds: this blocks until it is back, for 5 seconds at the most.
     ///
     /// # Errors
     /// When the interface is absent, down, has no such address or queue, is held by another program, or the privilege is
@@ -153,6 +172,9 @@ impl Lane {
             steering.register(queue, socket)?;
         }
         info!(target: "vmmc::node", interface, ?vlan, %address, udp_port, mtu, mode = %steering.mode(), "interface open");
+        if found.carrier {
+            await_carrier(&mut routes, &found);
+        }
         let binding = Some(port.binding());
         let mac = found.mac;
         let port: Box<dyn Port> = match lane {

@@ -39,24 +39,30 @@ pub struct Options {
     pub checksum: bool,
     /// Bit 1: the node has a bulk lane.
     pub bulk: bool,
+    /// Bit 2: a NIC writes packets of the bulk lane into the node's memory by itself, so each of them has to fill NIC buffers exactly.
+    pub whole_buffers: bool,
 }
 
 impl Options {
     fn from_byte(byte: u8) -> Result<Options, WireError> {
-        if byte & !0b11 != 0 {
+        if byte & !0b111 != 0 {
             return Err(WireError::Reserved("hello"));
         }
-        Ok(Options { checksum: byte & 1 != 0, bulk: byte & 2 != 0 })
+        Ok(Options { checksum: byte & 1 != 0, bulk: byte & 2 != 0, whole_buffers: byte & 4 != 0 })
     }
 
     fn to_byte(self) -> u8 {
-        u8::from(self.checksum) | u8::from(self.bulk) << 1
+        u8::from(self.checksum) | u8::from(self.bulk) << 1 | u8::from(self.whole_buffers) << 2
     }
 
     /// What both sides want.
     pub fn agree(self, other: Options) -> Options {
-        // Integrity wins: a side that wants checksums gets them.
-        Options { checksum: self.checksum || other.checksum, bulk: self.bulk && other.bulk }
+        // Integrity wins: a side that wants checksums gets them, and so does one that needs buffers filled.
+        Options {
+            checksum: self.checksum || other.checksum,
+            bulk: self.bulk && other.bulk,
+            whole_buffers: self.whole_buffers || other.whole_buffers,
+        }
     }
 }
 

@@ -316,7 +316,7 @@ pub fn contents(region: &Region) -> Vec<u8> {
 }
 
 pub fn options(checksum: bool) -> Options {
-    Options { checksum, bulk: false }
+    Options { checksum, ..Options::default() }
 }
 
 /// A seed of its own for each run, unless VMMC_SEED gives one. Printed, so that a failure can be had again.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmmc::memory::{Arena, DirectSource, DirectTarget};
-use vmmc::port::bulk::{BulkConfig, BulkLane, BulkPort, Run};
+use vmmc::port::bulk::{BulkConfig, BulkLane, BulkPort, Run, ZeroCopy};
 use vmmc::wire::frame::{Encap, Path};
 use vmmc::wire::{BULK_HEADER_LEN, BulkHeader};
 
@@ -81,7 +81,8 @@ impl Peer for Gather {
         memory.fill(7);
         let interface = local.interface.clone();
         let steering = steer(local)?;
-        let config = BulkConfig { interface, queue: QUEUE, headers: HEADERS + BULK_HEADER_LEN, zero_copy: false };
+        let config =
+            BulkConfig { interface, queue: QUEUE, headers: HEADERS + BULK_HEADER_LEN, zero_copy: ZeroCopy::Never };
         let lane = BulkLane::open(&config, &arena, steering.clone())?;
         let port = Port::open(local, steering)?;
         let end = GatherEnd { lane, port, room, encap: path.encap()?, peer: address(remote, PORT), streams: 0 };

@@ -253,8 +253,8 @@ fn device(port: &PortFacts) -> Option<Check> {
     let note = |found: &str, mend: &str| Some(Check::new(NAME, Verdict::Note, found, mend));
     match port.ethtool.driver.as_deref()? {
         "igb" | "igc" | "ixgbe" | "i40e" | "ice" => note(
-            "it may reset the link for 1 to 3 s when a node opens or closes: what is sent meanwhile is lost",
-            "wait 3 s after a node has opened, or raise Builder::connect_timeout",
+            "it may reset the link for up to 3 s when a node opens or closes: what is sent to it meanwhile is lost",
+            "open the node before others look for it, or raise their Builder::connect_timeout",
         ),
         "virtio_net" if port.virtio_iommu == Some(false) => note(
             "it has zero-copy, but only where the host gives it an IOMMU, which this one doesn't: a node gets copy mode",

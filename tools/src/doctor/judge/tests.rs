@@ -332,7 +332,7 @@ fn interfaces() {
             |i| port(i).ethtool.driver = Some("igb".into()),
             "driver",
             Note,
-            "1 to 3 s",
+            "up to 3 s",
             "connect_timeout",
         ),
         (

@@ -197,6 +197,14 @@ impl Engine {
                 self.mend_books(port);
                 continue;
             }
+            // Where a NIC writes before anybody has looked, what has landed may have been written over.
+            let granted = &mut lane.open[number];
+            if bulk.overlap() > 0 && !granted.is_whole() {
+                granted.incoming.distrust();
+                bulk.distrust();
+                self.mend_books(port);
+                continue;
+            }
             lane.mistaken = 0;
             lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
             let granted = lane.open.remove(number);

@@ -44,6 +44,8 @@ pub(super) struct Granted {
     pub rest: usize,
     pub segments: u32,
     pub incoming: Incoming,
+    /// The checksums of those that are here, by segment.
+    checksums: Vec<Option<u32>>,
     /// What lay where headers fall, by position.
     saved: SmallVec<[(u32, Box<[u8]>); 1]>,
     /// The sender says that it has sent all, and nothing has been asked for since.
@@ -83,6 +85,7 @@ impl Granted {
         (rest, segments): (usize, u32),
     ) -> Granted {
         let (saved, granted_at) = (SmallVec::new(), incoming.landed_at());
+        let checksums = vec![None; segments as usize];
         Granted {
             run,
             transfer,
@@ -93,6 +96,7 @@ impl Granted {
             rest,
             segments,
             incoming,
+            checksums,
             saved,
             sent: false,
             late: false,
@@ -152,18 +156,10 @@ impl Granted {
     /// A packet has landed. With `checked` it must have had a checksum.
     pub(super) fn land(&mut self, now: Time, landing: &Landing, checked: bool) -> Outcome {
         let Some(position) = self.incoming.position_of(landing.place) else { return Outcome::Foreign };
-        let at = self.at(position);
-        let header = BulkHeader { token: self.run.token, grant: landing.grant, segment: landing.segment };
         let intact = landing.grant == self.run.grant
             && match landing.checksum {
                 None => !checked,
-                Some(checksum) => {
-                    let target = &self.target;
-                    let payload = |take: &mut dyn FnMut(&[u8])| {
-                        target.for_each(at, self.run.segment as usize, |bytes| take(bytes));
-                    };
-                    header.checksum(BULK_CHECKED, payload) == checksum
-                }
+                Some(checksum) => self.is_intact(position, landing.segment, checksum),
             };
         let Some(landed) = self.incoming.landed(now, landing.place, landing.segment, intact) else {
             return Outcome::Foreign;
@@ -173,7 +169,26 @@ impl Granted {
         if landed.restore {
             self.restore(landed.position);
         }
+        if landed.kept {
+            self.checksums[landing.segment as usize] = landing.checksum;
+        }
         if landed.kept { Outcome::Kept } else { Outcome::Wasted }
+    }
+
+    /// Whether this segment lies at this position as it was sent.
+    fn is_intact(&self, position: u32, segment: u32, checksum: u32) -> bool {
+        let header = BulkHeader { token: self.run.token, grant: self.run.grant, segment };
+        let at = self.at(position);
+        let payload =
+            |take: &mut dyn FnMut(&[u8])| self.target.for_each(at, self.run.segment as usize, |bytes| take(bytes));
+        header.checksum(BULK_CHECKED, payload) == checksum
+    }
+
+    /// Whether all segments, which are here, still are as they were sent, wherever they lie.
+    pub(super) fn is_whole(&self) -> bool {
+        self.incoming.held().all(|(position, segment)| {
+            self.checksums[segment as usize].is_none_or(|checksum| self.is_intact(position, segment, checksum))
+        })
     }
 
     /// Writes back what lay below a position.

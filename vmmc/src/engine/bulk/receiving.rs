@@ -9,7 +9,6 @@ use super::super::exports::Exports;
 use super::super::peer::Peer;
 use super::super::{Engine, place_of};
 use super::granted::{Granted, Home, Outcome};
-use super::retreat::spill;
 use super::transfer::{LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
 use crate::bulk::schedule::Request;
@@ -135,8 +134,7 @@ impl Engine {
             Errand::Fetched { request } => 1 << 32 | u64::from(request),
         };
         let range = asked.offset..asked.offset + asked.len();
-        let overlap = port.bulk().map_or(0, |bulk| bulk.overlap());
-        let entries = u32::try_from(entries(asked.segment, overlap, asked.segments)).unwrap_or(u32::MAX);
+        let entries = u32::try_from(entries(asked.segment, asked.segments)).unwrap_or(u32::MAX);
         let request = Request { peer: token, transfer, entries, segment: asked.segment, arena, range };
         let (fits, host) = (asked.segment as usize <= LONGEST_SEGMENT, peer.link.peer().ip());
         let lane = self.lane.as_mut().filter(|lane| fits && lane.is_usable() && lane.trust.trusts(now, host));
@@ -179,7 +177,7 @@ impl Engine {
             let unused: u32 = lane
                 .open
                 .iter()
-                .map(|granted| entries(granted.run.segment, bulk.overlap(), granted.incoming.unused()) as u32)
+                .map(|granted| entries(granted.run.segment, granted.incoming.unused()) as u32)
                 .sum();
             let (asked, peers, exports) = (&lane.asked, &self.peers, &mut self.exports);
             let ready = |request: &Request| {
@@ -224,7 +222,7 @@ impl Engine {
             return Err(Declined::Unable);
         }
         let incoming = Incoming::new(asked.segments, overlap, now).ok_or(Declined::Unable)?;
-        let (home, target, start) = self.find_home(token, &asked, spill(overlap))?;
+        let (home, target, start) = self.find_home(token, &asked)?;
         let (Some(lane), Some(peer), Some(bulk)) = (self.lane.as_mut(), self.peers[place].as_deref_mut(), port.bulk())
         else {
             return Err(Declined::Unable);
@@ -251,8 +249,8 @@ impl Engine {
         Ok(run.grant)
     }
 
-    /// Where a transfer belongs, if it may go there. So many bytes behind it may be written, too.
-    fn find_home(&mut self, token: u64, asked: &Asked, spill: u64) -> Result<(Home, DirectTarget, usize), Declined> {
+    /// Where a transfer belongs, if it may go there.
+    fn find_home(&mut self, token: u64, asked: &Asked) -> Result<(Home, DirectTarget, usize), Declined> {
         let length = asked.len();
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
@@ -271,10 +269,6 @@ impl Engine {
                         return Err(Declined::Unwanted);
                     }
                 };
-                let behind = run.end..run.end.saturating_add(spill);
-                if !behind.is_empty() && export.region.has_lent(behind) {
-                    return Err(Declined::Unable);
-                }
                 let reserved = export.landing.reserve(&export.region, run).ok_or(Declined::Unable)?;
                 let (target, start) = (reserved.target.clone(), reserved.at as usize);
                 Ok((Home::Export { id: export.id, reserved }, target, start))

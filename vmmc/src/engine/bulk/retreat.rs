@@ -10,7 +10,6 @@ use std::ops::Range;
 use super::super::{Engine, RedirectId};
 use super::Thresholds;
 use super::granted::{Granted, Home};
-use super::transfer::ENTRY;
 use crate::log::provoked;
 use crate::port::Port;
 use crate::time::Time;
@@ -206,8 +205,7 @@ impl Engine {
 
     /// Before a part of an export is lent: nothing lands in it any more. Returns whether that is certain.
     pub(in crate::engine) fn clear_range(&mut self, port: &mut dyn Port, export: u32, range: &Range<u64>) -> bool {
-        let spill = spill(port.bulk().map_or(0, |bulk| bulk.overlap()));
-        let meets = |run: &Range<u64>| run.start < range.end && range.start < run.end + spill;
+        let meets = |run: &Range<u64>| run.start < range.end && range.start < run.end;
         let within = |granted: &Granted| match &granted.home {
             Home::Export { id, reserved } => *id == export && reserved.redirect.is_none() && meets(&reserved.run),
             Home::Fetch { .. } => false,
@@ -245,10 +243,4 @@ impl Engine {
             self.abandon(None, port, of, true);
         }
     }
-}
-
-/// How many bytes behind a transfer may be written before its memory is taken back: where the NIC writes by itself, it writes packets that are longer than their place, too, before they are
-/// dropped, and stops at the end of the last entry of the fill ring.
-pub(super) fn spill(overlap: usize) -> u64 {
-    if overlap > 0 { ENTRY as u64 } else { 0 }
 }

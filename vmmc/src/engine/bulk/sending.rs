@@ -17,16 +17,16 @@ use super::super::peer::Peer;
 use super::super::send::Send;
 use super::super::serve::Job;
 use super::super::{Engine, EngineCounters, EngineError, Ticket, place_of};
-use super::transfer::{LONGEST_SEGMENT, Parts};
+use super::transfer::{Packets, Parts};
 use super::{BulkLane, Thresholds};
 use crate::bulk::outgoing::{MAX_AHEAD, Outgoing};
-use crate::link::{Link, Pace};
+use crate::link::Pace;
 use crate::log::provoked;
 use crate::memory::{DirectSource, Region};
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Notify, Record};
-use crate::wire::{BULK_HEADER_LEN, BulkHeader, WireError};
+use crate::wire::{BulkHeader, WireError};
 
 /// How many transfers to a peer may be asked for and not done. Where hosts share their cores with others, it may be some milliseconds until the receiver looks.
 const AHEAD: usize = MAX_AHEAD;
@@ -187,11 +187,6 @@ impl Transfers {
     }
 }
 
-/// How many bytes of payload a packet on the bulk lane holds.
-pub(super) fn payload(link: &Link) -> usize {
-    (link.body_room() + crate::wire::HEADER_LEN).saturating_sub(BULK_HEADER_LEN).min(LONGEST_SEGMENT)
-}
-
 impl Engine {
     /// Whether a send of so many bytes would go by the bulk lane, as far as is known now.
     pub fn is_direct(&self, id: u32, length: usize) -> bool {
@@ -229,8 +224,7 @@ impl Engine {
             if !peer.transfers.may_ask_for_send(now) || peer.link.control_room() == 0 {
                 break;
             }
-            let payload = payload(&peer.link).min(most);
-            let parts = Parts::of(length - send.done, payload, peer.link.body_room());
+            let parts = Parts::of(length - send.done, Packets::of(&peer.link, most));
             let Some(parts) = parts else { break };
             let (start, offset) = (send.part.start + send.done, send.offset + send.done as u64);
             let notify = send.notify.filter(|_| send.done + parts.len() == length);
@@ -457,7 +451,8 @@ impl Engine {
 impl Peer {
     /// The least sends to it that take the lane, bytes; `None` if none does.
     pub(in crate::engine) fn lane_from(&self) -> Option<usize> {
-        if self.link.options().bulk { self.bulk.at(self.link.mtu()) } else { None }
+        let from = self.bulk.at(self.link.mtu()).filter(|_| self.link.options().bulk)?;
+        Packets::of(&self.link, usize::MAX).least().map(|least| from.max(least))
     }
 
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
@@ -472,7 +467,7 @@ impl Peer {
             return None;
         }
         let left = usize::try_from(job.length - job.done).ok()?;
-        let parts = Parts::of(left, payload(&self.link).min(most), self.link.body_room())?;
+        let parts = Parts::of(left, Packets::of(&self.link, most))?;
         let source = DirectSource::of_region(region.clone());
         let start = usize::try_from(job.offset + job.done).ok()?;
         let errand = Errand::Fetched { request: job.request };

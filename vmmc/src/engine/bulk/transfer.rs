@@ -9,7 +9,9 @@
 //! with the request. It is never less than [`LEAST_REST`] bytes: where a NIC leaves its headers in front of what has landed, those of the lowest segment fall on it, and not on
 //! what somebody else has there.
 
+use crate::link::Link;
 use crate::wire::record::BULK_ASK_LEN;
+use crate::wire::{BULK_HEADER_LEN, HEADER_LEN};
 
 /// The fewest bytes that travel with the request.
 pub(super) const LEAST_REST: usize = 128;
@@ -29,6 +31,34 @@ const LONGEST: usize = 1 << 20;
 /// The longest segment, bytes: 15 pages to send from, and exactly 16 entries of the fill ring to land in. A packet has no more fragments than 17.
 pub(super) const LONGEST_SEGMENT: usize = 15 * 4096;
 
+/// What a link's packets hold, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packets {
+    /// Of the bulk lane: of payload.
+    pub payload: usize,
+    /// Those of records.
+    pub room: usize,
+    /// Those of the bulk lane have so many bytes of headers, and together with these fill entries exactly: a NIC writes them into memory by itself, and could write as much as there is
+    /// room for.
+    pub whole: Option<usize>,
+}
+
+impl Packets {
+    /// Of a link, by a port that sends no more than `most` bytes of payload in one.
+    pub(super) fn of(link: &Link, most: usize) -> Packets {
+        let room = link.body_room();
+        let payload = (room + HEADER_LEN).saturating_sub(BULK_HEADER_LEN).min(most);
+        let headers = link.bulk_encap().len() + BULK_HEADER_LEN;
+        Packets { payload, room, whole: link.options().whole_buffers.then_some(headers) }
+    }
+
+    /// The shortest send of which a transfer can be made; `None` if there is none.
+    pub(super) fn least(&self) -> Option<usize> {
+        let least = LEAST_REST + self.whole.map_or(1, |headers| ENTRY - headers);
+        Parts::of(least, *self).map(|_| least)
+    }
+}
+
 /// A transfer's parts, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts {
@@ -41,9 +71,14 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Of the next transfer of a send that has `left` bytes, with packets of the bulk lane that hold `payload` bytes, and packets of records that hold `room`. `None` when it is too short.
-    pub(super) fn of(left: usize, payload: usize, room: usize) -> Option<Parts> {
+    /// Of the next transfer of a send that has `left` bytes. `None` when it is too short.
+    pub(super) fn of(left: usize, packets: Packets) -> Option<Parts> {
+        let Packets { payload, room, whole } = packets;
         let longest = payload.min(LONGEST_SEGMENT);
+        if let Some(headers) = whole {
+            let most = (longest + headers) / ENTRY;
+            return (1..=most).rev().find_map(|entries| Parts::whole(left, entries, headers, room));
+        }
         let most = LONGEST.min(MOST_ENTRIES / longest.max(1).div_ceil(ENTRY) * longest);
         // Several of one length rather than a long one and a short one.
         let length = left.div_ceil(left.div_ceil(most).max(1));
@@ -57,15 +92,28 @@ impl Parts {
         (segment > 0 && fits(segment)).then_some(parts)
     }
 
+    /// The same with packets of which each fills so many entries. What is left over in the last transfer may be as long as a segment.
+    fn whole(left: usize, entries: usize, headers: usize, room: usize) -> Option<Parts> {
+        let segment = entries * ENTRY - headers;
+        if LEAST_REST + segment + BULK_ASK_LEN > room {
+            return None;
+        }
+        let fit = left.checked_sub(LEAST_REST)? / segment;
+        // The last transfer has up to two segments more than others: what comes after these mustn't be too short.
+        let most = ((LONGEST - LEAST_REST) / segment).min(MOST_ENTRIES / entries) - 2;
+        let (rest, segments) = if fit > most + 1 { (LEAST_REST, most) } else { (left - fit * segment, fit) };
+        (segments > 0).then_some(Parts { rest, segment, segments })
+    }
+
     /// All of it.
     pub(super) fn len(&self) -> usize {
         self.rest + self.segment * self.segments
     }
 }
 
-/// How many entries of the fill ring places for so many packets take, where headers of so many bytes land in front of them.
-pub(super) fn entries(segment: u32, overlap: usize, segments: u32) -> u64 {
-    (u64::from(segment) + overlap as u64).div_ceil(ENTRY as u64) * u64::from(segments)
+/// How many entries of the fill ring places for so many packets take. Where headers land in front of them, packets fill entries exactly, and are longer than their payload by less than one.
+pub(super) fn entries(segment: u32, segments: u32) -> u64 {
+    u64::from(segment).div_ceil(ENTRY as u64) * u64::from(segments)
 }
 
 #[cfg(test)]
@@ -76,7 +124,8 @@ mod tests {
     #[test]
     fn a_mebibyte_has_few_bytes_left_over() {
         for (mtu, segments) in [(1500, 726), (9000, 118), (65535, 18)] {
-            let parts = Parts::of(1 << 20, mtu - 28 - 24, mtu - 28 - 32).unwrap();
+            let packets = Packets { payload: mtu - 28 - 24, room: mtu - 28 - 32, whole: None };
+            let parts = Parts::of(1 << 20, packets).unwrap();
             assert_eq!(parts.len(), 1 << 20);
             assert!(parts.segments <= segments + 10 && parts.rest <= 1100, "{mtu}: {parts:?}");
         }
@@ -86,14 +135,30 @@ mod tests {
         #[test]
         fn parts_make_up_the_whole(left in 0usize..1 << 24, mtu in 1280usize..=65535) {
             let (payload, room) = (mtu - 48 - 24, mtu - 48 - 32);
-            if let Some(parts) = Parts::of(left, payload, room) {
+            let packets = Packets { payload, room, whole: None };
+            if let Some(parts) = Parts::of(left, packets) {
                 prop_assert!(parts.len() <= left && parts.rest >= LEAST_REST && parts.rest + BULK_ASK_LEN <= room);
                 prop_assert!(parts.segment <= payload && parts.segments >= 1);
-                prop_assert!(entries(parts.segment as u32, 0, parts.segments as u32) <= MOST_ENTRIES as u64);
+                prop_assert!(entries(parts.segment as u32, parts.segments as u32) <= MOST_ENTRIES as u64);
                 // The next one isn't too short, either.
-                prop_assert!(parts.len() == left || Parts::of(left - parts.len(), payload, room).is_some());
+                prop_assert!(parts.len() == left || Parts::of(left - parts.len(), packets).is_some());
             } else {
                 prop_assert!(left <= LEAST_REST);
+            }
+        }
+
+        #[test]
+        fn packets_fill_buffers_where_they_have_to(left in 0usize..1 << 24, mtu in 1280usize..=65535, headers in 66usize..=90) {
+            let packets = Packets { payload: mtu - 48 - 24, room: mtu - 48 - 32, whole: Some(headers) };
+            if let Some(parts) = Parts::of(left, packets) {
+                prop_assert_eq!((parts.segment + headers) % ENTRY, 0);
+                prop_assert!(parts.len() <= left && parts.rest >= LEAST_REST && parts.rest + BULK_ASK_LEN <= packets.room);
+                prop_assert!(parts.segment <= packets.payload && parts.segments >= 1 && parts.len() <= LONGEST);
+                let entries = (parts.segment + headers) / ENTRY * parts.segments;
+                prop_assert!(entries <= MOST_ENTRIES, "{} entries", entries);
+                prop_assert!(parts.len() == left || Parts::of(left - parts.len(), packets).is_some());
+            } else {
+                prop_assert!(left < LEAST_REST + ENTRY || packets.payload < ENTRY + LEAST_REST);
             }
         }
     }

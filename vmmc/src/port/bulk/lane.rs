@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -13,6 +14,7 @@ use xdp_prog::Steering;
 
 use super::error::BulkError;
 use super::gate::GateMap;
+use super::mode::{BulkMode, WhyCopy, ZeroCopy};
 use super::places::Places;
 use super::slots::Slots;
 use super::socket::{self, Queue, Socket};
@@ -28,12 +30,21 @@ pub struct BulkConfig {
     pub interface: String,
     /// Its last queue. The eager lane has the others.
     pub queue: u32,
-    /// Bytes of the headers, from Ethernet's to the bulk header, in front of the payload of packets that arrive.
+    /// Bytes of the headers, from Ethernet's to the bulk header, in front of the payload of packets that arrive over IPv6. Over IPv4 it is 20 less.
     pub headers: usize,
-    /// Have the NIC write into the arena by itself, if it can. For that the arena is in huge pages: of ordinary ones no two are certainly next to each other in the NIC's eyes.
+    /// Whether the NIC is to write into the arena by itself. For that the arena has to be in huge pages: of ordinary ones no two are certainly next to each other in the NIC's eyes.
     /// Otherwise the kernel copies each packet once.
-    pub zero_copy: bool,
+    pub zero_copy: ZeroCopy,
 }
+
+/// In zero-copy mode, so many bytes in front of a place may be written: headers, of which there are 90 at the most, and what a driver keeps in front of a packet.
+const OVERLAP: usize = 128;
+
+/// In zero-copy mode, places that are posted and not used for so long are a sign of trouble: whoever has asked for them sends at once, or dies.
+const STUCK: Duration = Duration::from_millis(200);
+
+/// Trouble is borne if, since the last, all that was posted was used so often.
+const PROVEN: u32 = 16;
 
 /// An AF_XDP socket whose packet memory is the arena.
 pub struct BulkLane {
@@ -49,7 +60,12 @@ pub struct BulkLane {
     slots: Slots,
     /// `None` after it couldn't be opened again.
     socket: Option<Socket>,
-    zero_copy: bool,
+    /// Why it isn't in zero-copy mode; `None` if it is.
+    why_copy: Option<WhyCopy>,
+    /// In zero-copy mode: how often all that was posted was used, since it was opened or in trouble.
+    emptied: u32,
+    /// When something was posted, or has landed.
+    active: Instant,
     /// The gate is this lane's.
     has_gate: bool,
     counters: BulkCounters,
@@ -64,13 +80,14 @@ impl BulkLane {
     /// # Errors
     /// See [`BulkError`].
     pub fn open(config: &BulkConfig, arena: &Arena, steering: Arc<Steering>) -> Result<BulkLane, BulkError> {
-        let queue = Queue { interface: config.interface.clone(), number: config.queue };
-        if queue.number == 0 {
-            return Err(BulkError::OneQueue { interface: queue.interface });
+        if config.queue == 0 {
+            return Err(BulkError::OneQueue { interface: config.interface.clone() });
         }
+        let queue = Queue::new(&config.interface, config.queue)?;
         let failed = |error| BulkError::of_socket(&config.interface, config.queue, error);
         let gate = GateMap::new(steering.gate()).map_err(BulkError::Gate)?;
         arena.register();
+        let why_copy = why_copy(config, &queue, arena);
         let mut lane = BulkLane {
             config: config.clone(),
             queue,
@@ -82,19 +99,28 @@ impl BulkLane {
             places: Places::new(0),
             slots: Slots::new(arena)?,
             socket: None,
-            zero_copy: config.zero_copy && arena.page_size() > rustix::param::page_size(),
+            why_copy,
+            emptied: 0,
+            active: Instant::now(),
             has_gate: false,
             counters: BulkCounters::default(),
         };
         lane.open_socket()?;
         let BulkConfig { interface, queue, .. } = config;
-        info!(target: "vmmc::port", interface, queue, lane.zero_copy, "bulk lane open");
+        match &lane.why_copy {
+            None => info!(target: "vmmc::port", interface, queue, "bulk lane open, in zero-copy mode"),
+            Some(why) => info!(target: "vmmc::port", interface, queue, "bulk lane open, in copy mode: {why}"),
+        }
         Ok(lane)
     }
 
-    /// Whether the NIC reads and writes the arena itself. Otherwise the kernel copies each packet once.
-    pub fn is_zero_copy(&self) -> bool {
-        self.zero_copy
+    /// Why the kernel copies each packet once; `None` if it doesn't, because the NIC reads and writes the arena itself.
+    pub fn why_copy(&self) -> Option<&WhyCopy> {
+        self.why_copy.as_ref()
+    }
+
+    fn is_zero_copy(&self) -> bool {
+        self.why_copy.is_none()
     }
 
     /// Opens the socket. When that succeeds the kernel has let go of all that an earlier one had.
@@ -114,25 +140,39 @@ impl BulkLane {
 
     fn open_next(&mut self) -> Result<(), BulkError> {
         let failed = |error| BulkError::of_socket(&self.queue.interface, self.queue.number, error);
-        let segments = if self.zero_copy { zero_copy_segments(&self.queue.interface) } else { 0 };
-        let open = || socket::open(&self.queue, &self.arena, segments > 2);
-        let (socket, zero_copy) = self.namespace.run(open).map_err(failed)??;
+        let zero_copy = self.is_zero_copy();
+        let open = || {
+            let segments = if zero_copy { zero_copy_segments(&self.queue) } else { Ok(0) };
+            let opened = socket::open(&self.queue, &self.arena, zero_copy && segments.is_ok());
+            opened.map(|(socket, refused)| {
+                (socket, segments.map_or_else(Err, |segments| refused.map_or(Ok(segments), Err)))
+            })
+        };
+        let (socket, segments) = self.namespace.run(open).map_err(failed)??;
         epoll::add(&self.epoll, socket.fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)
             .map_err(|error| failed(error.into()))?;
         // Nothing has been let in since it was closed, and no program runs any more that began before.
         let next = self.gate.close();
         self.places.restart(next);
         self.slots.restart();
-        self.zero_copy = zero_copy;
-        if zero_copy {
-            (self.places.overlap, self.places.piece) = (self.config.headers, self.arena.page_size() as u64);
-            self.slots.longest = MAX_SEGMENT.min((segments - 2) * socket::CHUNK as usize);
-        } else {
-            (self.places.overlap, self.places.piece) = (0, u64::MAX);
-            self.slots.longest = MAX_SEGMENT;
+        match segments {
+            Ok(segments) if zero_copy => {
+                (self.places.headers, self.places.piece) = (self.config.headers, self.arena.page_size() as u64);
+                self.slots.longest = MAX_SEGMENT.min((segments - 2) * socket::CHUNK as usize);
+            }
+            segments => {
+                (self.places.headers, self.places.piece) = (0, u64::MAX);
+                self.slots.longest = MAX_SEGMENT;
+                if let Err(why) = segments {
+                    if self.has_gate {
+                        warn!(target: "vmmc::port", interface = self.queue.interface, "bulk lane: no zero-copy mode any more: {why}");
+                    }
+                    self.why_copy = Some(why);
+                }
+            }
         }
-        self.slots.paged = zero_copy;
-        self.gate.set_lane(self.queue.number, !zero_copy);
+        self.slots.paged = self.is_zero_copy();
+        self.gate.set_lane(self.queue.number, !self.is_zero_copy());
         self.has_gate = true;
         self.steering.register(self.queue.number, socket.fd())?;
         self.socket = Some(socket);
@@ -140,19 +180,62 @@ impl BulkLane {
     }
 }
 
-/// How many buffers a packet may have where the NIC reads and writes by itself; 0 if it doesn't.
-fn zero_copy_segments(interface: &str) -> usize {
-    let survey = || {
-        let any = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
-        let index = rustix::net::netdevice::name_to_index(any, interface).ok()?;
-        xdp_prog::Survey::of(interface, index).ok()?.features
-    };
-    survey().filter(|features| features.zero_copy).map_or(0, |features| features.zero_copy_segments as usize)
+/// Why a lane isn't even to try zero-copy mode.
+fn why_copy(config: &BulkConfig, queue: &Queue, arena: &Arena) -> Option<WhyCopy> {
+    const HUGE: usize = 2 << 20;
+    let page = arena.page_size();
+    if config.zero_copy == ZeroCopy::Never {
+        Some(WhyCopy::NotAsked)
+    } else if let Err(why) = zero_copy_segments(queue) {
+        Some(why)
+    } else if page <= rustix::param::page_size() {
+        Some(WhyCopy::OrdinaryPages { page, needed: arena.len().div_ceil(HUGE) })
+    } else {
+        None
+    }
+}
+
+/// How many buffers a packet may have where the NIC reads and writes by itself: 3 or more. The interface is in the network namespace of the calling thread.
+fn zero_copy_segments(Queue { interface, index, .. }: &Queue) -> Result<usize, WhyCopy> {
+    let name = || interface.to_owned();
+    match xdp_prog::Survey::of(interface, *index).ok().and_then(|survey| survey.features) {
+        None => Err(WhyCopy::Unknown { interface: name() }),
+        Some(features) if !features.zero_copy => Err(WhyCopy::NoZeroCopy { interface: name() }),
+        Some(features) if features.zero_copy_segments < 3 => {
+            Err(WhyCopy::FewBuffers { interface: name(), buffers: features.zero_copy_segments as usize })
+        }
+        Some(features) => Ok(features.zero_copy_segments as usize),
+    }
+}
+
+impl BulkLane {
+    /// In zero-copy mode, before it is opened anew: whether something went wrong there that doesn't in copy mode. What did costs time, and no more than that; so when it isn't
+    /// outweighed by what went well, the lane goes on in copy mode.
+    fn judge(&mut self) {
+        let trouble = if !self.is_consistent() {
+            "packets didn't land where they should have, or not as they were sent"
+        } else if !self.places.is_empty() && self.active.elapsed() >= STUCK {
+            "packets that were to come didn't land"
+        } else {
+            return;
+        };
+        let is_borne = self.emptied >= PROVEN || self.config.zero_copy == ZeroCopy::Always;
+        self.emptied = 0;
+        if !is_borne {
+            let why = WhyCopy::Trouble { interface: self.queue.interface.clone(), trouble };
+            warn!(target: "vmmc::port", interface = self.queue.interface, "bulk lane: no zero-copy mode any more: {why}");
+            self.why_copy = Some(why);
+        }
+    }
 }
 
 impl BulkPort for BulkLane {
+    fn mode(&self) -> BulkMode {
+        (&self.why_copy).into()
+    }
+
     fn overlap(&self) -> usize {
-        self.places.overlap
+        if self.is_zero_copy() { OVERLAP } else { 0 }
     }
 
     fn max_segment(&self) -> usize {
@@ -174,6 +257,7 @@ impl BulkPort for BulkLane {
         if let Some(socket) = &mut self.socket {
             self.places.admit(&mut socket.fill, &self.gate);
             socket.wake_receiver();
+            self.active = Instant::now();
         }
     }
 
@@ -182,6 +266,10 @@ impl BulkPort for BulkLane {
             let before = batch.len();
             self.counters.rx_bytes += self.places.receive(&mut socket.rx, &self.gate, batch) as u64;
             self.counters.rx_packets += (batch.len() - before) as u64;
+            if self.why_copy.is_none() && batch.len() > before {
+                self.active = Instant::now();
+                self.emptied = self.emptied.saturating_add(self.places.is_empty().into());
+            }
         }
         Ok(())
     }
@@ -190,10 +278,14 @@ impl BulkPort for BulkLane {
         let Some(socket) = self.socket.as_ref().filter(|_| !self.places.is_lost()) else { return false };
         socket.statistics().is_ok_and(|kernel| {
             // Where the NIC takes places by itself, it finds none left whenever it has taken all.
-            let starved = kernel.rx_fill_ring_empty_descs.filter(|_| !self.zero_copy);
+            let starved = kernel.rx_fill_ring_empty_descs.filter(|_| !self.is_zero_copy());
             let dropped = [Some(kernel.rx_dropped), Some(kernel.rx_invalid_descs), kernel.rx_ring_full, starved];
             dropped.into_iter().flatten().all(|count| count == 0)
         })
+    }
+
+    fn distrust(&mut self) {
+        self.places.lose();
     }
 
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool {
@@ -230,7 +322,9 @@ impl BulkPort for BulkLane {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.zero_copy &= self.is_consistent();
+        if self.is_zero_copy() && self.socket.is_some() {
+            self.judge();
+        }
         let opened = self.open_socket();
         if let Err(BulkError::NoInterface { .. }) = opened {
             // Before an interface is gone the kernel has stopped its queues.
@@ -256,7 +350,6 @@ impl BulkPort for BulkLane {
         let (slots, sending) = self.slots.packets();
         let rings = BulkRings {
             queue: self.queue.number,
-            zero_copy: self.zero_copy,
             ring: socket::RX_RING as usize,
             places,
             posted,
@@ -280,7 +373,7 @@ impl Drop for BulkLane {
         self.socket = None;
         self.gate.set_lane(xdp_prog::gate::NO_QUEUE, false);
         // Where the kernel copies, it has read what is sent within the call that sends it. A NIC reads until the queue is taken from it, and that is a little after the socket was closed.
-        if self.places.is_empty() && (self.slots.is_idle() || !self.zero_copy) {
+        if self.places.is_empty() && (self.slots.is_idle() || !self.is_zero_copy()) {
             return;
         }
         let proved = self.namespace.run(|| socket::prove_free(&self.queue));

@@ -15,6 +15,7 @@
 mod error;
 mod gate;
 mod lane;
+mod mode;
 mod places;
 mod rings;
 pub mod sim;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
+pub use self::mode::{BulkMode, WhyCopy, ZeroCopy};
 pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
 use crate::port::BulkRings;
@@ -86,7 +88,12 @@ pub struct BulkCounters {
 
 /// Sends packets from memory where it lies, and has others land where they belong.
 pub trait BulkPort: Send {
-    /// How many bytes in front of each place a packet's headers write over when it lands there: 0 where they are taken off before.
+    /// Who moves packets into memory and out of it.
+    ///
+    /// It changes at most when the port is [reopened](BulkPort::reopen).
+    fn mode(&self) -> BulkMode;
+
+    /// How many bytes in front of each place may be written over when a packet lands there, by its headers and what a driver keeps in front of them: 0 where they are taken off before.
     ///
     /// It changes at most when the port is [reopened](BulkPort::reopen).
     fn overlap(&self) -> usize;
@@ -101,8 +108,8 @@ pub trait BulkPort: Send {
 
     /// Posts a place for a packet of `run`: bytes `at..at + run.segment` of `target`. Returns its number, which is 1 more than that of the place posted before; `None` when there is no room,
     /// the segment is shorter than 14 bytes or longer than [`BulkPort::max_segment`], or the kernel couldn't write there: the target is of another arena, or too near its
-    /// end (within 4096 bytes); or, where headers [stay](BulkPort::overlap), the target ends less than 3840 bytes behind, and a longer packet than was asked for would be written
-    /// past that. Nothing is let in until [`BulkPort::admit`].
+    /// end (within 4096 bytes); or, where headers [stay](BulkPort::overlap), they and the payload don't fill buffers of 3840 bytes exactly, and a longer packet than was asked for would be written
+    /// past the place. Nothing is let in until [`BulkPort::admit`].
     fn post(&mut self, run: &Run, target: &DirectTarget, at: usize) -> Option<u64>;
 
     /// Lets packets into all places that are posted.
@@ -117,6 +124,9 @@ pub trait BulkPort: Send {
     /// Whether every packet that was let in has landed, as far as the kernel knows: none was dropped for want of a place or of room in a ring. Costs a
     /// system call. After a false, no landing since the last true can be trusted, and the port is to be [reopened](BulkPort::reopen).
     fn is_consistent(&mut self) -> bool;
+
+    /// What has landed isn't what was sent, though all was as expected: from now on the port isn't [consistent](BulkPort::is_consistent), until it is reopened.
+    fn distrust(&mut self);
 
     /// Queues a packet: `encap` and `header`, then bytes `at..at + len` of `source`. Returns false when it can't be queued now, the source is of another arena, or it isn't
     /// [all there](DirectSource::runs).

@@ -21,6 +21,8 @@ use crate::memory::{Arena, DirectTarget};
 pub(super) const HEADROOM: u64 = 256;
 /// What it writes behind that at the most.
 pub(super) const FRAGMENT: usize = CHUNK as usize - HEADROOM as usize;
+/// By so many bytes the headers over IPv6 are longer than those over IPv4.
+const V6_MORE: usize = 20;
 /// A descriptor's option: the next one is of the same packet.
 pub(super) const CONTINUED: u32 = 1;
 /// In unaligned mode a descriptor's address is that of the fill entry, and the offset from there in the upper 16 bits.
@@ -61,8 +63,8 @@ pub(super) struct Places {
     runs: [Option<Booked>; RUNS],
     /// The run posted last.
     last: usize,
-    /// How many bytes of headers come before the payload.
-    pub overlap: usize,
+    /// How many bytes of headers come before the payload over IPv6; over IPv4 fewer. 0 where they are taken off.
+    pub headers: usize,
     /// No entry may cross a multiple of this: the NIC writes by addresses of its own, in which only so much memory is in one piece.
     pub piece: u64,
     lost: bool,
@@ -74,13 +76,13 @@ impl Places {
         let runs = [const { None }; RUNS];
         let waiting = VecDeque::new();
         let piece = u64::MAX;
-        Places { waiting, next, admitted: next, entries: 0, arrived: 0, runs, last: 0, overlap: 0, piece, lost: false }
+        Places { waiting, next, admitted: next, entries: 0, arrived: 0, runs, last: 0, headers: 0, piece, lost: false }
     }
 
     /// Forgets all that wait, and goes on at the number `next`. The kernel has none of them any more.
     pub(super) fn restart(&mut self, next: u64) {
-        let (overlap, piece) = (self.overlap, self.piece);
-        *self = Places { overlap, piece, ..Places::new(next) };
+        let (headers, piece) = (self.headers, self.piece);
+        *self = Places { headers, piece, ..Places::new(next) };
     }
 
     /// Whether none wait.
@@ -98,8 +100,14 @@ impl Places {
         self.lost
     }
 
-    fn entries_of(&self, segment: usize) -> usize {
-        (segment + self.overlap).div_ceil(FRAGMENT)
+    /// What has landed isn't to be believed.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// How many bytes of headers those of a run have that aren't taken off.
+    fn headers_of(&self, run: &Run) -> usize {
+        if run.peer.is_ipv4() { self.headers.saturating_sub(V6_MORE) } else { self.headers }
     }
 
     /// How many packets of so many bytes may be posted.
@@ -107,7 +115,7 @@ impl Places {
         if self.lost || !is_segment(segment) || self.free_run(gate).is_none() {
             return 0;
         }
-        (RX_RING as usize - self.entries).min(fill.free()) / self.entries_of(segment)
+        (RX_RING as usize - self.entries).min(fill.free()) / (segment + self.headers).div_ceil(FRAGMENT)
     }
 
     fn free_run(&self, gate: &GateMap) -> Option<usize> {
@@ -129,15 +137,15 @@ impl Places {
         if self.lost || !is_segment(segment) {
             return None;
         }
-        let place = target.place(arena, at, segment)?;
-        let at_end = place + (target.len() - at) as u64;
-        let at = place.checked_sub(self.overlap as u64)?;
-        let start = at.checked_sub(HEADROOM)?;
-        let entries = self.entries_of(segment);
-        // A NIC that writes by itself writes before the program has looked, and so as much as there arrives: all of what the entries have room for must be the target's.
-        if self.overlap > 0 && at + (entries * FRAGMENT) as u64 > at_end {
+        let headers = self.headers_of(run);
+        let length = segment + headers;
+        // A NIC that writes by itself writes before the program has looked, and so as much as there arrives: the entries have room for this packet, and for nothing else.
+        if headers > 0 && !length.is_multiple_of(FRAGMENT) {
             return None;
         }
+        let at = target.place(arena, at, segment)?.checked_sub(headers as u64)?;
+        let start = at.checked_sub(HEADROOM)?;
+        let entries = length.div_ceil(FRAGMENT);
         let addresses = (0..entries as u64).map(|i| start + i * FRAGMENT as u64);
         let fits = |entry: u64| {
             let end = entry + u64::from(CHUNK);
@@ -152,7 +160,7 @@ impl Places {
             debug_assert!(written, "there was room");
         }
         self.entries += entries;
-        self.waiting.push_back(Place { _target: target.clone(), at, length: segment + self.overlap, segment });
+        self.waiting.push_back(Place { _target: target.clone(), at, length, segment });
         let number = self.next;
         self.next += 1;
         Some(number)

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use self::kernel::Kernel;
 pub use self::kernel::Verdicts;
 use self::kernel::{Admitting, CHUNK, HEADROOM, Place, chunks};
-use super::{BulkCounters, BulkPort, BulkRings, Landing, MAX_SEGMENT, Run};
+use super::{BulkCounters, BulkMode, BulkPort, BulkRings, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
 use crate::port::sim::{Network, SimPort};
 use crate::wire::frame::{ETHERNET_LEN, Encap};
@@ -152,6 +152,10 @@ fn lock(kernel: &Mutex<Kernel>) -> MutexGuard<'_, Kernel> {
 }
 
 impl BulkPort for SimBulk {
+    fn mode(&self) -> BulkMode {
+        if self.overlap > 0 { BulkMode::ZeroCopy } else { BulkMode::Copy { reason: "it is simulated so".to_owned() } }
+    }
+
     fn overlap(&self) -> usize {
         self.overlap
     }
@@ -205,6 +209,10 @@ impl BulkPort for SimBulk {
 
     fn is_consistent(&mut self) -> bool {
         self.is_open && !self.kernel().has_dropped
+    }
+
+    fn distrust(&mut self) {
+        self.kernel().has_dropped = true;
     }
 
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool {

@@ -9,7 +9,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
@@ -22,10 +22,11 @@ use libxdp_sys::{
 };
 use memmap2::MmapOptions;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socket_with, sockopt};
-use tracing::{debug, info};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, socket_with, sockopt};
+use tracing::debug;
 
 use super::error::BulkError;
+use super::mode::WhyCopy;
 use super::rings::{Consumer, Producer, Ring, SharedDescriptor};
 use crate::memory::Arena;
 
@@ -47,14 +48,38 @@ const LAST_PAUSE: Duration = Duration::from_millis(2);
 /// A queue of an interface.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
+    /// What the interface was called when it was found.
     pub interface: String,
+    /// Which one it is, whatever it and others may be called meanwhile.
+    pub index: u32,
     pub number: u32,
 }
 
 impl Queue {
+    /// A queue of the interface that has this name, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`BulkError::NoInterface`].
+    pub(super) fn new(interface: &str, number: u32) -> Result<Queue, BulkError> {
+        let index = any_socket().and_then(|any| Ok(netdevice::name_to_index(any, interface)?));
+        let index = index.map_err(|source| BulkError::of_socket(interface, number, source))?;
+        Ok(Queue { interface: interface.to_owned(), index, number })
+    }
+
+    /// What the interface is called now. `NODEV` when it is gone, even if there is another of its name.
+    fn name(&self) -> io::Result<String> {
+        // For an index that nobody has, the kernel says ENODEV.
+        Ok(netdevice::index_to_name(any_socket()?, self.index)?)
+    }
+
     fn error(&self, source: io::Error) -> BulkError {
         BulkError::of_socket(&self.interface, self.number, source)
     }
+}
+
+/// A socket of the network namespace, to ask about interfaces.
+fn any_socket() -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?)
 }
 
 /// Memory that the kernel has pinned, and a socket that is bound to no queue yet.
@@ -156,7 +181,7 @@ impl Umem {
             xdp_flags: 0,
             bind_flags: (mode | XDP_USE_SG | XDP_USE_NEED_WAKEUP) as u16,
         };
-        let interface = CString::new(queue.interface.as_bytes()).map_err(|_| Errno::NODEV)?;
+        let interface = CString::new(queue.name()?).map_err(|_| Errno::NODEV)?;
         let mut raw = ptr::null_mut();
         // SAFETY: all pointers are valid for the call, and those to the umem and the rings for as long as the socket.
         let error = unsafe {
@@ -168,7 +193,7 @@ impl Umem {
             Some(raw) => Ok(Bound { raw }),
             None => {
                 let error = io::Error::from_raw_os_error(-error);
-                let Queue { interface, number } = queue;
+                let Queue { interface, number, .. } = queue;
                 debug!(target: "vmmc::port", interface, number, zero_copy, %error, "bulk lane: bind refused");
                 Err(error)
             }
@@ -301,11 +326,11 @@ pub(super) fn prove_free(queue: &Queue) -> Result<(), BulkError> {
 }
 
 /// Opens a socket on `queue` whose packet memory is `arena`, which is registered already: with zero-copy if that is wanted and can be had, otherwise without. Returns
-/// whether it has it. Blocks while the memory is being pinned, and for a second at the most while the queue is still being released.
+/// why it hasn't got it, if it was refused. Blocks while the memory is being pinned, and for a second at the most while the queue is still being released.
 ///
 /// # Errors
 /// See [`BulkError`].
-pub(super) fn open(queue: &Queue, arena: &Arena, zero_copy: bool) -> Result<(Socket, bool), BulkError> {
+pub(super) fn open(queue: &Queue, arena: &Arena, zero_copy: bool) -> Result<(Socket, Option<WhyCopy>), BulkError> {
     let (memory, len) = arena.memory();
     let start = Instant::now();
     let mut umem = loop {
@@ -321,19 +346,17 @@ pub(super) fn open(queue: &Queue, arena: &Arena, zero_copy: bool) -> Result<(Soc
             Err(error) => return Err(queue.error(error)),
         }
     };
+    let mut refused = None;
     if zero_copy {
         match umem.bind(queue, true) {
-            Ok(bound) => return Ok((Socket::new(umem, bound), true)),
+            Ok(bound) => return Ok((Socket::new(umem, bound), None)),
             // These have nothing to do with the mode: another one won't help.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::PERM | Errno::BUSY | Errno::NODEV)) => {
                 return Err(queue.error(error));
             }
-            Err(error) => {
-                let interface = &queue.interface;
-                info!(target: "vmmc::port", interface, %error, "bulk lane: no zero-copy, so the kernel copies");
-            }
+            Err(source) => refused = Some(WhyCopy::Refused { interface: queue.interface.clone(), source }),
         }
     }
     let bound = umem.bind(queue, false).map_err(|error| queue.error(error))?;
-    Ok((Socket::new(umem, bound), false))
+    Ok((Socket::new(umem, bound), refused))
 }

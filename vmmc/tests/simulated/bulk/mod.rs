@@ -30,7 +30,9 @@ fn world(hosts: usize, seed: u64, strip: Option<bool>) -> World {
 
 fn world_with(lanes: Vec<Option<SimBulkConfig>>, seed: u64, mtu: usize) -> World {
     // On a bad network a link of little patience would be taken for dead now and then.
-    let link = link::Config { mtu, peer_timeout: Duration::from_secs(100), ..link_config() };
+    let mut link = link::Config { mtu, peer_timeout: Duration::from_secs(100), ..link_config() };
+    // Where they can, packets fill NIC buffers for those who need it.
+    link.options.whole_buffers = mtu > 8000 && lanes.iter().flatten().any(|lane| !lane.strip);
     let conditions = Conditions { max_frame: mtu + 18, ..Conditions::default() };
     World::with_lanes(lanes, seed, conditions, link)
 }

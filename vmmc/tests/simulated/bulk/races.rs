@@ -297,3 +297,29 @@ proptest! {
         }
     }
 }
+
+/// Where a NIC writes before anybody has looked, a frame that isn't for a place may have been written over what had landed.
+#[test]
+fn what_is_written_over_after_it_has_landed_is_asked_for_again() {
+    const LEN: usize = 300_000;
+    for at in [LEN - 1, LEN - 1400, LEN - 5000, LEN / 2] {
+        let mut world = world(2, 1, Some(false));
+        let (id, region) = export(&mut world, 1, "inbox", LONG);
+        let import = world.import(0, 1, "inbox").unwrap();
+        let mut put = Put::new(&world, 0, import, 1, LEN, 0, 1);
+        // It lands from the highest address down: when so much has landed below, the receiver has seen it.
+        while contents(&region)[at - 10_000..][..100] != put.data[at - 10_000..][..100] {
+            assert!(!put.go_on(&mut world).unwrap(), "{at}");
+            world.step();
+        }
+        assert_eq!(world.hosts[1].engine.counters().notifications, 0, "it is all there");
+        region.write(at as u64, &[!put.data[at]]).unwrap();
+        put.finish(&mut world).unwrap();
+        assert_eq!(world.notification(1, id).tag, 1);
+        assert!(contents(&region)[..LEN] == put.data, "byte {at} is wrong");
+        let counters = world.hosts[1].engine.counters();
+        assert_eq!((counters.bulk_reopened, counters.rx_bulk_abandoned), (1, 0), "{at}");
+        assert!(counters.rx_bulk_missing >= LEN as u64 / 1500, "{counters:?}");
+        put.give_back();
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 use vmmc::memory::{Arena, DirectSource, DirectTarget};
-use vmmc::port::bulk::{BulkConfig, BulkError, BulkLane, BulkPort, Landing, Run};
+use vmmc::port::bulk::{BulkConfig, BulkError, BulkLane, BulkPort, Landing, Run, ZeroCopy};
 use vmmc::wire::BulkHeader;
 use vmmc::wire::frame::{Encap, Path};
 use vmmc_lab::{Host, TempLab};
@@ -21,8 +21,8 @@ use crate::hosts::lab;
 const QUEUE: u32 = 1;
 const PORT: u16 = 7000;
 const TOKEN: u64 = 0x1122_3344_5566_7788;
-/// Ethernet, IPv4, UDP, and the bulk header.
-const HEADERS: usize = 14 + 20 + 8 + 24;
+/// Ethernet, IPv6, UDP, and the bulk header.
+const HEADERS: usize = 14 + 40 + 8 + 24;
 
 /// A lane, its program, and its arena.
 struct End {
@@ -42,7 +42,8 @@ fn steering(host: &Host) -> Arc<Steering> {
 }
 
 fn open_lane(host: &Host, queue: u32, arena: &Arena, steering: &Arc<Steering>) -> Result<BulkLane, BulkError> {
-    let config = BulkConfig { interface: host.interface.clone(), queue, headers: HEADERS, zero_copy: true };
+    let config =
+        BulkConfig { interface: host.interface.clone(), queue, headers: HEADERS, zero_copy: ZeroCopy::WhenPossible };
     host.enter(|| BulkLane::open(&config, arena, steering.clone())).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Bad circumstances and bad packets: errors that say what to do, and memory that stays as it is.
 
 use vmmc::memory::MemoryError;
-use vmmc::port::bulk::MAX_SEGMENT;
+use vmmc::port::bulk::{BulkMode, MAX_SEGMENT};
 use vmmc::port::eager::EagerPort;
 use vmmc_lab::LabConfig;
 
@@ -47,7 +47,8 @@ fn without_interface_privilege_or_memory_it_says_what_is_missing() {
     elsewhere.interface = "nic9".into();
     let absent = open_lane(&elsewhere, QUEUE, &arena, &steering).err().unwrap();
     assert!(matches!(absent, BulkError::NoInterface { .. }) && absent.to_string().contains("nic9"), "{absent:?}");
-    let config = BulkConfig { interface: "vh2".into(), queue: QUEUE, headers: HEADERS, zero_copy: true };
+    let config =
+        BulkConfig { interface: "vh2".into(), queue: QUEUE, headers: HEADERS, zero_copy: ZeroCopy::WhenPossible };
     let open = |kept: CapabilitySet| {
         // Of this thread alone, which ends here.
         set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept }).unwrap();
@@ -132,7 +133,10 @@ fn sources_are_kept_until_the_kernel_is_done_with_them() {
 fn what_can_t_be_posted_or_sent_is_refused() {
     let mut pair = Pair::new(1500, 16 << 20);
     let lane = &mut pair.to.lane;
-    assert_eq!((lane.overlap(), lane.max_segment(), lane.is_zero_copy()), (0, MAX_SEGMENT, false));
+    assert_eq!((lane.overlap(), lane.max_segment()), (0, MAX_SEGMENT));
+    // Whoever asks is told why.
+    let BulkMode::Copy { reason } = lane.mode() else { panic!("a veth pair in zero-copy mode") };
+    assert!(reason.contains("no XDP_ZEROCOPY"), "{reason}");
     let run = |segment| Run { token: 1, peer: address(pair.lab.host(1), PORT), grant: 1, segment };
     let arena = &pair.to.arena;
     let target = DirectTarget::of_buffer(arena.buffer(100_000).unwrap());

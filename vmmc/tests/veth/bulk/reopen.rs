@@ -154,14 +154,29 @@ fn who_sleeps_on_it_neither_keeps_it_alive_nor_misses_what_lands() {
 
 #[test]
 fn without_the_interface_nothing_can_be_posted_and_the_memory_is_free() {
+    for again in [false, true] {
+        without_the_interface(again);
+    }
+}
+
+/// With `again` there is one of the same name by then.
+fn without_the_interface(again: bool) {
     let mut pair = Pair::new(1500, 16 << 20);
     let (target, run) = (pair.target(1000, 0), pair.run(1, 1000));
     pair.to.lane.post(&run, &target, 0).unwrap();
     pair.to.lane.admit();
-    let status = pair.lab.host(2).command("ip").args(["link", "delete", &pair.lab.host(2).interface]).status().unwrap();
-    assert!(status.success());
+    let name = pair.lab.host(2).interface.clone();
+    ip(&pair, &format!("link delete {name}"));
+    if again {
+        ip(
+            &pair,
+            &format!(
+                "link add {name} up numtxqueues 2 numrxqueues 2 type veth peer name other numtxqueues 2 numrxqueues 2"
+            ),
+        );
+    }
     let error = pair.to.lane.reopen().unwrap_err();
-    assert!(error.to_string().contains(&pair.lab.host(2).interface), "{error}");
+    assert!(error.to_string().contains(&format!("no interface {name}")), "{error}");
     assert!(!pair.to.lane.is_consistent());
     assert_eq!((pair.to.lane.room(1000), pair.to.lane.tx_room(1000)), (0, 0));
     let (source, other) =
@@ -171,6 +186,29 @@ fn without_the_interface_nothing_can_be_posted_and_the_memory_is_free() {
     assert_eq!(pair.landings(), []);
     pair.to.lane.admit();
     assert!(target.into_buffer().is_ok(), "the kernel has stopped the interface's queues");
+}
+
+fn ip(pair: &Pair, arguments: &str) {
+    assert!(pair.lab.host(2).command("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+}
+
+#[test]
+fn an_interface_may_get_another_name() {
+    let mut pair = Pair::new(1500, 16 << 20);
+    let (source, run) = (pair.source(&pattern(1000, 1)), pair.run(1, 1000));
+    let target = pair.target(1000, 0);
+    pair.to.lane.post(&run, &target, 0).unwrap();
+    pair.to.lane.admit();
+    ip(&pair, &format!("link set {} down", pair.lab.host(2).interface));
+    ip(&pair, &format!("link set {} name another", pair.lab.host(2).interface));
+    ip(&pair, "link set another up");
+    pair.to.lane.reopen().unwrap();
+    assert!(target.into_buffer().is_ok());
+    let target = pair.target(1000, 0);
+    pair.to.lane.post(&run, &target, 0).unwrap();
+    pair.to.lane.admit();
+    pair.send(&run, 0, &source, 0);
+    assert_eq!(pair.landings().len(), 1);
 }
 
 #[test]

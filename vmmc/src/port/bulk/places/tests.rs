@@ -84,13 +84,17 @@ fn run(grant: u32, segment: usize) -> Run {
 #[test]
 fn a_place_is_entries_that_follow_each_other() {
     with(|lane, kernel| {
-        lane.places.overlap = 66;
+        lane.places.headers = 86;
         let start = lane.target.place(&lane.arena, 1001, 1).unwrap();
-        assert_eq!(lane.post(&run(1, 7700), 1001), Some(0));
+        let v6 = Run { peer: "[fd77::1]:7000".parse().unwrap(), ..run(2, 7680 - 86) };
+        assert_eq!(lane.post(&run(1, 3 * 3840 - 66), 1001), Some(0));
+        assert_eq!(lane.post(&v6, 1001), Some(1));
         assert_eq!(kernel.fill.pop(), None, "not before it is admitted");
         lane.admit();
         let first = start - 66 - 256;
-        assert_eq!([(); 4].map(|()| kernel.fill.pop()), [Some(first), Some(first + 3840), Some(first + 7680), None]);
+        assert_eq!([(); 3].map(|()| kernel.fill.pop()), [Some(first), Some(first + 3840), Some(first + 7680)]);
+        let first = start - 86 - 256;
+        assert_eq!([(); 3].map(|()| kernel.fill.pop()), [Some(first), Some(first + 3840), None]);
     });
 }
 
@@ -264,17 +268,20 @@ proptest! {
 }
 
 #[test]
-fn where_a_nic_writes_first_all_it_has_room_for_is_the_target_s() {
+fn where_a_nic_writes_first_there_is_room_for_the_packet_and_nothing_else() {
     with(|lane, _| {
-        let len = lane.target.len();
         // The kernel copies what the gate has let in, and no more than that.
-        assert!(lane.post(&run(1, 1000), len - 1000).is_some());
-        lane.places.overlap = 66;
-        for (segment, at) in [(1000, len - 1000), (1000, len - 3773), (3774, len - 3774 + 1), (3775, len - 3775)] {
-            assert_eq!(lane.post(&run(2, segment), at), None, "{segment} at {at} of {len}");
+        assert!(lane.post(&run(1, 1000), 0).is_some());
+        lane.places.headers = 86;
+        let v6 = |segment| Run { peer: "[fd77::1]:7000".parse().unwrap(), ..run(3, segment) };
+        for segment in [14, 1000, 3773, 3775, 3840, 7613, 7615] {
+            assert_eq!(lane.post(&run(2, segment), 200), None, "{segment}");
         }
-        for (segment, at) in [(1000, len - 3774), (3774, len - 3774), (7614, len - 7614)] {
-            assert!(lane.post(&run(2, segment), at).is_some(), "{segment} at {at} of {len}");
+        for entries in 1..=16 {
+            lane.places.restart(0);
+            assert!(lane.post(&run(2, entries * 3840 - 66), 200).is_some());
+            assert!(lane.post(&v6(entries * 3840 - 66), 200).is_none());
+            assert!(lane.post(&v6(entries * 3840 - 86), 200).is_some());
         }
     });
 }
