@@ -1,5 +1,7 @@
 //! Amounts on the command line: bytes with the suffixes that people write, and percentages.
 
+use crate::peers::BULKY;
+
 /// Reads a size: 64, 4k, 4KiB, 1MiB. Powers of two, whichever way they are written.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     const MOST: u64 = 256 << 20;
@@ -10,6 +12,11 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 /// The same, of the smallest send that takes the bulk lane.
 pub(crate) fn bulk_size(text: &str) -> Result<usize, String> {
     size(text).and_then(|bytes| if bytes >= 4096 { Ok(bytes) } else { Err("choose 4 KiB or more".into()) })
+}
+
+/// The same, of a message that is sent from the arena.
+pub(crate) fn arena_size(text: &str) -> Result<usize, String> {
+    size(text).and_then(|bytes| if bytes >= BULKY { Ok(bytes) } else { Err("choose 16 KiB or more".into()) })
 }
 
 /// Reads a percentage, with or without its sign.

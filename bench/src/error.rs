@@ -71,6 +71,14 @@ pub(crate) enum BenchError {
     #[error("these files have no ratio in common: were the same things measured?")]
     NothingInCommon,
 
+    #[error(
+        "of sends of {size} bytes at MTU {mtu} too little is known: let nothing else run, or measure for longer (--duration)"
+    )]
+    TooFew { size: usize, mtu: u32 },
+
+    #[error("{0} is nothing for `thresholds`, which measures both lanes of vmmc, each size by either")]
+    Senseless(&'static str),
+
     #[error("writing {}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },
 }

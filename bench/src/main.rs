@@ -31,6 +31,7 @@ mod rounds;
 mod shell;
 mod soak;
 mod spec;
+mod thresholds;
 mod tied;
 mod utlb;
 mod versus;
@@ -52,6 +53,7 @@ use crate::error::BenchError;
 use crate::hgrm::Histograms;
 use crate::report::Report;
 use crate::rounds::Results;
+use crate::thresholds::Found;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -105,13 +107,17 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     if let Some(directory) = &common.hgrm {
         std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.clone(), source })?;
     }
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    let write = match command {
+        Command::Thresholds(args) => args.write.as_deref().map(thresholds::Output::open).transpose()?,
+        _ => None,
+    };
+    catch_signals()?;
 
     for line in plan.left_out() {
         eprintln!("{line}");
     }
     let (started, begin) = (SystemTime::now(), Instant::now());
-    let Results { report, histograms, rounds } = plan.run()?;
+    let Results { mut report, histograms, rounds } = plan.run()?;
     let took = begin.elapsed();
     let rounds = match rounds {
         (1, 1) => "1 round".into(),
@@ -128,7 +134,16 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     if let Some(directory) = &common.hgrm {
         histograms.write(directory)?;
     }
-    let table = if matches!(command, Command::Versus(_)) { matrix::tables(&report) } else { report.table() };
+    let table = match command {
+        Command::Versus(_) => matrix::tables(&report),
+        Command::Thresholds(_) => {
+            let found = Found::of(&mut report)?;
+            let about = format!("{}, {rounds} on a veth pair", html::started(started));
+            let written = write.map(|output| output.write(&found.file(&about))).transpose()?;
+            found.text() + &written.unwrap_or_default()
+        }
+        _ => report.table(),
+    };
     show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round (mean of their middle half)\n"));
     report.too_short().for_each(|line| eprintln!("{line}"));
     Ok(ExitCode::SUCCESS)
@@ -138,7 +153,7 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (peer, spec) = args.plan()?;
     let [json, html] = [&args.json, &args.html].map(|file| file.as_deref().map(ResultFile::open).transpose());
     let (json, html) = (json?, html?);
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    catch_signals()?;
     let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
     let mut report = Report::default();
@@ -152,6 +167,14 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     }
     show(&soak.text(&spec));
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on Ctrl-C and its like end the run as an error would: workers first, then the lab.
+fn catch_signals() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        vmmc_lab::interrupt();
+    })
 }
 
 /// A reader that has seen enough, `head` for example, is no error.

@@ -361,3 +361,28 @@ fn workers_do_not_outlive_a_parent_that_is_killed() {
     succeed(arguments, &directory.path().join("lat.json"));
     assert!(namespaces_of(run.id()).is_empty());
 }
+
+#[test]
+fn thresholds_are_written_for_nodes_to_read() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let (json, table) = (directory.path().join("rows.json"), directory.path().join("new/table"));
+    let arguments = "thresholds --size 64k,1m --mtu 1500,9000 --rounds 2 --samples 100 --duration 200";
+    let (rows, output) = succeed(&format!("{arguments} --write {}", table.display()), &json);
+    rows.iter().for_each(assert_row);
+    assert!(has(&rows, "bw", "vmmc", "vs eager", "ratio") && has(&rows, "lat", "vmmc-eager", "p50", "us"), "{rows:?}");
+    // The lane was used, also where nobody would.
+    let copies = rows.iter().filter(|r| r["peer"] == "vmmc" && r["metric"] == "tx copies per byte");
+    let copies: Vec<_> = copies.map(|row| row["value"].as_f64().unwrap()).collect();
+    assert!(copies.len() == 4 && copies.iter().all(|&copies| copies < 0.5), "{copies:?}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("streams") && shown.contains(&format!("written to {}", table.display())), "{shown}");
+    let (found, origin) = vmmc::node::find_thresholds(Some(&table)).unwrap();
+    assert_eq!(origin, vmmc::node::Origin::File(table.clone()));
+    assert!(found.at(1400).is_none() && found.to_string().lines().count() == 2, "{found}");
+    assert_eq!(fs::read_dir(table.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+    // Nothing is measured for a table that can't be written.
+    let output = bench(&format!("thresholds --write {}/below", json.display())).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("writing ") && error.contains("/below"), "{error}");
+}

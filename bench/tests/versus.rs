@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use vmmc_lab::{Lab, LabConfig};
+use vmmc_lab::{ChildGuard, Lab, LabConfig};
 
 use crate::common::{alone, assert_row, await_no_workers, bench, namespaces_of, signal, stderr, succeed, workers};
 
@@ -165,6 +166,25 @@ fn ctrl_c_while_a_lab_is_made_leaves_nothing_behind() {
         assert!(text.contains("interrupted"), "{text}");
         assert_nothing_is_left(run.id());
     }
+}
+
+#[test]
+fn ctrl_c_while_another_process_keeps_labs_from_being_made() {
+    let _alone = alone();
+    let mut flock = Command::new("flock");
+    flock.args(["--no-fork", "/run", "sh", "-c", "echo locked; exec sleep 1000"]).stdout(Stdio::piped());
+    let mut holder = ChildGuard::spawn(&mut flock).expect("flock (util-linux) can be started");
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let mut run = start("lat --peers tcp --rounds 1");
+    let mut said = BufReader::new(run.stderr.take().unwrap());
+    let mut text = String::new();
+    said.read_line(&mut text).unwrap();
+    assert!(text.contains(&format!("waiting for process {} (sleep 1000)", holder.id())), "{text}");
+    signal(run.id(), Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    said.read_to_string(&mut text).unwrap();
+    assert!(text.contains("interrupted"), "{text}");
+    assert_nothing_is_left(run.id());
 }
 
 #[test]

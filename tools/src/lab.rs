@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         Action::Up { hosts, mtu, queues } => {
             let config = LabConfig { name, hosts, mtu, queues };
             // A lab that is half there would be in the way of the next.
-            interrupt::catch(|| {})?;
+            interrupt::catch(vmmc_lab::interrupt)?;
             let lab = Lab::up(&config)?;
             if interrupt::asked() && *lab.change() != Change::Unchanged {
                 Lab::down(&config.name)?;

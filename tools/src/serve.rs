@@ -79,6 +79,9 @@ struct Buffer {
 /// How often the threads look whether they shall end, and whether their clients are still there.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often the main thread looks how the node is.
+const CARE: Duration = Duration::from_secs(1);
+
 /// What the main thread waits for.
 enum Event {
     /// The user wants it to end.
@@ -165,7 +168,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             };
             thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, body).map(drop)
         });
-        let result = started.map_err(Box::from).and_then(|()| wait_for_end(&events, args.once));
+        let result = started.map_err(Box::from).and_then(|()| wait_for_end(shared, &events, args.once));
         shared.stop.store(true, Ordering::Relaxed);
         result
     });
@@ -174,16 +177,25 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     result
 }
 
-/// Waits until there is a reason to end.
-fn wait_for_end(events: &mpsc::Receiver<Event>, once: bool) -> Result<ExitCode, Box<dyn Error>> {
+/// Waits until there is a reason to end. Meanwhile, says so when the interface goes down, and when it is up again: peers that fall silent
+/// are all that the node itself would notice.
+fn wait_for_end(shared: &Shared, events: &mpsc::Receiver<Event>, once: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let mut trouble = None;
     loop {
-        // There is always a sender: the one that is shared.
-        match events.recv()? {
-            Event::Stop => return Ok(ExitCode::SUCCESS),
-            Event::Put { good: true } if once => return Ok(ExitCode::SUCCESS),
-            Event::Put { good: false } if once => return Ok(ExitCode::FAILURE),
-            Event::Put { .. } => {}
-            Event::Failed(error) => return Err(error.into()),
+        match events.recv_timeout(CARE) {
+            Ok(Event::Stop) => return Ok(ExitCode::SUCCESS),
+            Ok(Event::Put { good: true }) if once => return Ok(ExitCode::SUCCESS),
+            Ok(Event::Put { good: false }) if once => return Ok(ExitCode::FAILURE),
+            Ok(Event::Put { .. }) => {}
+            Ok(Event::Failed(error)) => return Err(error.into()),
+            // There is always a sender, the one that is shared: it is just that nothing happens.
+            Err(_) => {
+                let now = shared.node.stats()?.failure;
+                if now != trouble {
+                    say(now.as_ref().map_or("the trouble is over".to_owned(), |now| format!("trouble: {now}")));
+                    trouble = now;
+                }
+            }
         }
     }
 }

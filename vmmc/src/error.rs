@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::memory::MemoryError;
-use crate::node::NoBulkLane;
+use crate::node::{BadThresholds, NoBulkLane};
 use crate::port::eager::PortError;
 use crate::route::RouteError;
 
@@ -58,6 +58,9 @@ pub enum Error {
         /// Why not.
         reason: Box<NoBulkLane>,
     },
+    /// The table that says which sends take the bulk lane can't be used.
+    #[error(transparent)]
+    Thresholds(#[from] BadThresholds),
     /// The wire failed.
     #[error("the AF_XDP socket failed: {0}. Is the interface still there?")]
     Wire(io::Error),

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use vmmc::port::fault::Faults;
 
-use crate::amount::{amount, bulk_size, percent, size};
+use crate::amount::{amount, arena_size, bulk_size, percent, size};
 use crate::compare::Compare;
 use crate::tied::TiedArgs;
 use crate::worker::WorkerArgs;
@@ -86,6 +86,11 @@ pub(crate) enum Command {
     /// of its own: copied from the default buffer, or redirected; the receiver sleeps for 50 us whenever it has taken all, and its
     /// processor time counts (`vs copy`, `cpu vs copy`). Round trips of 64 bytes: a put that is waited for, and a fetch (`vs put`).
     Memory(Memory),
+    /// From which size on the bulk lane pays, by MTU; writes the table that nodes read when they open.
+    ///
+    /// Streams and single sends of each size, by the bulk lane and by the eager lane in turns, at MTU 1500, 9000 and 65535 unless told otherwise. `streams` and
+    /// `single` are how much faster the lane is; the threshold is where their geometric mean begins to pay. `vmmc doctor` shows which thresholds hold on an interface.
+    Thresholds(Thresholds),
     /// Sends gigabytes over a bad network, and checks every byte.
     ///
     /// A bridge joins two hosts. An XDP program on its ports loses and damages packets, in both directions; the nodes' own
@@ -260,6 +265,18 @@ pub(crate) struct Memory {
     /// Payload of a streamed message: bytes, or with a suffix as in 4KiB or 1MiB; several, separated by commas.
     #[arg(long, default_value = "1MiB", value_delimiter = ',', value_parser = size)]
     size: Vec<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Thresholds {
+    /// Payload of a message: bytes, or with a suffix as in 4KiB or 1MiB, 16 KiB at the least; several, separated by commas.
+    #[arg(long, default_value = "16k,32k,64k,128k,256k,512k,1m", value_delimiter = ',', value_parser = arena_size)]
+    size: Vec<usize>,
+    /// Write the table to this file [default: where nodes look for it, $VMMC_THRESHOLDS or /etc/vmmc/thresholds].
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) write: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }

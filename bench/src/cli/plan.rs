@@ -6,7 +6,7 @@ use crate::peers::{self, PEERS, Peer};
 use crate::rounds::{Plan, Rounds};
 use crate::soak;
 use crate::spec::{Bench, Spec};
-use crate::versus;
+use crate::{thresholds, versus};
 
 impl Soak {
     /// Who is to do what.
@@ -79,6 +79,7 @@ impl Command {
                 let specs: Vec<_> = specs.into_iter().map(|spec| Spec { count: *senders, ..spec }).collect();
                 (common.plan(|_| specs.clone())?, common)
             }
+            Command::Thresholds(thresholds) => (thresholds.plan()?, &thresholds.common),
             Command::Scale(scale) => (scale.plan()?, &scale.common),
             Command::Memory(Memory { size, common }) => {
                 let specs = [
@@ -90,6 +91,30 @@ impl Command {
             }
         };
         Ok(Some(planned))
+    }
+}
+
+impl Thresholds {
+    fn plan(&self) -> Result<Plan, BenchError> {
+        let Thresholds { size, common, .. } = self;
+        let given = [
+            ("--peers", !common.peers.is_empty()),
+            ("--one-queue", common.one_queue),
+            ("--bulk-from", common.bulk_from.is_some()),
+        ];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(BenchError::Senseless(option));
+        }
+        let each = |bench| size.iter().map(move |&size| Spec { bench, size, ..Spec::default() });
+        let specs = |_: u32| each(Bench::Lat).chain(each(Bench::Bw)).collect();
+        let mtus = if common.mtu.is_empty() { &versus::MTUS[..] } else { &common.mtu };
+        let mut plan = common.plan_at(mtus, specs, &thresholds::PEERS)?;
+        for spec in &mut plan.specs {
+            spec.bulk_from = size.iter().copied().min();
+            // Many short rounds say more than a few long ones.
+            spec.millis = common.duration.unwrap_or(if common.quick { 50 } else { 150 });
+        }
+        Ok(plan)
     }
 }
 
@@ -135,6 +160,13 @@ impl Common {
 
     /// A plan that measures what `what` says for each MTU.
     fn plan(&self, what: impl Fn(u32) -> Vec<Spec>) -> Result<Plan, BenchError> {
+        let usual = PEERS.iter().filter(|peer| peer.needs().is_none() && !peer.is_extra());
+        let usual: Vec<_> = usual.map(|peer| peer.name()).collect();
+        self.plan_at(if self.mtu.is_empty() { &[1500] } else { &self.mtu }, what, &usual)
+    }
+
+    /// The same at these MTUs, of the peers that were asked for, or of these.
+    fn plan_at(&self, mtus: &[u32], what: impl Fn(u32) -> Vec<Spec>, usual: &[&str]) -> Result<Plan, BenchError> {
         let or = |given: Option<u64>, full, quick| given.unwrap_or(if self.quick { quick } else { full });
         let complete = |mtu, spec: Spec| {
             let (full, quick) = match spec.bench {
@@ -147,12 +179,9 @@ impl Common {
             };
             Spec { mtu, samples: or(self.samples, 20_000, 5_000), millis: or(self.duration, full, quick), ..spec }
         };
-        let mtus = if self.mtu.is_empty() { &[1500][..] } else { &self.mtu };
         let specs = mtus.iter().flat_map(|&mtu| what(mtu).into_iter().map(move |spec| complete(mtu, spec)));
         let rounds = Rounds::Count(self.rounds.unwrap_or(if self.quick { 3 } else { 9 }));
-        let usual = PEERS.iter().filter(|peer| peer.needs().is_none() && !peer.is_extra());
-        let usual: Vec<_> = usual.map(|peer| peer.name()).collect();
-        self.complete(specs.collect(), rounds, &usual)
+        self.complete(specs.collect(), rounds, usual)
     }
 
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
@@ -288,6 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_are_found_by_both_lanes() {
+        let plan_of = plan("vmmc-bench thresholds --size 64k,16k --quick").unwrap();
+        assert_eq!(plan_of.peers.iter().map(|p| p.name()).collect::<Vec<_>>(), thresholds::PEERS);
+        let first: Vec<_> = plan_of.specs[..4].iter().map(|s| (s.bench.name(), s.size, s.millis)).collect();
+        assert_eq!(first, [("lat", 65536, 50), ("lat", 16384, 50), ("bw", 65536, 50), ("bw", 16384, 50)]);
+        assert!(plan_of.specs.iter().all(|spec| spec.bulk_from == Some(16384)));
+        let mut mtus: Vec<_> = plan_of.specs.iter().map(|spec| spec.mtu).collect();
+        mtus.dedup();
+        assert_eq!(mtus, versus::MTUS);
+        for option in ["--peers tcp", "--one-queue", "--bulk-from 8k"] {
+            let error = plan(&format!("vmmc-bench thresholds {option}")).err().expect(option).to_string();
+            assert!(option.starts_with(error.split(' ').next().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
     fn a_choice_that_makes_no_sense_is_refused() {
         let error = |line| plan(line).err().expect(line).to_string();
         assert!(error("vmmc-bench lat --peers pigeon").contains("floor, "));
@@ -310,6 +355,7 @@ mod tests {
             "vmmc-bench lat --samples 0",
             "vmmc-bench bw --duration 0",
             "vmmc-bench bw --bulk-from 4095",
+            "vmmc-bench thresholds --size 8k",
             "vmmc-bench loss --loss 101",
             "vmmc-bench loss --loss NaN",
             "vmmc-bench incast --senders 0",

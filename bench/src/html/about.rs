@@ -54,7 +54,7 @@ pub(super) fn facts(run: &Run, ucx: bool) -> Vec<Fact> {
     facts.into_iter().filter(|fact| !fact.1.is_empty()).collect()
 }
 
-fn started(at: SystemTime) -> String {
+pub(crate) fn started(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }

@@ -20,7 +20,7 @@ use vmmc_page::document::{self, Document, Fact};
 use vmmc_page::plot::PlotError;
 use vmmc_page::theme::{Series, distinct};
 
-pub(crate) use self::about::Run;
+pub(crate) use self::about::{Run, started};
 use crate::error::BenchError;
 use crate::hgrm::Histograms;
 use crate::report::Row;

@@ -34,11 +34,20 @@ pub struct ManError {
 impl Completions {
     /// The script.
     pub fn script<C: CommandFactory>(&self) -> Vec<u8> {
-        let mut command = C::command();
-        let name = command.get_name().to_owned();
+        let whole = C::command();
+        let name = whole.get_name().to_owned();
+        // Some shells would offer what is hidden, too.
+        let visible = whole.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).cloned();
+        let command = Command::new(name.clone()).version(env!("CARGO_PKG_VERSION"));
+        let mut command = command.args(whole.get_arguments().cloned()).subcommands(visible);
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut command, name, &mut script);
-        script
+        clap_complete::generate(self.shell, &mut command, &name, &mut script);
+        if self.shell != Shell::Bash {
+            return script;
+        }
+        // clap_complete 4.6 calls a program with a hyphen by two names there, so that its subcommands are told apart, and then not found.
+        let (one, other) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+        String::from_utf8_lossy(&script).replace(&one, &other).into_bytes()
     }
 }
 
@@ -75,4 +84,59 @@ fn page(command: &Command) -> Vec<u8> {
     let _ = page.render(&mut text);
     // What stands below the options is about the log, and has a section of its own.
     String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH ENVIRONMENT\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::Stdio;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(name = "two-words", version)]
+    enum Cli {
+        Measure {
+            #[arg(long)]
+            rounds: usize,
+        },
+        #[command(hide = true)]
+        Worker,
+    }
+
+    /// What bash makes of the last of these words.
+    fn completed(words: &[&str]) -> String {
+        let script = Completions { shell: Shell::Bash }.script::<Cli>();
+        let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+        let ask = format!(
+            "\nCOMP_WORDS=({}); COMP_CWORD={}; _two__words two-words '{last}' '{before}'; echo \"${{COMPREPLY[@]}}\"\n",
+            words.iter().map(|word| format!("'{word}' ")).collect::<String>(),
+            words.len() - 1
+        );
+        let mut bash = std::process::Command::new("bash");
+        bash.arg("--norc").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut bash = bash.spawn().expect("bash can be started");
+        let input = [script, ask.into_bytes()].concat();
+        bash.stdin.take().expect("it is piped").write_all(&input).expect("it reads all");
+        let output = bash.wait_with_output().expect("it was started");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    #[test]
+    fn a_program_with_a_hyphen_is_completed_to_the_end() {
+        assert_eq!(completed(&["two-words", "mea"]), "measure");
+        assert_eq!(completed(&["two-words", "measure", "--r"]), "--rounds");
+        assert_eq!(completed(&["two-words", "help", "m"]), "measure");
+    }
+
+    #[test]
+    fn what_is_hidden_is_offered_by_no_shell() {
+        for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
+            let script = String::from_utf8(Completions { shell }.script::<Cli>()).expect("text");
+            assert!(script.contains("measure") && script.contains("two-words"), "{shell}");
+            assert!(!script.contains("worker"), "{shell}: {script}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a lab, in words that say what to do about it.
 
 use std::io;
+use std::time::Duration;
 
 use crate::{MAX_HOSTS, MAX_MTU, MAX_QUEUES, MIN_HOSTS, MIN_MTU};
 
@@ -89,6 +90,23 @@ pub enum LabError {
         /// What the system said.
         source: io::Error,
     },
+
+    /// Another process has been making or removing labs for too long.
+    #[error(
+        "no lab can be made or removed while {holder} does so, and it has not come to an end for {} s: let it go on \
+         (kill -CONT, if it was stopped), or end it (kill)",
+        .waited.as_secs()
+    )]
+    Busy {
+        /// Who: process id, command, and whether it is stopped.
+        holder: String,
+        /// How long this process has waited.
+        waited: Duration,
+    },
+
+    /// [`interrupt`](crate::interrupt) was called while another process was making or removing labs.
+    #[error("interrupted while waiting for another process that makes or removes labs")]
+    Interrupted,
 
     /// There is no lab of that name.
     #[error("there is no lab {0}: `vmmc lab up --name {0}` makes it")]

@@ -225,7 +225,8 @@ impl View {
     /// The first difference between the lab and one just built for `config`, ready for use.
     pub(crate) fn difference(&self, config: &LabConfig) -> Option<String> {
         if self.host_count() != config.hosts {
-            return Some(format!("it has {} hosts", self.host_count()));
+            let count = self.host_count();
+            return Some(format!("it has {count} host{}", if count == 1 { "" } else { "s" }));
         }
         if let Some(damage) = self.damage() {
             return Some(damage);

@@ -1,17 +1,15 @@
 //! Making, finding and removing labs.
 
-use std::fs::File;
-use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::{self, LabConfig, check_name, host_namespace, switch_namespace, switch_port};
 use crate::inspect::{BRIDGE, MARK, View, own_names, processes};
-use crate::ip::{enter, file_error, ip, is_netns, need_root, sysctl};
+use crate::ip::{enter, ip, is_netns, need_root, sysctl};
+use crate::turn::{self, Purpose};
 use crate::{Host, LabError, LabStatus};
 
 /// How long the kernel may take to report new interfaces as usable.
@@ -53,11 +51,11 @@ impl Lab {
     ///
     /// Those of [`LabConfig::check`], [`LabError::NotRoot`], [`LabError::IpNotInstalled`],
     /// [`LabError::NotOurs`], [`LabError::Command`], [`LabError::File`], [`LabError::Damaged`] when
-    /// the interfaces don't get ready within ten seconds, and those of [`down`](Self::down).
+    /// the interfaces don't get ready within ten seconds, [`LabError::Interrupted`], and those of [`down`](Self::down).
     pub fn up(config: &LabConfig) -> Result<Self, LabError> {
         config.check()?;
         need_root("creating a network namespace")?;
-        let _lock = lock()?;
+        let _turn = turn::take(Purpose::Make)?;
 
         let view = View::of(&config.name)?;
         let change = match view.difference(config) {
@@ -94,11 +92,12 @@ impl Lab {
     /// # Errors
     ///
     /// [`LabError::Name`], [`LabError::NotRoot`], [`LabError::IpNotInstalled`],
-    /// [`LabError::NotOurs`], [`LabError::Inside`], [`LabError::Stuck`] and [`LabError::Command`].
+    /// [`LabError::NotOurs`], [`LabError::Inside`], [`LabError::Stuck`] and [`LabError::Command`]; [`LabError::Busy`] when another process
+    /// has been making or removing labs for a minute.
     pub fn down(name: &str) -> Result<bool, LabError> {
         check_name(name)?;
         need_root("removing a network namespace")?;
-        let _lock = lock()?;
+        let _turn = turn::take(Purpose::Remove)?;
         remove(name)
     }
 
@@ -161,18 +160,6 @@ impl Lab {
             LabError::NoSuchHost { lab: self.name.clone(), host: host.into(), hosts: names.join(", ") }
         })
     }
-}
-
-/// Lets one process at a time make or remove labs, on any number of threads.
-///
-/// The lock is on a directory that every system has, since a file of its own would stay behind; it
-/// can't be on `/run/netns`, where `ip` takes one itself.
-fn lock() -> Result<File, LabError> {
-    let path = Path::new("/run");
-    let dir = File::open(path).map_err(|source| file_error("open", path, source))?;
-    rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive))
-        .map_err(|source| file_error("lock", path, source.into()))?;
-    Ok(dir)
 }
 
 fn existing(name: &str) -> Result<View, LabError> {

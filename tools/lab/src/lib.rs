@@ -48,6 +48,7 @@ mod inspect;
 mod ip;
 mod lab;
 mod temp;
+mod turn;
 
 pub use config::{LabConfig, MAX_HOSTS, MAX_MTU, MAX_QUEUES, MIN_HOSTS, MIN_MTU};
 pub use error::LabError;
@@ -55,3 +56,4 @@ pub use host::{ChildGuard, Host};
 pub use inspect::{HostStatus, LabStatus, Process, XdpProgram};
 pub use lab::{Change, Lab};
 pub use temp::{TempLab, down_on_signal};
+pub use turn::interrupt;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::process::{Pid, test_kill_process};
 
-use crate::{Lab, LabConfig, LabError, ip};
+use crate::{Lab, LabConfig, LabError, interrupt, ip};
 
 /// The names of all temporary labs begin so, followed by the owner's process id and a number.
 const PREFIX: &str = "vmmctmp-";
@@ -82,6 +82,7 @@ pub fn down_on_signal() -> Result<(), LabError> {
     let mut result = Ok(());
     INSTALL.call_once(|| {
         result = ctrlc::try_set_handler(|| {
+            interrupt();
             // Holding the list until the end keeps other threads from adding to it.
             for name in labs().iter() {
                 if let Err(error) = Lab::down(name) {
@@ -110,7 +111,11 @@ fn remove_orphans() -> Result<(), LabError> {
         if test_kill_process(owner) == Err(rustix::io::Errno::SRCH) {
             // Another process may be doing the same at this moment; what is left of it is nothing
             // that the caller has to know.
-            let _ = Lab::down(lab);
+            if let Err(LabError::NotOurs(unmarked)) = Lab::down(lab) {
+                // Its owner was killed before it could mark it. Nobody else gives such names; the marked ones are removed in
+                // this one's turn.
+                let _ = ip::ip(&["netns", "delete", &unmarked]);
+            }
         }
     }
     Ok(())

@@ -384,6 +384,16 @@ fn a_temporary_lab_whose_owner_was_killed_is_removed_by_the_next() -> Result {
     Lab::up(&LabConfig { name: name.clone(), ..LabConfig::default() })?;
     drop(TempLab::new(&LabConfig::default())?);
     assert_eq!(namespaces(&name), BTreeSet::new());
+
+    // It may have been killed before it could mark a namespace as the lab's.
+    Lab::up(&LabConfig { name: name.clone(), ..LabConfig::default() })?;
+    for host in ["h2", "h3"] {
+        let namespace = format!("{name}-{host}");
+        let _ = Command::new("ip").args(["netns", "delete", &namespace]).output()?;
+        assert!(Command::new("ip").args(["netns", "add", &namespace]).status()?.success());
+    }
+    drop(TempLab::new(&LabConfig::default())?);
+    assert_eq!(namespaces(&name), BTreeSet::new());
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use vmmc::engine::Thresholds;
+use vmmc::node::Origin;
 use xdp_prog::{Features, Holder};
 
 /// What came of trying something that changes nothing.
@@ -62,6 +64,8 @@ pub(super) struct Machine {
     pub isolated: Option<String>,
     /// Whether the program ethtool is there.
     pub ethtool: bool,
+    /// From which size on sends take the bulk lane, and who says so; or why that can't be read.
+    pub thresholds: Result<(Thresholds, Origin), String>,
     /// This program's path.
     pub program_path: String,
 }

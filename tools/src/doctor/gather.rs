@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
+use vmmc::node::find_thresholds;
 use vmmc::route::{Interface, RouteError, Routes};
 use xdp_prog::{Program, SteeringError, Storage, Survey};
 
@@ -39,6 +40,7 @@ pub(super) fn machine() -> Machine {
         governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         isolated: read("/sys/devices/system/cpu/isolated").filter(|cores| !cores.is_empty()),
         ethtool: ethtool::is_installed(),
+        thresholds: find_thresholds(None).map_err(|error| error.to_string()),
         program_path: program.unwrap_or_else(|_| "vmmc".to_owned()),
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use vmmc::Stats;
 use vmmc::monitor::Found;
-use vmmc::port::bulk::BulkMode;
 
 use crate::figures::{bytes, count, percent, plain, span};
 use crate::table::Column::{Figure, Rare, Text};
@@ -53,6 +52,7 @@ pub(super) fn node(name: &str, stats: &Stats, all: bool) -> String {
         ("Imports", imports(stats)),
         ("Receive frames, by where they are", receive(stats, all)),
         ("Send frames, by where they are", send(stats)),
+        ("Entries of the bulk lane's rings, by where they are", lane(stats)),
     ] {
         if let Some(table) = part {
             let _ = write!(text, "\n{title}\n{table}");
@@ -103,9 +103,9 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
         let pins = format!("{} pinned, {} unpinned", count(utlb.pins), count(utlb.unpins));
         line("", format!("{pins}, {} copied instead", count(utlb.copied)));
     }
-    let copied = |copied| {
-        if engine.delivered_bytes == 0 { String::new() } else { percent(copied, engine.delivered_bytes as f64) }
-    };
+    // What fetches have brought is copied as what is sent is.
+    let came = engine.delivered_bytes + engine.fetched_bytes;
+    let copied = |copied| if came == 0 { String::new() } else { percent(copied, came as f64) };
     line(
         "received",
         format!(
@@ -136,21 +136,23 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
     );
     match (&stats.bulk, &stats.no_bulk) {
         (Some(lane), _) => {
-            let (sent, received) = (bytes(engine.tx_bulk_bytes), bytes(engine.rx_bulk_bytes));
-            let (packets, landed) = (count(lane.tx_packets), count(lane.rx_packets));
-            let grants = count(engine.rx_bulk_grants);
-            let mode = match &stats.bulk_mode {
-                Some(BulkMode::ZeroCopy) => "zero-copy; ",
-                Some(BulkMode::Copy { .. }) => "copy mode; ",
-                None => "",
-            };
+            let rings = stats.bulk_rings.unwrap_or_default();
+            let mode = if rings.zero_copy { "zero-copy" } else { "copy mode" };
+            let (sent, packets) = (bytes(lane.tx_bytes), count(lane.tx_packets));
+            let transfers = format!("{} of {} transfers", count(engine.tx_bulk_done), count(engine.tx_bulk_transfers));
             line(
                 "bulk lane",
-                format!("{mode}{sent} sent in {packets} packets; {received} received in {landed}, by {grants} grants"),
+                format!("queue {}, {mode}; {sent} sent in {packets} packets, {transfers} done", rings.queue),
             );
-            if let (true, Some(BulkMode::Copy { reason })) = (all, &stats.bulk_mode) {
-                let reason = format!("no zero-copy: {}", plain(reason, 400));
-                wrapped(&[reason], 106).into_iter().for_each(|part| line("", part));
+            let (received, landed) = (bytes(engine.rx_bulk_bytes), count(lane.rx_packets));
+            let transfers = format!("{} of {}", count(engine.rx_bulk_transfers), count(engine.rx_bulk_grants));
+            let order = match engine.rx_bulk_repaired_bytes {
+                0 => String::new(),
+                copied => format!(", {} put in order after losses", bytes(copied)),
+            };
+            line("", format!("{received} received in {landed} packets, {transfers} transfers granted complete{order}"));
+            if let Some(why) = stats.bulk_copied.as_ref().filter(|_| all) {
+                line("", format!("no zero-copy: {}", plain(why, 400)));
             }
         }
         (None, Some(reason)) => {
@@ -277,6 +279,7 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Figure("received"),
             Figure("bytes"),
             Figure("MTU"),
+            Figure("bulk from"),
             Rare("again"),
             Rare("timeouts"),
             Rare("early"),
@@ -285,6 +288,7 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Rare("odd"),
             Rare("grants"),
             Rare("serving"),
+            Rare("transfers"),
         ],
         all,
     );
@@ -297,6 +301,7 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             count(counters.rx_data),
             bytes(counters.rx_bytes),
             link.mtu.to_string(),
+            link.bulk_from.map_or_else(|| "-".to_owned(), |from| bytes(from as u64)),
             count(counters.tx_retransmitted),
             count(counters.timeouts),
             count(counters.rx_early),
@@ -308,6 +313,10 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
                 (given, held) => format!("{given}+{held}"),
             },
             match (link.jobs, link.fetching) {
+                (0, 0) => "0".to_owned(),
+                (theirs, ours) => format!("{theirs}+{ours}"),
+            },
+            match (link.transfers_asked, link.transfers) {
                 (0, 0) => "0".to_owned(),
                 (theirs, ours) => format!("{theirs}+{ours}"),
             },
@@ -420,4 +429,22 @@ fn send(stats: &Stats) -> Option<Table> {
         format!("{} of {}", send.completed, send.ring),
     ]);
     (send.frames > 0).then_some(table)
+}
+
+fn lane(stats: &Stats) -> Option<Table> {
+    let rings = stats.bulk_rings?;
+    let columns = [Text("queue"), Figure("places"), Figure("their entries"), Figure("fill ring"), Figure("RX ring")];
+    let more = [Figure("packets to send"), Figure("TX ring"), Figure("completion ring")];
+    let mut table = Table::new(&[&columns[..], &more[..]].concat(), true);
+    table.row(vec![
+        rings.queue.to_string(),
+        rings.places.to_string(),
+        rings.posted.to_string(),
+        format!("{} of {}", rings.fill, rings.ring),
+        format!("{} of {}", rings.arrived, rings.ring),
+        format!("{} of {}", rings.sending, rings.slots),
+        format!("{} of {}", rings.unsent, rings.send_ring),
+        format!("{} of {}", rings.completed, rings.send_ring),
+    ]);
+    Some(table)
 }

@@ -121,12 +121,26 @@ fn head(now: Now<'_>) -> Vec<Line<'static>> {
         lengths(|s| s.engine.tx_copied_bytes),
         lengths(|s| s.engine.rx_copied_bytes),
     );
-    vec![
+    let lane = match (&stats.bulk_rings, &stats.no_bulk) {
+        (Some(rings), _) => Some(format!(
+            "bulk     sent {}/s, {}   received {}/s, {}   {}, queue {}",
+            packets(|s| s.bulk.map_or(0, |lane| lane.tx_packets)),
+            lengths(|s| s.bulk.map_or(0, |lane| lane.tx_bytes)),
+            packets(|s| s.bulk.map_or(0, |lane| lane.rx_packets)),
+            lengths(|s| s.bulk.map_or(0, |lane| lane.rx_bytes)),
+            if rings.zero_copy { "zero-copy" } else { "copy mode" },
+            rings.queue,
+        )),
+        (None, Some(reason)) => Some(format!("bulk     none: {}", plain(reason, 300))),
+        (None, None) => None,
+    };
+    let lines = [
         Line::styled(format!("{local} on {interface}, MTU {}{mode}, up {up}", stats.mtu), BOLD),
         Line::raw(wire),
         Line::raw(work),
         Line::raw(copies),
-    ]
+    ];
+    lines.into_iter().chain(lane.map(Line::raw)).collect()
 }
 
 /// A table of these columns: title and width. All but the first are figures, and stand right. The last are left out where the terminal has
@@ -258,6 +272,12 @@ fn tail(now: Now<'_>) -> Vec<Line<'static>> {
         let bar = bar(send.free, send.frames);
         let rest = format!("{} in the TX ring, {} in the completion ring", send.unsent, send.completed);
         lines.push(Line::raw(format!("send    {:>2} {bar} {} of {} free, {rest}", send.queue, send.free, send.frames)));
+    }
+    if let Some(lane) = now.latest.bulk_rings {
+        let bar = bar(lane.posted, lane.ring);
+        let posted = format!("{} of {} entries posted, for {} places", lane.posted, lane.ring, lane.places);
+        let rest = format!("{} arrived, {} packets to send", lane.arrived, lane.sending);
+        lines.push(Line::raw(format!("bulk    {:>2} {bar} {posted}, {rest}", lane.queue)));
     }
     if let Some(verdicts) = now.latest.verdicts {
         let count = |stats: &Stats, name: &str| {

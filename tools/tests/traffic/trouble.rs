@@ -184,3 +184,14 @@ fn a_peer_that_is_silent_because_the_interface_here_is_down() {
     let expected = "it is dead or out of reach. The reason may be here: interface vh1 is down: ip link set vh1 up";
     assert!(error.contains("the link to 10.77.0.2:7000 has ended") && error.contains(expected), "{error}");
 }
+
+#[test]
+fn a_server_says_that_its_interface_has_gone_down() {
+    let hosts = Hosts::new(2);
+    let mut server = hosts.serve(2, &[]);
+    hosts.lab.host(2).set_link(false).expect("it can be set down");
+    server.wait_for("trouble: interface vh2 is down: ip link set vh2 up");
+    hosts.lab.host(2).set_link(true).expect("it can be set up");
+    server.wait_for("the trouble is over");
+    hosts.ok(1, &["ping", "10.77.0.2", "--count", "10"]);
+}

@@ -21,7 +21,7 @@ use crate::time::Time;
 const REORDERED: usize = 3;
 
 /// How often the time after which a silence is a loss may double.
-const MAX_BACKOFF: u32 = 16;
+const MAX_DOUBLED: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
@@ -78,7 +78,8 @@ pub(crate) struct Incoming {
     landed_at: Time,
     /// Since when there was neither a landing nor a question.
     quiet_since: Time,
-    backoff: u32,
+    /// How often all that is missing was asked for since then.
+    vain: u32,
 }
 
 impl Incoming {
@@ -98,7 +99,7 @@ impl Incoming {
             trusted: 0,
             landed_at: now,
             quiet_since: now,
-            backoff: 0,
+            vain: 0,
         })
     }
 
@@ -169,7 +170,7 @@ impl Incoming {
             self.segments[segment as usize].landed = self.landings;
             self.lowest = self.lowest.min(segment);
             self.positions[position as usize] = Position::Held(segment);
-            (self.landed_at, self.quiet_since, self.backoff) = (now, now, 0);
+            (self.landed_at, self.quiet_since, self.vain) = (now, now, 0);
         } else {
             self.free(position);
         }
@@ -279,10 +280,15 @@ impl Incoming {
 
     /// All that was granted or asked for again has been sent: if something doesn't come soon it never will.
     pub(crate) fn all_sent(&mut self, now: Time) {
-        (self.quiet_since, self.backoff) = (now, 0);
+        self.quiet_since = now;
         for segment in &mut self.segments {
             segment.asked = None;
         }
+    }
+
+    /// How often in a row all that is missing was asked for, and nothing of it has landed since.
+    pub(crate) fn in_vain(&self) -> u32 {
+        self.vain
     }
 
     /// When something landed that was kept; at first, when it was granted.
@@ -298,13 +304,13 @@ impl Incoming {
     /// Its segments couldn't land before `now`, so the silence so far means nothing: the places of an earlier grant come first, and something lands in those; or
     /// the port was reopened because of another grant.
     pub(crate) fn held_up(&mut self, now: Time) {
-        (self.landed_at, self.quiet_since, self.backoff) = (now, now, 0);
+        (self.landed_at, self.quiet_since, self.vain) = (now, now, 0);
     }
 
     /// The segments to ask the sender for again now, as ranges, highest first, at most `limit`; they count as asked for. Those are
     ///
     /// - what is missing though [`REORDERED`] of those that are sent after it have landed, since it was last asked for; or as many as there are;
-    /// - all that is missing, when nothing has landed and nothing was asked for during `stall`, which doubles each time until something lands;
+    /// - all that is missing, when nothing has landed and nothing was asked for during `stall`, which doubles each time until something lands, up to 32 times as long;
     ///
     /// but nothing that was asked for less than `stall` ago. `stall` is more than a round trip.
     pub(crate) fn ask(&mut self, now: Time, stall: Duration, limit: usize) -> Vec<Range<u32>> {
@@ -337,14 +343,14 @@ impl Incoming {
         }
         if all && !ranges.is_empty() {
             self.quiet_since = now;
-            self.backoff = if stalled { (self.backoff + 1).min(MAX_BACKOFF) } else { self.backoff };
+            self.vain = self.vain.saturating_add(u32::from(stalled));
         }
         ranges
     }
 
     /// When to [ask](Incoming::ask) though nothing has landed; `None` when it is complete.
     pub(crate) fn deadline(&self, stall: Duration) -> Option<Time> {
-        (!self.is_complete()).then(|| self.quiet_since + stall.saturating_mul(1 << self.backoff))
+        (!self.is_complete()).then(|| self.quiet_since + stall.saturating_mul(1 << self.vain.min(MAX_DOUBLED)))
     }
 }
 

@@ -7,6 +7,8 @@
 //! |---|---|---|
 //! | [`outgoing`] | the transfers to one peer: asked for, granted, sent, sent again | the sender's |
 //! | [`schedule`] | which peer's transfer is granted next | the receiver's |
+//! | [`turn`] | how long one peer may keep others waiting | the receiver's |
+//! | [`trust`] | who is granted nothing for a while | the receiver's |
 //! | [`incoming`] | one granted transfer: what has landed where, what to ask for again | the receiver's |
 //! | [`permutation`] | how to put segments in order that landed in one another's places | the receiver's |
 
@@ -14,6 +16,8 @@ pub(crate) mod incoming;
 pub(crate) mod outgoing;
 pub(crate) mod permutation;
 pub(crate) mod schedule;
+pub(crate) mod trust;
+pub(crate) mod turn;
 
 #[cfg(test)]
 mod model;

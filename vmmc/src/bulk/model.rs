@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use self::wire::{Faults, Lane, Packet, Record, Records, Wire, checksum, faults};
 use super::incoming::Incoming;
-use super::outgoing::Outgoing;
+use super::outgoing::{MAX_AHEAD, Outgoing};
 use super::permutation::Move;
 use super::schedule::{Request, Schedule};
 use crate::time::Time;
@@ -23,10 +23,10 @@ const LOW: usize = 128;
 /// Between what is sent to.
 const GUARD: usize = 80;
 const MOST_SEGMENTS: u32 = 24;
-const REGIONS: usize = 5;
+const REGIONS: usize = MAX_AHEAD + 1;
 const STALL: Duration = Duration::from_nanos(100);
-const ABANDONED: Duration = Duration::from_nanos(10_000);
 const DISTRUST: Duration = Duration::from_nanos(2000);
+const ABANDONED: Duration = Duration::from_nanos(10_000);
 /// Fill entries.
 const ENTRIES: u32 = 40;
 /// When the faults end, and when all must have ended.
@@ -89,6 +89,7 @@ struct World {
     /// What they ask for, to see whether it comes so.
     expected: HashMap<(usize, u32), Content>,
     schedule: Schedule,
+    trusted_at: [Time; 2],
     requests: HashMap<(usize, u32), (usize, u32)>,
     grants: Vec<Grant>,
     next_grant: u32,
@@ -124,6 +125,7 @@ impl World {
             inboxes: Default::default(),
             expected: HashMap::new(),
             schedule: Schedule::new(ENTRIES, 2),
+            trusted_at: [Time::ZERO; 2],
             requests: HashMap::new(),
             grants: Vec::new(),
             next_grant: 0,
@@ -289,10 +291,13 @@ impl World {
             }
             Record::Bulk { transfer, at, segments } => {
                 let range = (at - self.lane.overlap) as u64..(at + segments as usize * self.case.segment) as u64;
-                let request = Request { peer: peer as u64, transfer, entries: segments, arena: 0, range };
-                match self.schedule.request(self.time(), request) {
-                    Ok(()) => _ = self.requests.insert((peer, transfer), (at, segments)),
-                    Err(_) => self.senders[peer].inbox.send(self.now, Record::Declined { transfer }),
+                let entries = segments;
+                let segment = self.case.segment as u32;
+                let request = Request { peer: peer as u64, transfer, entries, segment, arena: 0, range };
+                if self.time() >= self.trusted_at[peer] && self.schedule.request(request).is_ok() {
+                    self.requests.insert((peer, transfer), (at, segments));
+                } else {
+                    self.senders[peer].inbox.send(self.now, Record::Declined { transfer });
                 }
             }
             record => unreachable!("a sender sends no {record:?}"),
@@ -368,8 +373,8 @@ impl World {
         self.shadow[at..end].copy_from_slice(&self.memory[at..end]);
         let now = self.time();
         self.grants.iter_mut().for_each(|other| other.incoming.held_up(now));
-        let until = now + DISTRUST;
-        let waiting = self.schedule.distrust(now, peer as u64, until);
+        self.trusted_at[peer] = now + DISTRUST;
+        let waiting = self.schedule.withdraw(peer as u64);
         for transfer in waiting.into_iter().map(|request| request.transfer).chain([transfer]) {
             self.senders[peer].inbox.send(self.now, Record::Declined { transfer });
         }
@@ -379,14 +384,14 @@ impl World {
     fn open(&mut self) {
         loop {
             let unused = self.grants.iter().map(|grant| grant.incoming.unused()).sum::<u32>();
-            let Some(request) = self.schedule.next(ENTRIES - unused.min(ENTRIES), unused) else { return };
+            let next = self.schedule.next(ENTRIES - unused.min(ENTRIES), unused, None, |_| true);
+            let Some(request) = next else { return };
             let (peer, transfer) = (request.peer as usize, request.transfer);
             let (at, segments) = self.requests[&(peer, transfer)];
             let incoming = Incoming::new(segments, self.lane.overlap, self.time()).unwrap();
             let number = self.next_grant;
             self.next_grant += 1;
             self.grants.push(Grant { number, peer, transfer, at, segments, incoming, saved: HashMap::new() });
-            assert!(self.grants.len() <= 2);
             self.post();
             self.senders[peer].inbox.send(self.now, Record::Granted { transfer, grant: number });
         }

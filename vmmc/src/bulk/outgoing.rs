@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::MAX_SEGMENTS;
 
 /// Transfers that may be unfinished at a time.
-pub(crate) const MAX_AHEAD: usize = 4;
+pub(crate) const MAX_AHEAD: usize = 8;
 
 /// What a peer said about bulk transfers, and can't be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,19 +1,20 @@
 //! Whose transfer the receiver grants next.
 //!
-//! The lane has one fill ring, and its places are used in the order posted. So there are few open grants at a time: two of one peer, so that it needn't wait
-//! for a round trip between them; or another peer's when the former's places are nearly used up. Peers take turns, and each peer's requests are granted in the
-//! order they came.
+//! The lane has one fill ring, and its places are used in the order posted. So another peer's grant is opened when the places of those that are open are nearly used up. Of one peer
+//! several are open at a time, as long as nobody else waits: it needn't wait for a round trip between them, nor until a receiver looks that shares its core with others. Peers take turns,
+//! and each peer's requests are granted in the order they came.
+//!
+//! All places that are posted at a time are of one length. The gate counts packets, and the kernel drops one now and then that was let in: then the next lands one place earlier than the gate
+//! believes. If that was of a shorter grant, it would be written past the end.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::time::Time;
-
 /// Requests of one peer that wait, at most.
 const MAX_WAITING: usize = 16;
 
-/// Open grants at most.
-const MAX_OPEN: usize = 2;
+/// Open grants at most. What a sender may ask for ahead is no more.
+const MAX_OPEN: usize = 8;
 
 /// What a peer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) struct Request {
     pub transfer: u32,
     /// Entries of the fill ring that it takes.
     pub entries: u32,
+    /// How long its segments are, bytes.
+    pub segment: u32,
     /// The arena it lands in, any number that tells it from others.
     pub arena: u64,
     /// Where in it; what headers may fall on included.
@@ -44,9 +47,6 @@ pub(crate) enum Declined {
         /// How many there are.
         limit: u32,
     },
-    /// It has not long ago left a grant unused.
-    #[error("the peer left a grant unused not long ago")]
-    Distrusted,
     /// It has one of that number.
     #[error("the peer's bulk transfer {0} waits for a grant, or has one")]
     Again(u32),
@@ -60,25 +60,20 @@ pub(crate) struct Schedule {
     /// Peers that have requests waiting. The first is next.
     waiting: VecDeque<(u64, VecDeque<Request>)>,
     open: Vec<Request>,
-    distrusted: Vec<(u64, Time)>,
 }
 
 impl Schedule {
     /// For a lane that grants at most `entries` entries of the fill ring to one transfer. Another peer's is opened when not more than `few` entries of the open
     /// ones are unused.
     pub(crate) fn new(entries: u32, few: u32) -> Schedule {
-        Schedule { entries, few, waiting: VecDeque::new(), open: Vec::new(), distrusted: Vec::new() }
+        Schedule { entries, few, waiting: VecDeque::new(), open: Vec::new() }
     }
 
     /// A peer asks for a grant.
     ///
     /// # Errors
     /// Why it gets none.
-    pub(crate) fn request(&mut self, now: Time, request: Request) -> Result<(), Declined> {
-        self.distrusted.retain(|&(_, until)| now < until);
-        if self.distrusted.iter().any(|&(peer, _)| peer == request.peer) {
-            return Err(Declined::Distrusted);
-        }
+    pub(crate) fn request(&mut self, request: Request) -> Result<(), Declined> {
         if !(1..=self.entries).contains(&request.entries) {
             return Err(Declined::Entries { entries: request.entries, limit: self.entries });
         }
@@ -95,17 +90,29 @@ impl Schedule {
     }
 
     /// The request to grant now, if any. It is open from now on, until it is [`closed`](Schedule::closed). There are `room` entries free, and `unused` of those of the
-    /// open ones haven't been used. Nothing overtakes a request that waits for room.
-    pub(crate) fn next(&mut self, room: u32, unused: u32) -> Option<Request> {
-        let (peer, queue) = self.waiting.front()?;
+    /// open ones haven't been used: those are for packets of `posted` bytes, if there are any. A peer whose first request
+    /// isn't `ready` is passed over. Otherwise nothing overtakes a request that waits for room.
+    pub(crate) fn next(
+        &mut self,
+        room: u32,
+        unused: u32,
+        posted: Option<u32>,
+        mut ready: impl FnMut(&Request) -> bool,
+    ) -> Option<Request> {
+        let turn = self.waiting.iter().position(|(_, queue)| queue.front().is_some_and(&mut ready))?;
+        let (peer, queue) = &self.waiting[turn];
         let request = queue.front()?;
         let same = self.open.iter().all(|open| open.peer == *peer);
         let apart = self.open.iter().all(|open| open.arena != request.arena || disjoint(&open.range, &request.range));
-        let may = self.open.len() < MAX_OPEN && (same || unused <= self.few) && apart && request.entries <= room;
+        let may = self.open.len() < MAX_OPEN
+            && (same || unused <= self.few)
+            && posted.is_none_or(|posted| posted == request.segment)
+            && apart
+            && request.entries <= room;
         if !may {
             return None;
         }
-        let (peer, mut queue) = self.waiting.pop_front()?;
+        let (peer, mut queue) = self.waiting.remove(turn)?;
         let request = queue.pop_front()?;
         if !queue.is_empty() {
             self.waiting.push_back((peer, queue));
@@ -132,11 +139,9 @@ impl Schedule {
         Some((*peer, queue.front()?.transfer))
     }
 
-    /// The peer gets no grants before `until`. Returns what it had waiting, which is to be declined. What is open stays so.
-    pub(crate) fn distrust(&mut self, now: Time, peer: u64, until: Time) -> Vec<Request> {
-        self.distrusted.retain(|&(other, until)| other != peer && now < until);
-        self.distrusted.push((peer, until));
-        self.take_waiting(peer)
+    /// Whether others than this peer have requests that wait, or are open.
+    pub(crate) fn others_wait(&self, peer: u64) -> bool {
+        self.waiting.iter().any(|(other, _)| *other != peer) || self.open.iter().any(|open| open.peer != peer)
     }
 
     /// One of the transfers that wait is waited for no more.
@@ -147,14 +152,13 @@ impl Schedule {
         self.waiting.retain(|(_, queue)| !queue.is_empty());
     }
 
-    /// What a peer has waiting is waited for no more.
-    pub(crate) fn withdraw(&mut self, peer: u64) {
-        self.take_waiting(peer);
+    /// What a peer has waiting is waited for no more, and returned.
+    pub(crate) fn withdraw(&mut self, peer: u64) -> Vec<Request> {
+        self.take_waiting(peer)
     }
 
     /// The peer is gone. Returns those of its requests that were open: their memory isn't free before the port was reopened.
     pub(crate) fn forget(&mut self, peer: u64) -> Vec<Request> {
-        self.distrusted.retain(|&(other, _)| other != peer);
         self.take_waiting(peer);
         self.open.extract_if(.., |open| open.peer == peer).collect()
     }

@@ -126,6 +126,19 @@ pub enum EngineError {
         /// How long the export is, bytes.
         export: u64,
     },
+    /// Bytes can't be lent that the kernel may still write.
+    #[error(
+        "bytes {start}..{end} of {name:?} can't be lent: packets were to land there, and the bulk lane couldn't be opened again to take that back; the log says why. Read them instead, or \
+         export another buffer"
+    )]
+    LendLost {
+        /// The export's name.
+        name: String,
+        /// Where the range begins.
+        start: u64,
+        /// Where it ends.
+        end: u64,
+    },
     /// A send of this node to itself, into bytes that are lent.
     #[error(
         "bytes {offset}..{offset}+{length} of {name:?} can't be written: some of them are lent; drop the Loan first"

@@ -224,6 +224,7 @@ impl Engine {
                 export.read_bytes += length;
                 self.counters.served_bytes += length;
                 self.counters.fetched_bytes += length;
+                self.counters.rx_copied_bytes += length;
                 (0, State::Ended(Ok(())))
             }
             ImportState::Ready { .. } if length == 0 => (0, State::Ended(Ok(()))),

@@ -51,6 +51,12 @@ pub struct LinkInfo {
     pub jobs: usize,
     /// Fetches from it that haven't been.
     pub fetching: usize,
+    /// The least sends to the peer that go by the bulk lane, bytes; `None` if none do.
+    pub bulk_from: Option<usize>,
+    /// Transfers to the peer that it was asked for, to go by the bulk lane, and that aren't done.
+    pub transfers: usize,
+    /// Transfers that it has asked for, and that aren't complete.
+    pub transfers_asked: usize,
     /// How long ago it was last heard.
     #[serde(rename = "heard_ns", with = "nanos")]
     pub heard: Duration,
@@ -149,6 +155,9 @@ impl Engine {
             grants_held: p.held_count(),
             jobs: p.jobs.len(),
             fetching: p.fetching,
+            bulk_from: p.lane_from(),
+            transfers: p.transfers.len(),
+            transfers_asked: self.lane.as_ref().map_or(0, |lane| lane.transfers_of(p.link.token())),
             heard: p.link.silence(now),
             counters: p.link.counters(),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::bulk::BulkUse;
+use super::bulk::Thresholds;
 use super::peer::Peer;
 use super::{Config, Engine, EngineError, PLACE_BITS, place_of};
 use crate::link::{self, Link, LinkEnd};
@@ -45,7 +45,7 @@ impl Engine {
             .map_err(|_| EngineError::Family { local: self.config.local, peer })?;
         debug!(target: "vmmc::link", %peer, %local, next_hop = %ShowMac(next_hop), ?vlan, "opening a link");
         self.by_address.insert(peer, token);
-        let bulk = self.lane.as_ref().map_or(BulkUse::NONE, |lane| lane.used);
+        let bulk = self.lane.as_ref().map_or(Thresholds::NONE, |lane| lane.used.clone());
         self.peers[place_of(token)] = Some(Box::new(Peer::new(link, bulk)));
         self.timers.set(place_of(token), now);
         Ok(())
@@ -96,7 +96,7 @@ impl Engine {
             provoked!(DEBUG, target: "vmmc::link", peer = %address, "who sent a HELLO has never used the link");
         }
         peer.clear(port);
-        self.end_transfers(port, token);
+        self.end_transfers(port, token, address.ip());
         peer.end_grants(&mut self.exports);
         if self.by_address.get(&address) == Some(&token) {
             self.by_address.remove(&address);
@@ -184,7 +184,7 @@ impl Engine {
         let path = self.way_back(datagram);
         let link = Link::accept(self.config.link, path, self.incarnation, token, hello, now).ok()?;
         self.timers.set(place_of(token), link.deadline());
-        let bulk = self.lane.as_ref().map_or(BulkUse::NONE, |lane| lane.used);
+        let bulk = self.lane.as_ref().map_or(Thresholds::NONE, |lane| lane.used.clone());
         self.peers[place_of(token)] = Some(Box::new(Peer::new(link, bulk)));
         self.half_open.push(token);
         Some(token)

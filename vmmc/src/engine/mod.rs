@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-pub use bulk::{BulkUse, DirectSend, LEAST_MTU, LEAST_THRESHOLD, THRESHOLD};
+pub use bulk::{DirectSend, LEAST_THRESHOLD, MOST_STEPS, Thresholds, ThresholdsError};
 pub use error::EngineError;
 pub use events::Event;
 pub use exports::{BadKey, ExportOptions, Key, Notification};
@@ -91,7 +91,7 @@ pub struct EngineCounters {
     pub redirects: u64,
     /// Of those, how many take nothing more: they are full, have been taken back, or the export has gone.
     pub redirects_ended: u64,
-    /// Bytes of sends copied into packets.
+    /// Bytes that user space has copied into packets: of sends, and of what peers fetch.
     pub tx_copied_bytes: u64,
     /// Sends accepted.
     pub sends: u64,
@@ -127,6 +127,10 @@ pub struct EngineCounters {
     pub links_ended: u64,
     /// Bytes put into packets of the bulk lane, without being copied.
     pub tx_bulk_bytes: u64,
+    /// Transfers that peers have been asked for, to go by the bulk lane.
+    pub tx_bulk_transfers: u64,
+    /// Of these, those that the peer has all of.
+    pub tx_bulk_done: u64,
     /// Transfers that were to go by the bulk lane, and that the peer has declined: they went by the eager lane.
     pub tx_bulk_declined: u64,
     /// Segments that peers have asked for again.
@@ -137,8 +141,12 @@ pub struct EngineCounters {
     pub rx_bulk_declined: u64,
     /// Transfers abandoned after they had been granted.
     pub rx_bulk_abandoned: u64,
-    /// Bytes of transfers that are complete.
+    /// Transfers that are complete.
+    pub rx_bulk_transfers: u64,
+    /// Their bytes.
     pub rx_bulk_bytes: u64,
+    /// Bytes of these that had landed in one another's places, after a loss, and were copied to where they belong. They are in `rx_copied_bytes`, too.
+    pub rx_bulk_repaired_bytes: u64,
     /// Segments that have landed, each once.
     pub rx_bulk_segments: u64,
     /// Packets that have used a place and weren't worth anything: damaged, or repetitions.
@@ -211,8 +219,8 @@ impl Engine {
         }
     }
 
-    /// From now on long sends go by the bulk lane. To be said before there are links. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
-    pub fn use_bulk_lane(&mut self, used: BulkUse) {
+    /// From now on sends go by the bulk lane that are as long as `used` says. To be said before there are links. Every port that the engine is handed must [have one](Port::bulk), and the links' options say so.
+    pub fn use_bulk_lane(&mut self, used: Thresholds) {
         self.config.link.options.bulk = true;
         self.lane = Some(BulkLane::new(used));
     }
@@ -246,11 +254,14 @@ impl Engine {
     /// Lends a part of an export: nobody writes it as long as the loan lives. Peers that do are refused, and so are sends of this node's own.
     ///
     /// # Errors
-    /// When the export has gone, or has no such range.
+    /// When the export has gone, or has no such range; or when the bulk lane couldn't be opened again, and it isn't certain that the kernel writes nothing there any more.
     pub fn lend(&mut self, port: &mut dyn Port, id: u32, range: Range<u64>) -> Result<Loan, EngineError> {
-        self.clear_range(port, id, &range);
+        let is_clear = self.clear_range(port, id, &range);
         let export = self.exports.get_mut(id).ok_or(EngineError::Dropped)?;
         let (start, end, length) = (range.start, range.end, export.region.len() as u64);
+        if !is_clear {
+            return Err(EngineError::LendLost { name: export.options.name.clone(), start, end });
+        }
         export.region.lend(range).map_err(|_| {
             let name = export.options.name.clone();
             EngineError::LentOutside { name, start, end, export: length }
@@ -344,7 +355,8 @@ impl Engine {
                 self.process_ready(now, port, place);
             }
             let Some(peer) = &mut self.peers[place] else { continue };
-            peer.relent(&mut self.exports);
+            // What it has asked for of the bulk lane may be granted then, too: in the next turn.
+            self.awake |= peer.relent(&mut self.exports);
             peer.seal(now, port);
             peer.pump(now, port);
             if self.serve(now, port, place) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::EngineCounters;
-use super::bulk::{BulkUse, HeardTransfer, Transfers};
+use super::bulk::{HeardTransfer, Thresholds, Transfers};
 use super::exports::{Export, Exports, Key};
 use super::fetch::Heard;
 use super::imports::Imports;
@@ -89,11 +89,13 @@ pub(super) struct Peer {
     /// Imports that are to be told when there is room for sends.
     pub wanting: Vec<u32>,
     /// What is sent to it by the bulk lane.
-    pub bulk: BulkUse,
+    pub bulk: Thresholds,
     /// Of that, what isn't done.
     pub transfers: Transfers,
     /// What it has said about transfers, in the packet that is being processed.
     pub heard_transfers: Vec<HeardTransfer>,
+    /// How long it took until what is being heard was said, or was looked for, says nothing about the path.
+    pub heard_late: bool,
     /// So many times a transfer of it was declined, and it hasn't said that it knows.
     pub declining: usize,
     /// In the engine's list of peers to attend to.
@@ -105,7 +107,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(link: Link, bulk: BulkUse) -> Peer {
+    pub(super) fn new(link: Link, bulk: Thresholds) -> Peer {
         let grants = Slab::new(MAX_GRANTS);
         Peer {
             link,
@@ -120,6 +122,7 @@ impl Peer {
             bulk,
             transfers: Transfers::default(),
             heard_transfers: Vec::new(),
+            heard_late: false,
             declining: 0,
             listed: false,
             blocked: false,
@@ -308,6 +311,7 @@ impl Peer {
                     let heard = imports.fetches.piece(self.link.token(), request, (at, length), reader)?;
                     if heard != Heard::Unasked {
                         counters.fetched_bytes += u64::from(length);
+                        counters.rx_copied_bytes += u64::from(length);
                     }
                     imports.changes += u64::from(heard == Heard::Last);
                     self.heard(heard, counters);
@@ -405,14 +409,14 @@ impl Peer {
         self.throttled_by.is_some()
     }
 
-    /// Gives credit again once the application has taken notifications.
-    pub(super) fn relent(&mut self, exports: &mut Exports) {
-        if let Some(id) = self.throttled_by
-            && exports.get_mut(id).is_none_or(Export::has_room)
-        {
+    /// Gives credit again once the application has taken notifications. Returns whether it does.
+    pub(super) fn relent(&mut self, exports: &mut Exports) -> bool {
+        let relents = self.throttled_by.is_some_and(|id| exports.get_mut(id).is_none_or(Export::has_room));
+        if relents {
             self.throttled_by = None;
             self.link.throttle(false);
         }
+        relents
     }
 
     /// Writes a piece of a send to where it belongs. The payload is passed over in any case.

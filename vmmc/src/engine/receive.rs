@@ -77,6 +77,7 @@ impl Engine {
                     return Some(packet);
                 };
                 let before = peer.link.progress();
+                peer.heard_late = self.late || header.flags.late;
                 peer.link.on_packet(now, &header, sack.then_some(&self.sack), self.late, port);
                 let mut left = Some(packet);
                 if header.kind == Kind::Data {

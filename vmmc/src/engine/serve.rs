@@ -149,7 +149,7 @@ impl Peer {
         };
         match allowed {
             Ok(()) => {
-                let direct = self.bulk.takes(&self.link, length);
+                let direct = self.lane_from().is_some_and(|from| length >= from as u64);
                 self.jobs.queue.push_back(Job { request, grant, offset, length, done: 0, direct });
             }
             Err(reason) => self.refuse_fetch(request, reason, counters),
@@ -206,7 +206,7 @@ impl Peer {
             if self.jobs.queue.is_empty() {
                 return Served::All;
             }
-            match self.serve_directly(port.bulk().map_or(0, |bulk| bulk.max_segment()), exports) {
+            match self.serve_directly(port.bulk().map_or(0, |bulk| bulk.max_segment()), exports, counters) {
                 Some(true) => continue,
                 Some(false) => return Served::Blocked,
                 None => {}
@@ -252,7 +252,7 @@ impl Peer {
     }
 
     /// Has the first job's next part go by the bulk lane, if it is to. Returns whether it does; if not, the lane takes no more now.
-    fn serve_directly(&mut self, most: usize, exports: &mut Exports) -> Option<bool> {
+    fn serve_directly(&mut self, most: usize, exports: &mut Exports, counters: &mut EngineCounters) -> Option<bool> {
         // What goes in pieces goes behind what is on its way.
         let waits = |job: &Job| !job.direct && self.transfers.serve(job.request);
         if self.jobs.queue.front().is_some_and(waits) {
@@ -264,7 +264,7 @@ impl Peer {
         }
         let mut job = *self.jobs.queue.front().filter(|job| job.direct)?;
         let Ok(export) = self.readable(job.grant, exports) else { return Some(false) };
-        let length = match self.ask_for_job(most, &export.region.clone(), &job) {
+        let length = match self.ask_for_job(most, &export.region.clone(), &job, counters) {
             Some(length) => length,
             None if self.transfers.is_idle() => {
                 self.jobs.resume(job);
@@ -338,6 +338,7 @@ impl Peer {
             let Some(mut job) = self.jobs.queue.pop_front() else { break };
             job.done += length;
             counters.served_bytes += length;
+            counters.tx_copied_bytes += length;
             if let Ok(export) = self.readable(job.grant, exports) {
                 export.read_bytes += length;
             }

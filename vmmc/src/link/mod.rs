@@ -293,6 +293,11 @@ impl Link {
         sequence < self.promised_fetched
     }
 
+    /// What the next packet says to have arrived may have come long before this side looked for it.
+    pub(crate) fn be_late(&mut self) {
+        self.receiver.be_late();
+    }
+
     /// Stops giving the peer credit for PUTs, or begins again.
     pub fn throttle(&mut self, throttled: bool) {
         self.receiver.throttle(throttled);

@@ -45,14 +45,18 @@ impl Pace {
         self.congestion.sent(now, self.sent - self.done, self.least);
     }
 
-    /// So many packets have landed.
-    pub(crate) fn landed(&mut self, now: Time, count: u64) {
+    /// So many packets have landed. With `late` a host was slow to look for them, or for the news of it: then it says nothing about the path how long they took.
+    pub(crate) fn landed(&mut self, now: Time, count: u64, late: bool) {
         self.done += count;
         let mut delay = Delay::Unknown;
         while let Some(&(number, at)) = self.stamps.front()
             && number <= self.done
         {
             self.stamps.pop_front();
+            if late {
+                delay = Delay::Late;
+                continue;
+            }
             let took = now.since(at);
             self.least = Some(self.least.map_or(took, |least| least.min(took)));
             delay = Delay::Of(took);
@@ -93,7 +97,7 @@ mod tests {
             now = now + Duration::from_micros(trip + window * each);
             let lost = if lost_of > 0 && round % 2 == 0 { window / lost_of } else { 0 };
             pace.lost(lost);
-            pace.landed(now, window - lost);
+            pace.landed(now, window - lost, false);
         }
         pace.window()
     }
@@ -105,6 +109,19 @@ mod tests {
         assert!((120..=320).contains(&window), "{window}");
         let window = settle(20, 10, 0);
         assert!((8..=40).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn a_host_that_was_away_is_no_queue() {
+        let mut pace = Pace::new(1024, TARGET);
+        let mut now = Time::ZERO;
+        for round in 0..400 {
+            let (window, away) = (pace.window(), round % 4 == 0);
+            (0..window).for_each(|_| pace.sent(now));
+            now = now + Duration::from_micros(if away { 4000 } else { 20 });
+            pace.landed(now, window, away);
+        }
+        assert_eq!(pace.window(), 1024);
     }
 
     #[test]

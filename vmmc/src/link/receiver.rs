@@ -204,6 +204,11 @@ impl Receiver {
         (self.unacked, self.ack_at, self.ack_now, self.late) = (0, None, false, false);
     }
 
+    /// What the next packet tells of has waited for long before this side looked for it.
+    pub(super) fn be_late(&mut self) {
+        self.late = true;
+    }
+
     /// Whether the delay of what would now be acknowledged says nothing about the path.
     pub(super) fn late(&self) -> bool {
         self.late

@@ -28,7 +28,7 @@ mod place;
 pub mod prometheus;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use serde::{Deserialize, Serialize};
 

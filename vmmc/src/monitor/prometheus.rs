@@ -271,9 +271,79 @@ impl Snapshot {
                 .collect()
         });
         w.counter("faults", "Faults made on demand", None, &refs(&faults), |n| *n)?;
+        bulk(w, nodes)?;
         let verdicts = by(nodes, "verdict", |n| n.verdicts.iter().flat_map(|verdicts| verdicts.iter()).collect());
         w.counter("steering_frames", "Frames the eBPF program saw, by verdict", None, &refs(&verdicts), |n| *n)
     }
+}
+
+/// The bulk lanes.
+fn bulk(w: &mut Writer<'_>, nodes: &[Sample<'_, Stats>]) -> fmt::Result {
+    let bytes = || Some(Unit::Bytes);
+    let ways: Vec<_> = nodes
+        .iter()
+        .map(|(labels, n)| {
+            let mode = match &n.bulk_rings {
+                None => "none",
+                Some(rings) if rings.zero_copy => "zero_copy",
+                Some(_) => "copy",
+            };
+            let reason = n.no_bulk.clone().map(|reason| ("reason", reason));
+            (with(labels, [("mode", mode.to_owned())].into_iter().chain(reason)), *n)
+        })
+        .collect();
+    let help = "1 for each node: how its bulk lane is bound, or why it has none";
+    w.gauge("bulk_lane", help, None, &ways, |_| 1.0)?;
+    let asked = by(nodes, "outcome", |n| {
+        let c = n.engine;
+        vec![("asked", c.tx_bulk_transfers), ("done", c.tx_bulk_done), ("declined", c.tx_bulk_declined)]
+    });
+    let help = "Transfers to peers on the bulk lane: those these were asked for, have all of, and have declined";
+    w.counter("bulk_transfers_sent", help, None, &refs(&asked), |n| *n)?;
+    let granted = by(nodes, "outcome", |n| {
+        let c = n.engine;
+        let ended = [("abandoned", c.rx_bulk_abandoned), ("declined", c.rx_bulk_declined)];
+        [("granted", c.rx_bulk_grants), ("complete", c.rx_bulk_transfers)].into_iter().chain(ended).collect()
+    });
+    let help = "Transfers from peers on the bulk lane: those granted, of these those that are complete or were abandoned, and those declined";
+    w.counter("bulk_transfers_received", help, None, &refs(&granted), |n| *n)?;
+    let help = "Bytes of the transfers that are complete";
+    w.counter("bulk_received", help, bytes(), nodes, |n| n.engine.rx_bulk_bytes)?;
+    let help = "Of these, landed in one another's places, and copied to where they belong";
+    w.counter("bulk_repaired", help, bytes(), nodes, |n| n.engine.rx_bulk_repaired_bytes)?;
+    let segments = by(nodes, "what", |n| {
+        let c = n.engine;
+        let landed = [("landed", c.rx_bulk_segments), ("wasted", c.rx_bulk_wasted)];
+        landed.into_iter().chain([("missing", c.rx_bulk_missing), ("asked_again", c.tx_bulk_asked_again)]).collect()
+    });
+    let help = "Segments that have landed, that were of no use, that were asked for again, and that peers have asked for again";
+    w.counter("bulk_segments", help, None, &refs(&segments), |n| *n)?;
+    let lanes: Vec<_> = nodes.iter().filter_map(|(node, n)| Some((node.clone(), n.bulk.as_ref()?))).collect();
+    let both = |tx, rx| vec![("transmit", tx), ("receive", rx)];
+    let packets = by(&lanes, "direction", |c| both(c.tx_packets, c.rx_packets));
+    w.counter("bulk_packets", "Packets through the bulk lane's socket", None, &refs(&packets), |n| *n)?;
+    let payload = by(&lanes, "direction", |c| both(c.tx_bytes, c.rx_bytes));
+    w.counter("bulk_payload", "Bytes of their payload, which nobody copies", bytes(), &refs(&payload), |n| *n)?;
+    w.counter("bulk_wakeups", "System calls that woke the kernel to send", None, &lanes, |c| c.wakeups)?;
+    w.counter("bulk_places", "Places posted", None, &lanes, |c| c.places)?;
+    let help = "Times the socket was closed and opened anew, to take back places";
+    w.counter("bulk_reopened", help, None, &lanes, |c| c.reopened)?;
+    let queue = |(node, n): &Sample<'_, Stats>| {
+        let rings = n.bulk_rings?;
+        Some((with(node, [("queue", rings.queue.to_string())]), rings))
+    };
+    let rings: Vec<_> = nodes.iter().filter_map(queue).collect();
+    let rings: Vec<_> = rings.iter().map(|(labels, rings)| (labels.clone(), rings)).collect();
+    w.gauge("bulk_waiting_places", "Places in which nothing has landed", None, &rings, |r| r.places as f64)?;
+    let receive = by(&rings, "place", |r| {
+        [("posted", r.posted), ("fill", r.fill), ("arrived", r.arrived)].map(|(name, n)| (name, n as u64)).to_vec()
+    });
+    let help = "Entries of the rings to receive with: those of places, of these those in the fill ring, and those in the RX ring";
+    w.gauge("bulk_receive_entries", help, None, &refs(&receive), |n| *n as f64)?;
+    w.gauge("bulk_sending_packets", "Packets that the kernel has to send", None, &rings, |r| r.sending as f64)?;
+    let send = by(&rings, "place", |r| vec![("unsent", r.unsent as u64), ("completed", r.completed as u64)]);
+    let help = "Entries of the TX ring and of the completion ring";
+    w.gauge("bulk_send_entries", help, None, &refs(&send), |n| *n as f64)
 }
 
 fn links(w: &mut Writer<'_>, links: &[Sample<'_, LinkInfo>]) -> fmt::Result {
@@ -316,7 +386,12 @@ fn links(w: &mut Writer<'_>, links: &[Sample<'_, LinkInfo>]) -> fmt::Result {
     let fetches = by(links, "direction", |l| both(l.jobs as u64, l.fetching as u64));
     w.gauge("link_fetches", "Fetches not answered in whole, by the way of their data", None, &refs(&fetches), |n| {
         *n as f64
-    })
+    })?;
+    let lane: Vec<_> = links.iter().filter_map(|(labels, l)| Some((labels.clone(), l.bulk_from.as_ref()?))).collect();
+    let help = "Sends to the peer of so many bytes and more go by the bulk lane; none where this is missing";
+    w.gauge("link_bulk_threshold", help, Some(Unit::Bytes), &lane, |from| *from as f64)?;
+    let transfers = by(links, "direction", |l| both(l.transfers as u64, l.transfers_asked as u64));
+    w.gauge("link_transfers", "Transfers on the bulk lane that aren't done", None, &refs(&transfers), |n| *n as f64)
 }
 
 fn exports(w: &mut Writer<'_>, exports: &[Sample<'_, ExportInfo>]) -> fmt::Result {

@@ -48,10 +48,10 @@ pub(super) fn watched(directory: &Path, host: u8) -> (Node, Server) {
 }
 
 /// A directory that goes with its value.
-pub(super) struct Temp(pub(super) PathBuf);
+pub(crate) struct Temp(pub(crate) PathBuf);
 
 impl Temp {
-    pub(super) fn new(name: &str) -> Temp {
+    pub(crate) fn new(name: &str) -> Temp {
         let path = std::env::temp_dir().join(format!("vmmc-monitor-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Temp(path)

@@ -1,18 +1,19 @@
 //! Settings of a node.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::progress::{Core, Shared};
-use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node};
-use crate::engine::{self, Engine};
+use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node, find_thresholds};
+use crate::engine::{self, Engine, LEAST_THRESHOLD, Thresholds};
 use crate::error::Error;
 use crate::link;
 use crate::memory::{Arena, HugePages, MemoryError, Paging, utlb};
-use crate::port::bulk::{self, BulkMode};
+use crate::port::bulk;
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
@@ -42,7 +43,9 @@ pub struct Builder {
     mtu: Option<usize>,
     arena: usize,
     bulk: Bulk,
-    bulk_use: engine::BulkUse,
+    bulk_threshold: Option<usize>,
+    bulk_mtu: Option<usize>,
+    bulk_table: Option<PathBuf>,
     huge_pages: HugePages,
     utlb: utlb::Config,
     pub(super) progress: Progress,
@@ -69,7 +72,9 @@ impl Builder {
             mtu: None,
             arena: 64 << 20,
             bulk: Bulk::WhenPossible,
-            bulk_use: engine::BulkUse::default(),
+            bulk_threshold: None,
+            bulk_mtu: None,
+            bulk_table: None,
             huge_pages: HugePages::WhenFree,
             utlb: utlb::Config::default(),
             progress: Progress::Caller,
@@ -133,16 +138,25 @@ impl Builder {
         self
     }
 
-    /// The shortest send that takes the bulk lane, bytes, [`LEAST_THRESHOLD`](engine::LEAST_THRESHOLD) or more. Default: [`THRESHOLD`](engine::THRESHOLD). A shorter one is over before the receiver has said where it may land.
-    pub fn bulk_threshold(mut self, bytes: usize) -> Builder {
-        self.bulk_use.threshold = bytes;
+    /// The file that says from which size on a send takes the bulk lane, by MTU, in the form of [`Thresholds`]; `vmmc-bench thresholds` measures what is best, and writes it. It is read
+    /// when the node opens. Default: the one that the environment variable [`VMMC_THRESHOLDS`](super::THRESHOLDS_ENV) names, or else [`/etc/vmmc/thresholds`](super::THRESHOLDS_FILE), or else, where there is none, the
+    /// [library's own table](Thresholds::default).
+    pub fn bulk_table(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.bulk_table = Some(path.into());
         self
     }
 
-    /// The smallest MTU at which sends take the bulk lane, bytes. Default: [`LEAST_MTU`](engine::LEAST_MTU), which is where on a veth pair the kernel's work on packets of several
-    /// fragments costs about what copying costs. Where the NIC reads and writes memory by itself, 4000 is right.
+    /// The shortest send that takes the bulk lane, bytes, [`LEAST_THRESHOLD`](engine::LEAST_THRESHOLD) or more: a shorter one is over before the receiver has said where it may land. With this no
+    /// [table](Builder::bulk_table) is read. Default: as the table says; 64 KiB if only [`Builder::bulk_mtu`] is called.
+    pub fn bulk_threshold(mut self, bytes: usize) -> Builder {
+        self.bulk_threshold = Some(bytes);
+        self
+    }
+
+    /// The smallest MTU at which sends take the bulk lane, bytes. Where the NIC reads and writes memory by itself, 4000 is right. With this no [table](Builder::bulk_table) is read. Default: as
+    /// the table says; 8000 if only [`Builder::bulk_threshold`] is called.
     pub fn bulk_mtu(mut self, bytes: usize) -> Builder {
-        self.bulk_use.least_mtu = bytes;
+        self.bulk_mtu = Some(bytes);
         self
     }
 
@@ -269,7 +283,7 @@ impl Builder {
         };
         let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
         // Where a NIC writes before anybody has looked, packets leave no room for others, and what has landed is verified before it is believed.
-        let whole_buffers = lane.port.bulk().is_some_and(|bulk| bulk.mode() == BulkMode::ZeroCopy);
+        let whole_buffers = lane.port.bulk().is_some_and(|bulk| bulk.overlap() > 0);
         let options = Options { checksum: self.checksum || whole_buffers, bulk: has_bulk, whole_buffers };
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),
@@ -288,11 +302,12 @@ impl Builder {
             max_exports: 1 << 16,
             max_imports: 1 << 16,
         };
+        let used = if has_bulk { self.thresholds()? } else { Thresholds::NONE };
         // Without the system's random numbers tokens could be guessed; that they fail is unheard of, and tried first.
         getrandom::u64().map_err(|e| Error::System { doing: "drawing random numbers", source: e.into() })?;
         let mut engine = Engine::new(config, Box::new(|| getrandom::u64().unwrap_or_else(|_| rand_fallback())));
         if has_bulk {
-            engine.use_bulk_lane(self.bulk_use);
+            engine.use_bulk_lane(used);
         }
         let port = match self.faults {
             None => lane.port,
@@ -328,6 +343,17 @@ impl Builder {
         Node::start(shared, arena, &self)
     }
 
+    /// Which sends take the bulk lane.
+    fn thresholds(&self) -> Result<Thresholds, Error> {
+        if self.bulk_threshold.is_some() || self.bulk_mtu.is_some() {
+            let (from, mtu) = (self.bulk_threshold.unwrap_or(64 << 10), self.bulk_mtu.unwrap_or(8000));
+            return Ok(Thresholds::from(from, mtu));
+        }
+        let (table, origin) = find_thresholds(self.bulk_table.as_deref())?;
+        debug!(target: "vmmc::bulk", %origin, table = %table.to_string().replace('\n', ", "), "thresholds");
+        Ok(table)
+    }
+
     fn check(&self) -> Result<(), Error> {
         let wrong = |text: String| Err(Error::Config(text));
         if self.port == 0 {
@@ -342,12 +368,8 @@ impl Builder {
         if !(Duration::from_micros(10)..=Duration::from_secs(1)).contains(&self.target_delay) {
             return wrong(format!("the target delay is {:?}, and may be 10 us to 1 s", self.target_delay));
         }
-        if self.bulk_use.threshold < engine::LEAST_THRESHOLD {
-            return wrong(format!(
-                "the bulk lane's threshold is {} bytes, and may be {} or more",
-                self.bulk_use.threshold,
-                engine::LEAST_THRESHOLD
-            ));
+        if let Some(bytes) = self.bulk_threshold.filter(|&bytes| bytes < LEAST_THRESHOLD) {
+            return wrong(format!("the bulk lane's threshold is {bytes} bytes, and may be {LEAST_THRESHOLD} or more"));
         }
         if self.peer_timeout < Duration::from_millis(10) {
             return wrong(format!("a peer timeout of {:?} is too short: choose 10 ms or more", self.peer_timeout));

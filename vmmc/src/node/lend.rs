@@ -20,7 +20,7 @@ impl Export {
     /// Waits, if need be, until an [`Export::write`] or [`Export::discard`] of another thread has come to its end; the node waits with it.
     ///
     /// # Errors
-    /// When the range doesn't lie inside the export, or this has been [revoked](Export::revoke).
+    /// When the range doesn't lie inside the export, or this has been [revoked](Export::revoke); or when the bulk lane was lost while packets were to land there.
     ///
     /// ```no_run
     /// use vmmc::{Key, Node};

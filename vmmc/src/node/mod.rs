@@ -38,6 +38,7 @@ mod scheduler;
 mod scoped;
 mod source;
 mod stats;
+mod thresholds;
 mod try_send;
 
 use std::net::SocketAddr;
@@ -54,6 +55,7 @@ pub use lane::{Lane, Resolve};
 pub use redirect::{Redirect, RedirectFailed};
 pub use scoped::ScopedRedirect;
 pub use source::{Held, SendFailed, Source};
+pub use thresholds::{BadThresholds, Origin, THRESHOLDS_ENV, THRESHOLDS_FILE, find_thresholds};
 pub use try_send::{Sent, TrySend};
 
 pub use stats::Stats;

@@ -147,7 +147,9 @@ impl Core {
             return Ok(false);
         }
         let now = self.clock.now();
-        self.engine.look(now);
+        if !landed {
+            self.engine.look(now);
+        }
         self.looked_at = Some(now);
         let busy = landed || !self.batch.is_empty() || now >= self.engine.deadline();
         if busy {

@@ -30,7 +30,7 @@ use smallvec::SmallVec;
 use self::bulk::BulkPort;
 pub use self::lanes::Lanes;
 pub use self::layer::Layer;
-pub use self::rings::{ReceiveRings, Rings, SendRings};
+pub use self::rings::{BulkRings, ReceiveRings, Rings, SendRings};
 use crate::wire::Fragments;
 
 /// So many bytes of a packet lie in its first frame, whatever the port.

@@ -52,3 +52,33 @@ pub struct SendRings {
     /// Frames in packets: kept until these are acknowledged, or being filled, or sent.
     pub kept: usize,
 }
+
+/// The rings of a bulk lane, and how it is bound. Entries are pieces of packets: a place takes one of the fill ring for each 3840 bytes, a packet to send one of the TX ring for its headers and one for
+/// each page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkRings {
+    /// The number of the queue.
+    pub queue: u32,
+    /// Whether the NIC reads and writes the arena by itself. Otherwise the kernel copies each packet.
+    pub zero_copy: bool,
+    /// How many entries the fill ring and the RX ring have.
+    pub ring: usize,
+    /// Places that are posted, and in which nothing has been seen to land.
+    pub places: usize,
+    /// Entries that these take, wherever they are.
+    pub posted: usize,
+    /// Of those, how many the kernel hasn't taken from the fill ring yet.
+    pub fill: usize,
+    /// Entries of the RX ring that the node hasn't looked at.
+    pub arrived: usize,
+    /// How many entries the TX ring and the completion ring have.
+    pub send_ring: usize,
+    /// How many packets may be anywhere between the node's handing them over and its noticing that they have been sent.
+    pub slots: usize,
+    /// Of those, how many there are.
+    pub sending: usize,
+    /// Entries of the TX ring that the kernel hasn't taken yet.
+    pub unsent: usize,
+    /// Entries of the completion ring that the node hasn't noticed.
+    pub completed: usize,
+}

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use vmmc::engine::{
-    BulkUse, Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Ticket,
+    Config, Engine, EngineError, ExportOptions, Key, Notification, RedirectId, Returned, Send, Thresholds, Ticket,
     Unfetched,
 };
 use vmmc::link;
@@ -115,7 +115,7 @@ impl World {
         let config = Config { local, mac, vlan: None, link, max_peers: 200, max_exports: 100, max_imports: 1000 };
         let mut engine = Engine::new(config, Box::new(move || random.u64(..)));
         if self.lanes[number].is_some() {
-            engine.use_bulk_lane(BulkUse { threshold: THRESHOLD, least_mtu: 0 });
+            engine.use_bulk_lane(Thresholds::from(THRESHOLD, 0));
         }
         Host {
             engine,

@@ -4,7 +4,7 @@
 //! a lane a node runs all the same, and copies large transfers once at either end: so most of this is a note.
 
 use vmmc::DEFAULT_PORT;
-use vmmc::engine::LEAST_MTU;
+use vmmc::node::{Origin, THRESHOLDS_ENV};
 use vmmc::port::eager::{MAX_QUEUES, SINGLE_FRAME_MTU, pinned_bytes};
 use xdp_prog::Features;
 
@@ -76,11 +76,32 @@ pub(super) fn lane(m: &Machine, port: &PortFacts, mtu: u32) -> Check {
         );
         return note(found, raise(needed));
     }
-    let unused = match (mtu as usize) < LEAST_MTU {
-        true => format!("; not used at MTU {mtu}, but from {LEAST_MTU} on, unless told otherwise"),
-        false => String::new(),
+    Check::ok(NAME, format!("on queue {last}; pins the arena, {} unless told otherwise", bytes(ARENA)))
+}
+
+/// Which sends would take it, as long as no program says otherwise. A table that is none has been told of.
+pub(super) fn threshold(m: &Machine, mtu: u32) -> Option<Check> {
+    const NAME: &str = "bulk threshold";
+    let (table, origin) = m.thresholds.as_ref().ok()?;
+    let source = match origin {
+        Origin::BuiltIn => "built in; `vmmc-bench thresholds` finds out what is best here".to_owned(),
+        file => format!("from {file}"),
     };
-    Check::ok(NAME, format!("on queue {last}; pins the arena, {} unless told otherwise{unused}", bytes(ARENA)))
+    let found = match table.at(mtu as usize) {
+        Some(from) => format!("sends of {from} bytes and more take the lane at MTU {mtu} ({source})"),
+        None => match table.least_mtu().filter(|&least| least > mtu as usize) {
+            Some(least) => format!("no send takes the lane at MTU {mtu}, but from {least} on ({source})"),
+            None => format!("no send takes the lane at MTU {mtu} ({source})"),
+        },
+    };
+    Some(Check::ok(NAME, found))
+}
+
+/// A table of thresholds that can't be used: no node opens then.
+pub(super) fn table(m: &Machine) -> Option<Check> {
+    let error = m.thresholds.as_ref().err()?;
+    let mend = format!("vmmc-bench thresholds --write FILE, or unset {THRESHOLDS_ENV}");
+    Some(Check::new("bulk threshold", Verdict::Problem, error, mend))
 }
 
 /// How to get one more queue.

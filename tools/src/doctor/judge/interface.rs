@@ -39,7 +39,8 @@ pub(in crate::doctor) fn interface(m: &Machine, name: &str, look: &Look) -> Diag
         let lane = bulk::lane(m, port, mtu);
         forecast = Some(foresee(m, port, mtu, lane.verdict == Verdict::Ok));
         let zero_copy = bulk::zero_copy(m, port).filter(|_| lane.verdict == Verdict::Ok);
-        checks.extend(std::iter::once(lane).chain(zero_copy));
+        let threshold = bulk::threshold(m, mtu).filter(|_| lane.verdict == Verdict::Ok);
+        checks.extend([Some(lane), threshold, zero_copy].into_iter().flatten());
     }
     Diagnosis { name: facts.name.clone(), checks, forecast }
 }

@@ -1,6 +1,8 @@
 //! Bad machines and bad interfaces, one table each. Every row changes one thing of what is well, and says which check is to notice,
 //! how bad it finds it, and what has to stand in what it says.
 
+use vmmc::engine::Thresholds;
+use vmmc::node::Origin;
 use xdp_prog::{Features, Holder, Process};
 
 use super::super::facts::{Capabilities, Channels, Ethtool, InterfaceFacts, Look, Machine, PortFacts, Switch, Trial};
@@ -24,6 +26,7 @@ fn healthy_machine() -> Machine {
         governor: Some("performance".to_owned()),
         isolated: None,
         ethtool: true,
+        thresholds: Result::Ok((Thresholds::from(65536, 8000), Origin::BuiltIn)),
         program_path: "/usr/bin/vmmc".to_owned(),
     }
 }
@@ -511,6 +514,34 @@ fn bulk_lanes() {
     let diagnosis = interface(&healthy_machine(), "eth0", &Look::Found(facts.into()));
     let lane = diagnosis.checks.into_iter().find(|check| check.name == "bulk lane").unwrap();
     assert!(lane.mend.unwrap().starts_with("ethtool -K eth0 ntuple on && ethtool -N eth0 "));
+}
+
+#[test]
+fn the_thresholds_that_hold_are_told_and_where_they_come_from() {
+    let found = |mtu, table: &str, origin: Origin| {
+        let (mut m, mut facts) = (healthy_machine(), healthy_interface());
+        m.thresholds = Result::Ok((table.parse().unwrap(), origin));
+        (facts.mtu, port(&mut facts).mtu) = (mtu, mtu);
+        let checks = interface(&m, "eth0", &Look::Found(facts.into())).checks;
+        checks.into_iter().find(|check| check.name == "bulk threshold").map(|check| check.found)
+    };
+    let (table, file) = ("1500 never\n9000 262144\n20000 never", Origin::File("/etc/there".into()));
+    for (mtu, expected) in [
+        (1500, "no send takes the lane at MTU 1500, but from 9000 on (from /etc/there)"),
+        (9216, "sends of 262144 bytes and more take the lane at MTU 9216 (from /etc/there)"),
+        (65535, "no send takes the lane at MTU 65535 (from /etc/there)"),
+    ] {
+        assert_eq!(found(mtu, table, file.clone()).as_deref(), Some(expected));
+    }
+    assert!(found(9000, table, Origin::BuiltIn).unwrap().contains("(built in; `vmmc-bench thresholds`"));
+    // Where there is no lane they are of no interest, and a bad one is everybody's problem.
+    let mut facts = healthy_interface();
+    features(&mut facts).native = false;
+    let checks = interface(&healthy_machine(), "eth0", &Look::Found(facts.into())).checks;
+    assert!(checks.iter().all(|check| check.name != "bulk threshold"));
+    let bad = Machine { thresholds: Err("/etc/there: line 3: no".to_owned()), ..healthy_machine() };
+    let check = machine(&bad).into_iter().find(|check| check.verdict == Problem);
+    assert_is(check, "a bad table", "bulk threshold", Problem, "line 3", "vmmc-bench thresholds");
 }
 
 #[test]

@@ -64,6 +64,9 @@ fn snapshot(host: u8, links: u8) -> Stats {
         grants_held: 0,
         jobs: 0,
         fetching: 0,
+        bulk_from: None,
+        transfers: 0,
+        transfers_asked: 0,
         heard: Duration::ZERO,
         counters: LinkCounters::default(),
     };
@@ -78,6 +81,12 @@ fn later(before: &Stats) -> Stats {
     stats.port.tx_packets += 3_000_000;
     stats.port.rx_bytes += 2_500_000_000;
     stats.port.rx_ring_full += 17;
+    if let (Some(lane), Some(rings)) = (&mut stats.bulk, &mut stats.bulk_rings) {
+        lane.rx_packets += 40_000;
+        lane.rx_bytes += 2_500_000_000;
+        (rings.queue, rings.ring, rings.posted, rings.places) = (1, 4096, 288, 18);
+        stats.engine.rx_bulk_missing += 3;
+    }
     stats.exports[0].notifications += 500;
     if let Some(verdicts) = &mut stats.verdicts {
         verdicts.not_ip += 8;
@@ -143,6 +152,19 @@ fn rates_are_of_the_time_between_two_snapshots() {
     // A figure that was cut off would be another figure.
     let narrow = line(&drawn(&model, 80, 30), "10.0.1.1:7000").join(" ");
     assert_eq!(narrow, "10.0.1.1:7000 495 4.00 Mbit/s 0 0 bit/s 1.00% 5.00 us");
+    // With a bulk lane it says what that does, and without why there is none.
+    let mut first = Stats { bulk: Some(Default::default()), bulk_rings: Some(Default::default()), ..first };
+    sample(&mut model, first.clone());
+    sample(&mut model, later(&first));
+    let with = drawn(&model, 120, 30);
+    let lane = "bulk sent 0/s, 0 bit/s received 20.0 k/s, 10.0 Gbit/s copy mode, queue 1";
+    assert_eq!(line(&with, "bulk     ").join(" "), lane);
+    let rings = line(&with, "bulk     1 [##").join(" ");
+    assert!(rings.ends_with("288 of 4096 entries posted, for 18 places, 0 arrived, 0 packets to send"), "{rings}");
+    assert!(line(&with, "just now").join(" ").ends_with("3 segments asked for again"));
+    (first.bulk, first.bulk_rings, first.no_bulk) = (None, None, Some("it is\x1btoo old".to_owned()));
+    sample(&mut model, first);
+    assert_eq!(line(&drawn(&model, 120, 30), "bulk").join(" "), "bulk none: it is?too old");
     assert!(lines[29].starts_with("q quit") && lines[29].contains("interval: 1.00 s"));
 }
 

@@ -61,7 +61,8 @@ fn only_so_many_are_asked_for_ahead() {
     assert_eq!(outgoing.ask(1), None);
     assert_eq!(outgoing.on_declined(2), Ok(false));
     assert_eq!(outgoing.ask(1), Some(MAX_AHEAD as u32));
-    assert_eq!(numbers(&outgoing), [0, 1, 3, 4]);
+    let others = (0..=MAX_AHEAD as u32).filter(|number| *number != 2);
+    assert_eq!(numbers(&outgoing), others.collect::<Vec<_>>());
 }
 
 #[test]

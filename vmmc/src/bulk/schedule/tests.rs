@@ -1,7 +1,5 @@
 //! The order of grants, against what was promised of it.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +8,7 @@ const ENTRIES: u32 = 100;
 const FEW: u32 = 10;
 
 fn request(peer: u64, transfer: u32, range: Range<u64>) -> Request {
-    Request { peer, transfer, entries: 10, arena: 0, range }
+    Request { peer, transfer, entries: 10, segment: 100, arena: 0, range }
 }
 
 fn apart(peer: u64, transfer: u32) -> Request {
@@ -19,52 +17,74 @@ fn apart(peer: u64, transfer: u32) -> Request {
 }
 
 fn next(schedule: &mut Schedule, room: u32, unused: u32) -> Option<(u64, u32)> {
-    schedule.next(room, unused).map(|request| (request.peer, request.transfer))
+    schedule.next(room, unused, None, |_| true).map(|request| (request.peer, request.transfer))
 }
 
 #[test]
-fn two_of_one_peer_are_open_and_then_it_is_anothers_turn() {
+fn several_of_one_peer_are_open_until_another_waits() {
     let mut schedule = Schedule::new(ENTRIES, FEW);
-    for transfer in 0..4 {
-        schedule.request(Time::ZERO, apart(1, transfer)).unwrap();
+    let all = MAX_OPEN as u32;
+    for transfer in 0..all + 3 {
+        schedule.request(apart(1, transfer)).unwrap();
     }
-    assert_eq!(next(&mut schedule, ENTRIES, 0), Some((1, 0)));
-    assert_eq!(next(&mut schedule, ENTRIES, 100), Some((1, 1)));
-    assert_eq!(next(&mut schedule, ENTRIES, 0), None, "two are open");
-    schedule.request(Time::ZERO, apart(2, 0)).unwrap();
+    for transfer in 0..all {
+        assert_eq!(next(&mut schedule, ENTRIES, 100), Some((1, transfer)));
+    }
+    assert_eq!(next(&mut schedule, ENTRIES, 0), None, "so many are open");
+    assert!(!schedule.others_wait(1) && schedule.others_wait(2));
+    schedule.request(apart(2, 0)).unwrap();
+    assert!(schedule.others_wait(1));
     assert!(schedule.closed(1, 0));
-    assert_eq!(next(&mut schedule, ENTRIES, FEW), Some((1, 2)), "it was before the other in the queue");
-    assert!(schedule.closed(1, 1));
-    assert_eq!(next(&mut schedule, ENTRIES, FEW + 1), None, "the other's places would be behind many unused");
+    assert_eq!(next(&mut schedule, ENTRIES, FEW), Some((1, all)), "it was before the other in the queue");
+    (1..=all).for_each(|transfer| assert!(schedule.closed(1, transfer)));
     assert_eq!(next(&mut schedule, ENTRIES, FEW), Some((2, 0)));
-    assert!(schedule.closed(1, 2) && !schedule.closed(1, 2));
-    assert_eq!(next(&mut schedule, ENTRIES, FEW), Some((1, 3)));
+    assert_eq!(next(&mut schedule, ENTRIES, FEW + 1), None, "its places would be behind many unused");
+    assert!(!schedule.closed(1, all));
+    assert_eq!(next(&mut schedule, ENTRIES, FEW), Some((1, all + 1)));
+}
+
+#[test]
+fn all_that_is_posted_is_of_one_length() {
+    let mut schedule = Schedule::new(ENTRIES, FEW);
+    schedule.request(Request { segment: 200, ..apart(1, 0) }).unwrap();
+    let mut next = |posted| schedule.next(ENTRIES, 0, posted, |_| true).is_some();
+    assert!(!next(Some(100)) && !next(Some(201)));
+    assert!(next(Some(200)));
+}
+
+#[test]
+fn who_is_not_ready_keeps_nobody_waiting() {
+    let mut schedule = Schedule::new(ENTRIES, FEW);
+    for peer in [1, 2, 1] {
+        schedule.request(apart(peer, schedule.waiting.len() as u32)).unwrap();
+    }
+    let mut next = |unready| schedule.next(ENTRIES, 0, None, |request| request.peer != unready).map(|r| r.peer);
+    assert_eq!([next(1), next(1), next(2), next(0), next(0)], [Some(2), None, Some(1), Some(1), None]);
 }
 
 #[test]
 fn what_overlaps_or_finds_no_room_waits() {
     let mut schedule = Schedule::new(ENTRIES, FEW);
-    schedule.request(Time::ZERO, request(1, 0, 0..100)).unwrap();
-    schedule.request(Time::ZERO, request(1, 1, 99..100)).unwrap();
+    schedule.request(request(1, 0, 0..100)).unwrap();
+    schedule.request(request(1, 1, 99..100)).unwrap();
     assert_eq!(next(&mut schedule, 9, 0), None);
     assert_eq!(next(&mut schedule, 10, 0), Some((1, 0)));
     assert_eq!(next(&mut schedule, ENTRIES, 0), None);
     schedule.closed(1, 0);
     assert_eq!(next(&mut schedule, ENTRIES, 0), Some((1, 1)));
-    schedule.request(Time::ZERO, Request { arena: 1, ..request(1, 2, 0..100) }).unwrap();
+    schedule.request(Request { arena: 1, ..request(1, 2, 0..100) }).unwrap();
     assert_eq!(next(&mut schedule, ENTRIES, 0), Some((1, 2)), "another arena is other memory");
 }
 
 #[test]
-fn who_is_distrusted_waits_for_nothing() {
+fn who_withdraws_waits_for_nothing() {
     let mut schedule = Schedule::new(ENTRIES, FEW);
-    let (now, until) = (Time::from_nanos(5), Time::from_nanos(10));
-    schedule.request(now, apart(1, 0)).unwrap();
-    schedule.request(now, apart(2, 0)).unwrap();
-    assert_eq!(schedule.distrust(now, 1, until), [apart(1, 0)]);
-    assert_eq!(schedule.request(now, apart(1, 1)), Err(Declined::Distrusted));
+    for (peer, transfer) in [(1, 0), (1, 1), (2, 0)] {
+        schedule.request(apart(peer, transfer)).unwrap();
+    }
+    assert_eq!(schedule.withdraw(1), [apart(1, 0), apart(1, 1)]);
     assert_eq!(next(&mut schedule, ENTRIES, 0), Some((2, 0)));
-    assert_eq!(schedule.request(until, apart(1, 1)), Ok(()));
+    assert_eq!(schedule.withdraw(1), []);
     assert_eq!(schedule.forget(2), [apart(2, 0)]);
     assert!(schedule.open.is_empty());
 }
@@ -73,18 +93,18 @@ fn who_is_distrusted_waits_for_nothing() {
 fn what_is_too_much_is_declined() {
     let mut schedule = Schedule::new(ENTRIES, FEW);
     for entries in [0, ENTRIES + 1, u32::MAX] {
-        let declined = schedule.request(Time::ZERO, Request { entries, ..apart(1, 0) });
+        let declined = schedule.request(Request { entries, ..apart(1, 0) });
         assert_eq!(declined, Err(Declined::Entries { entries, limit: ENTRIES }));
     }
     for transfer in 0..MAX_WAITING as u32 {
-        assert_eq!(schedule.request(Time::ZERO, apart(1, transfer)), Ok(()));
-        assert_eq!(schedule.request(Time::ZERO, apart(1, transfer)), Err(Declined::Again(transfer)));
+        assert_eq!(schedule.request(apart(1, transfer)), Ok(()));
+        assert_eq!(schedule.request(apart(1, transfer)), Err(Declined::Again(transfer)));
     }
-    assert_eq!(schedule.request(Time::ZERO, apart(1, 99)), Err(Declined::Full));
-    assert_eq!(schedule.request(Time::ZERO, apart(2, 99)), Ok(()), "it doesn't fill another's");
-    assert!(schedule.next(ENTRIES, 0).is_some());
-    assert_eq!(schedule.request(Time::ZERO, apart(1, 0)), Err(Declined::Again(0)), "it is open");
-    assert_eq!(schedule.request(Time::ZERO, apart(1, 99)), Ok(()));
+    assert_eq!(schedule.request(apart(1, 99)), Err(Declined::Full));
+    assert_eq!(schedule.request(apart(2, 99)), Ok(()), "it doesn't fill another's");
+    assert!(schedule.next(ENTRIES, 0, None, |_| true).is_some());
+    assert_eq!(schedule.request(apart(1, 0)), Err(Declined::Again(0)), "it is open");
+    assert_eq!(schedule.request(apart(1, 99)), Ok(()));
 }
 
 #[derive(Clone, Debug)]
@@ -93,11 +113,9 @@ enum Step {
     Next { room: u32, unused: u32 },
     Close(usize),
     Closed(u64, u32),
-    Distrust(u64, u64),
     Forget(u64),
     Cancel(u64, u32),
     Withdraw(u64),
-    Later(u64),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -110,11 +128,9 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => (0..=ENTRIES, 0..2 * FEW).prop_map(|(room, unused)| Step::Next { room, unused }),
         3 => any::<usize>().prop_map(Step::Close),
         1 => (peer(), 0u32..40).prop_map(|(peer, transfer)| Step::Closed(peer, transfer)),
-        1 => (peer(), any::<u64>()).prop_map(|(peer, until)| Step::Distrust(peer, until)),
         1 => peer().prop_map(Step::Forget),
         1 => (peer(), 0u32..40).prop_map(|(peer, transfer)| Step::Cancel(peer, transfer)),
         1 => peer().prop_map(Step::Withdraw),
-        1 => (0u64..1000).prop_map(Step::Later),
     ]
 }
 
@@ -144,17 +160,16 @@ proptest! {
     fn any_calls(steps in prop::collection::vec(steps(), 0..200)) {
         let mut schedule = Schedule::new(ENTRIES, FEW);
         let mut model = Model::default();
-        let mut now = Time::ZERO;
         for step in steps {
             match step {
                 Step::Request { peer, transfer, entries, arena, range } => {
-                    let request = Request { peer, transfer, entries, arena, range };
-                    if schedule.request(now, request.clone()).is_ok() {
+                    let request = Request { peer, transfer, entries, segment: 100, arena, range };
+                    if schedule.request(request.clone()).is_ok() {
                         model.waiting.push(request);
                     }
                 }
                 Step::Next { room, unused } => {
-                    if let Some(request) = schedule.next(room, unused) {
+                    if let Some(request) = schedule.next(room, unused, None, |_| true) {
                         model.opened(&request, room, unused);
                     }
                 }
@@ -168,15 +183,6 @@ proptest! {
                     model.open.retain(|open| (open.peer, open.transfer) != (peer, transfer));
                     prop_assert_eq!(schedule.closed(peer, transfer), model.open.len() < before);
                 }
-                Step::Distrust(peer, until) => {
-                    let (theirs, others) = model.waiting.into_iter().partition(|waiting| waiting.peer == peer);
-                    model.waiting = others;
-                    let theirs: Vec<_> = theirs;
-                    prop_assert_eq!(schedule.distrust(now, peer, Time::from_nanos(until)), theirs);
-                    let again = schedule.request(now, apart(peer, u32::MAX));
-                    prop_assert_eq!(again.is_err(), now < Time::from_nanos(until));
-                    schedule.withdraw(peer);
-                }
                 Step::Forget(peer) => {
                     model.waiting.retain(|waiting| waiting.peer != peer);
                     let theirs = model.open.extract_if(.., |open| open.peer == peer).collect::<Vec<_>>();
@@ -187,10 +193,9 @@ proptest! {
                     schedule.cancel(peer, transfer);
                 }
                 Step::Withdraw(peer) => {
-                    model.waiting.retain(|waiting| waiting.peer != peer);
-                    schedule.withdraw(peer);
+                    let theirs = model.waiting.extract_if(.., |waiting| waiting.peer == peer).collect::<Vec<_>>();
+                    prop_assert_eq!(schedule.withdraw(peer), theirs);
                 }
-                Step::Later(nanos) => now = now + Duration::from_nanos(nanos),
             }
             prop_assert_eq!(&schedule.open, &model.open);
             let waiting = schedule.waiting.iter().map(|(_, queue)| queue.len()).collect::<Vec<_>>();
@@ -203,7 +208,7 @@ proptest! {
             schedule.closed(open.peer, open.transfer);
         }
         let mut turns = Vec::new();
-        while let Some(request) = schedule.next(ENTRIES, 0) {
+        while let Some(request) = schedule.next(ENTRIES, 0, None, |_| true) {
             model.opened(&request, ENTRIES, 0);
             model.open.clear();
             schedule.closed(request.peer, request.transfer);

@@ -16,6 +16,12 @@ use crate::wire::{BULK_CHECKED, BulkHeader};
 /// Once all has been sent, how long it may take on its way through queues and past others.
 const SETTLED_WITHIN: Duration = Duration::from_micros(100);
 
+/// How often all that is missing is asked for, while the sender lives and nothing comes.
+const MOST_IN_VAIN: u32 = 8;
+
+/// So few packets may come damaged of any transfer.
+const FEW_DAMAGED: u32 = 4;
+
 /// Where what lands belongs.
 #[derive(Debug)]
 pub(super) enum Home {
@@ -44,6 +50,16 @@ pub(super) struct Granted {
     saved: SmallVec<[(u32, Box<[u8]>); 1]>,
     /// The sender says that it has sent all, and nothing has been asked for since.
     sent: bool,
+    /// Something has landed, and hasn't been reported, that may have waited for long before anybody looked.
+    pub late: bool,
+    /// When all that is missing was asked for last.
+    asked_at: Time,
+    /// When anything landed in its places last, whatever it was worth.
+    seen_at: Time,
+    /// So many packets came with a wrong checksum.
+    damaged: u32,
+    /// Nothing is posted or asked for any more: once its places are used up it is to be abandoned.
+    pub draining: bool,
     /// It is to be abandoned.
     pub condemned: bool,
 }
@@ -68,7 +84,7 @@ impl Granted {
         incoming: Incoming,
         (rest, segments): (usize, u32),
     ) -> Granted {
-        let saved = SmallVec::new();
+        let (saved, granted_at) = (SmallVec::new(), incoming.landed_at());
         let checksums = vec![None; segments as usize];
         Granted {
             run,
@@ -83,6 +99,11 @@ impl Granted {
             checksums,
             saved,
             sent: false,
+            late: false,
+            asked_at: granted_at,
+            seen_at: granted_at,
+            damaged: 0,
+            draining: false,
             condemned: false,
         }
     }
@@ -105,12 +126,15 @@ impl Granted {
         self.start + self.rest + position as usize * self.run.segment as usize
     }
 
-    /// Posts the places that are free, as far as the port has room. Returns whether any were.
+    /// Posts the places that are free, as far as the port has room: none as long as others are `posted` for packets of another length. Returns whether any were.
     ///
     /// # Errors
     /// When the port can't write there.
-    pub(super) fn post(&mut self, port: &mut dyn BulkPort) -> Result<bool, Unpostable> {
+    pub(super) fn post(&mut self, port: &mut dyn BulkPort, posted: Option<u32>) -> Result<bool, Unpostable> {
         let mut any = false;
+        if self.draining || posted.is_some_and(|posted| posted != self.run.segment) {
+            return Ok(any);
+        }
         while let Some(position) = self.incoming.next_to_post() {
             if port.room(self.run.segment as usize) == 0 {
                 break;
@@ -140,6 +164,8 @@ impl Granted {
         let Some(landed) = self.incoming.landed(now, landing.place, landing.segment, intact) else {
             return Outcome::Foreign;
         };
+        self.seen_at = now;
+        self.damaged += u32::from(!intact && landing.grant == self.run.grant);
         if landed.restore {
             self.restore(landed.position);
         }
@@ -211,14 +237,38 @@ impl Granted {
 
     /// The segments to ask for again now.
     pub(super) fn ask(&mut self, now: Time, stall: Duration) -> Vec<std::ops::Range<u32>> {
+        if self.draining {
+            return Vec::new();
+        }
+        let before = self.incoming.in_vain();
         let ranges = self.incoming.ask(now, self.stall(stall), MAX_MISSING);
         self.sent &= ranges.is_empty();
+        if self.incoming.in_vain() > before {
+            self.asked_at = now;
+        }
         ranges
     }
 
     /// When that is, landings apart; `None` when all are here.
     pub(super) fn ask_at(&self, stall: Duration) -> Option<Time> {
-        self.incoming.deadline(self.stall(stall))
+        self.incoming.deadline(self.stall(stall)).filter(|_| !self.draining)
+    }
+
+    /// Whether there is no sense in asking again: that was done often enough, the sender lives and has been heard since, and nothing comes.
+    pub(super) fn is_hopeless(&self, now: Time, stall: Duration, silence: Duration) -> bool {
+        self.incoming.in_vain() >= MOST_IN_VAIN
+            && self.ask_at(stall).is_some_and(|at| at <= now)
+            && silence < now.since(self.asked_at)
+    }
+
+    /// Whether so much of it comes damaged that this is no accident of the network: what is fetched while somebody writes it changes between its checksum and its sending.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.damaged > FEW_DAMAGED.max(self.segments / 2)
+    }
+
+    /// Since when nothing at all has landed.
+    pub(super) fn seen_at(&self) -> Time {
+        self.seen_at
     }
 
     /// How long nothing may land.

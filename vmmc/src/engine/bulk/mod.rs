@@ -1,65 +1,32 @@
 //! The bulk lane: long sends go from memory to memory, and nobody in user space copies a byte.
 //!
-//! [`transfer`] cuts sends into transfers, [`sending`] is the sender's half, [`receiving`] the receiver's, and [`granted`] one transfer that has been granted. What belongs where,
+//! [`thresholds`] says which sends take it, [`transfer`] cuts these into transfers, and [`sending`] is the sender's half. Of the receiver's, [`receiving`] grants and takes what lands, [`attending`] does what is due,
+//! [`retreat`] takes places back, and [`granted`] is one transfer that has been granted. What belongs where,
 //! what is missing and whose turn it is they ask [`crate::bulk`]; the memory is kept by the [port](crate::port::bulk) for as long as the kernel may touch it.
 
+mod attending;
 mod granted;
 mod receiving;
+mod retreat;
 mod sending;
+mod thresholds;
 mod transfer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 pub(super) use receiving::HeardTransfer;
 pub use sending::DirectSend;
 pub(super) use sending::Transfers;
+pub use thresholds::{LEAST_THRESHOLD, MOST_STEPS, Thresholds, ThresholdsError};
 
 use self::granted::Granted;
 use self::receiving::Asked;
-use self::transfer::{Packets, Parts};
 use crate::bulk::schedule::Schedule;
-use crate::link::Link;
+use crate::bulk::trust::Trust;
+use crate::bulk::turn::Turn;
 use crate::port::bulk::Landing;
-
-/// Shorter sends than this aren't worth a round trip before they begin, bytes.
-pub const THRESHOLD: usize = 64 << 10;
-
-/// The least that it may be set to.
-pub const LEAST_THRESHOLD: usize = 4096;
-
-/// At a smaller MTU than this, bytes, a packet of several fragments costs the kernel more than copying it into one costs the sender.
-pub const LEAST_MTU: usize = 8000;
-
-/// Which sends take the lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BulkUse {
-    /// Those of so many bytes and more.
-    pub threshold: usize,
-    /// To peers with which packets of so many bytes and more have been agreed on.
-    pub least_mtu: usize,
-}
-
-impl BulkUse {
-    /// None.
-    pub(super) const NONE: BulkUse = BulkUse { threshold: usize::MAX, least_mtu: usize::MAX };
-
-    /// Whether a send of so many bytes does.
-    pub(super) fn takes(&self, link: &Link, length: u64) -> bool {
-        let options = link.options();
-        // Where packets have to fill NIC buffers, there are links, or sends, too small for one.
-        let fits = || Parts::of(usize::try_from(length).unwrap_or(usize::MAX), Packets::of(link, usize::MAX)).is_some();
-        options.bulk
-            && length >= self.threshold as u64
-            && link.mtu() >= self.least_mtu
-            && (!options.whole_buffers || fits())
-    }
-}
-
-impl Default for BulkUse {
-    fn default() -> BulkUse {
-        BulkUse { threshold: THRESHOLD, least_mtu: LEAST_MTU }
-    }
-}
+use crate::time::Time;
 
 /// A request of another peer is granted when no more than so many entries of the fill ring are unused.
 const FEW_ENTRIES: u32 = 256;
@@ -71,21 +38,34 @@ pub(super) struct BulkLane {
     open: Vec<Granted>,
     batch: Vec<Landing>,
     last_grant: u32,
+    trust: Trust,
+    turn: Turn,
+    /// When it was last attended to.
+    seen: Time,
+    /// How often in a row its books were wrong.
+    mistaken: u32,
+    /// Parts of exports that are nobody's any more, and where places are still posted: until it has been opened again.
+    unclear: Vec<(u32, Range<u64>)>,
     /// It couldn't be opened again.
     broken: bool,
     /// Which sends take it.
-    pub(super) used: BulkUse,
+    pub(super) used: Thresholds,
 }
 
 impl BulkLane {
     /// A lane that takes these sends.
-    pub(super) fn new(used: BulkUse) -> BulkLane {
+    pub(super) fn new(used: Thresholds) -> BulkLane {
         BulkLane {
             schedule: Schedule::new(transfer::MOST_ENTRIES as u32, FEW_ENTRIES),
             asked: HashMap::new(),
             open: Vec::new(),
             batch: Vec::new(),
             last_grant: 0,
+            trust: Trust::default(),
+            turn: Turn::default(),
+            seen: Time::ZERO,
+            mistaken: 0,
+            unclear: Vec::new(),
             broken: false,
             used,
         }
@@ -94,6 +74,22 @@ impl BulkLane {
     /// Whether it still works.
     fn is_usable(&self) -> bool {
         !self.broken
+    }
+
+    /// How many transfers a peer has asked for that aren't complete.
+    pub(super) fn transfers_of(&self, token: u64) -> usize {
+        let asked = self.asked.keys().filter(|&&(of, _)| of == token).count();
+        asked + self.open.iter().filter(|granted| granted.run.token == token).count()
+    }
+
+    /// The place that is used next.
+    fn first_place(&self) -> Option<u64> {
+        self.open.iter().filter_map(|granted| granted.incoming.next_place()).min()
+    }
+
+    /// How long packets are that the places posted are for.
+    fn posted(&self) -> Option<u32> {
+        self.open.iter().find(|granted| granted.incoming.unused() > 0).map(|granted| granted.run.segment)
     }
 
     /// Whether anything may land.

@@ -1,19 +1,17 @@
-//! Receiving on the bulk lane: what peers ask for is granted in turn, what lands is checked and put in order, and what doesn't come is asked for again.
+//! Receiving on the bulk lane: what peers ask for is granted in turn, and what lands is checked and comes to where it belongs.
 //!
-//! Nothing here trusts a peer. One that asks for what it may not have is refused as for a PUT; one that is granted places and leaves them unused loses them, and
+//! Nothing here trusts a peer. One that asks for what it may not have is refused as for a PUT; one that is granted places and [makes no use of them](super::attending) loses them, and
 //! for a while gets no others; and whatever packets it sends, the steering program lets in only those for which there is a place.
 
 use std::ops::Range;
-use std::time::Duration;
 
+use super::super::exports::Exports;
 use super::super::peer::Peer;
-use super::super::{Engine, RedirectId, place_of};
-use super::BulkUse;
+use super::super::{Engine, place_of};
 use super::granted::{Granted, Home, Outcome};
 use super::transfer::{LONGEST_SEGMENT, entries};
 use crate::bulk::incoming::Incoming;
 use crate::bulk::schedule::Request;
-use crate::log::provoked;
 use crate::memory::DirectTarget;
 use crate::port::Port;
 use crate::port::bulk::Run;
@@ -21,26 +19,8 @@ use crate::time::Time;
 use crate::wire::WireError;
 use crate::wire::record::{BulkRecord, Declined, Errand, Record, Refusal};
 
-/// The least time without a landing after which what is missing is asked for again.
-const LEAST_STALL: Duration = Duration::from_millis(10);
-
-/// How long a peer may leave its places unused.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 /// Of so short a segment, bytes, each takes one entry of the fill ring.
 const SMALL: usize = 64;
-
-/// How often the lane is tried to be opened again.
-const TRIES: usize = 5;
-
-/// How long one that did gets no others.
-const DISTRUST: Duration = Duration::from_secs(1);
-
-/// The sender is told of landings once so many haven't been reported, and at most once a turn. Its window may be as small.
-const REPORT_EVERY: u32 = 4;
-
-/// And of fewer when nothing more has landed for so long.
-const REPORT_WITHIN: Duration = Duration::from_micros(50);
 
 /// What a peer has asked for, and isn't granted yet.
 #[derive(Debug)]
@@ -57,6 +37,15 @@ pub(super) struct Asked {
 impl Asked {
     fn len(&self) -> u64 {
         self.rest.len() as u64 + u64::from(self.segment) * u64::from(self.segments)
+    }
+
+    /// Whether there is room for its notification. Until then it waits, as PUTs do that get no credit, and keeps nobody else waiting.
+    fn has_room(&self, token: u64, peers: &[Option<Box<Peer>>], exports: &mut Exports) -> bool {
+        let Errand::Put { grant, notify } = self.errand else { return true };
+        let Some(peer) = peers.get(place_of(token)).and_then(Option::as_deref) else { return true };
+        let export = peer.granted(grant).and_then(|id| exports.get_mut(id));
+        !peer.is_throttled()
+            && export.is_none_or(|export| notify.is_none() || !export.options.notify || export.has_room())
     }
 }
 
@@ -107,7 +96,7 @@ impl Engine {
     }
 
     /// Answers what a peer has said or sent. One that takes no answers is heard no further: else it could have any number of them kept for it.
-    fn answer(&mut self, token: u64, record: BulkRecord, body: &[u8]) {
+    pub(super) fn answer(&mut self, token: u64, record: BulkRecord, body: &[u8]) {
         self.tell(token, Record::Bulk(record), body);
         // How many reports there are depends on the places it was granted, and that was answered.
         if !matches!(record, BulkRecord::Landed { .. })
@@ -120,27 +109,13 @@ impl Engine {
     /// A peer sends no more of a transfer. It is told when that is over.
     fn cancelled(&mut self, now: Time, port: &mut dyn Port, place: usize, transfer: u32) {
         let Some(token) = self.peers[place].as_deref().map(|peer| peer.link.token()) else { return };
-        let Some(lane) = &mut self.lane else { return };
-        let of = |granted: &Granted| (granted.run.token, granted.transfer) == (token, transfer);
-        let known = lane.asked.remove(&(token, transfer)).is_some();
-        let is_open = lane.open.iter().any(of);
-        if is_open {
-            self.remove(of, false);
-            self.reopen(port);
-        } else if known {
-            lane.schedule.cancel(token, transfer);
-        } else {
-            // Done, or declined: the sender knows by now, or will.
-            return;
-        }
+        // If it is done, or declined, the sender knows by now, or will.
+        let Some(taken_back) = self.drop_transfer(port, token, transfer) else { return };
         let reason = Declined::Unwanted;
         self.answer(token, BulkRecord::Declined { transfer, reason }, &[]);
-        if is_open {
-            // It has left places unused, too, and nobody does anything else while they are taken back: not as often as it likes.
-            let waiting = self.distrust(now, token);
-            if let Some(next) = waiting.first() {
-                self.decline(token, next.transfer);
-            }
+        if taken_back {
+            // Nobody does anything else while places are taken back: not as often as it likes.
+            self.blame(token);
         }
         self.grant_transfers(now, port);
     }
@@ -159,12 +134,17 @@ impl Engine {
             Errand::Fetched { request } => 1 << 32 | u64::from(request),
         };
         let range = asked.offset..asked.offset + asked.len();
-        let entries = u32::try_from(entries(asked.segment, asked.segments)).unwrap_or(u32::MAX);
-        let request = Request { peer: token, transfer, entries, arena, range };
-        let fits = asked.segment as usize <= LONGEST_SEGMENT;
-        let lane = self.lane.as_mut().filter(|lane| fits && lane.is_usable());
+        let overlap = port.bulk().map_or(0, |bulk| bulk.overlap());
+        let entries = u32::try_from(entries(asked.segment, overlap, asked.segments)).unwrap_or(u32::MAX);
+        let request = Request { peer: token, transfer, entries, segment: asked.segment, arena, range };
+        let (fits, host) = (asked.segment as usize <= LONGEST_SEGMENT, peer.link.peer().ip());
+        let lane = self.lane.as_mut().filter(|lane| fits && lane.is_usable() && lane.trust.trusts(now, host));
+        if lane.as_ref().is_some_and(|lane| lane.open.iter().any(|of| of.draining && of.run.token == token)) {
+            // It goes with those before it.
+            return;
+        }
         if let Some(lane) = lane
-            && lane.schedule.request(now, request).is_ok()
+            && lane.schedule.request(request).is_ok()
         {
             lane.asked.insert((token, transfer), asked);
             self.grant_transfers(now, port);
@@ -175,7 +155,7 @@ impl Engine {
     }
 
     /// Declines a transfer, and all that the same peer has asked for after it and isn't granted: that is, all of it that waits.
-    fn decline(&mut self, token: u64, transfer: u32) {
+    pub(super) fn decline(&mut self, token: u64, transfer: u32) {
         if let Some(lane) = &mut self.lane {
             lane.asked.retain(|&(of, _), _| of != token);
             lane.schedule.withdraw(token);
@@ -191,16 +171,23 @@ impl Engine {
     }
 
     /// Grants what may be granted now.
-    fn grant_transfers(&mut self, now: Time, port: &mut dyn Port) {
+    pub(super) fn grant_transfers(&mut self, now: Time, port: &mut dyn Port) {
         loop {
             let Some(lane) = self.lane.as_mut().filter(|lane| lane.is_usable()) else { return };
             let Some(bulk) = port.bulk() else { return };
             let unused: u32 = lane
                 .open
                 .iter()
-                .map(|granted| super::transfer::entries(granted.run.segment, granted.incoming.unused()) as u32)
+                .map(|granted| entries(granted.run.segment, bulk.overlap(), granted.incoming.unused()) as u32)
                 .sum();
-            let Some(request) = lane.schedule.next(bulk.room(SMALL) as u32, unused) else { return };
+            let (asked, peers, exports) = (&lane.asked, &self.peers, &mut self.exports);
+            let ready = |request: &Request| {
+                asked
+                    .get(&(request.peer, request.transfer))
+                    .is_none_or(|asked| asked.has_room(request.peer, peers, exports))
+            };
+            let posted = lane.posted();
+            let Some(request) = lane.schedule.next(bulk.room(SMALL) as u32, unused, posted, ready) else { return };
             let (token, transfer) = (request.peer, request.transfer);
             let Some(asked) = lane.asked.remove(&(token, transfer)) else {
                 lane.schedule.closed(token, transfer);
@@ -246,7 +233,7 @@ impl Engine {
         let run = Run { token, peer: peer.link.peer(), grant: lane.last_grant, segment };
         let mut granted =
             Granted::new(run, (transfer, errand), home, (target, start), incoming, (rest.len(), segments));
-        let whole = granted.begin(&rest).is_ok() && granted.post(bulk).is_ok();
+        let whole = granted.begin(&rest).is_ok() && granted.post(bulk, lane.posted()).is_ok();
         let posted = granted.incoming.unused();
         if posted == 0 {
             self.leave_home(granted);
@@ -255,7 +242,7 @@ impl Engine {
         lane.open.push(granted);
         if !whole || posted < segments {
             // What is posted is taken back before anything is let in.
-            self.abandon(port, |granted| granted.run == run, false);
+            self.abandon(None, port, |granted| granted.run == run, false);
             return Err(Declined::Unable);
         }
         bulk.admit();
@@ -268,7 +255,7 @@ impl Engine {
         let length = asked.len();
         let Some(peer) = self.peers[place_of(token)].as_deref_mut() else { return Err(Declined::Unable) };
         match asked.errand {
-            Errand::Put { grant, notify } => {
+            Errand::Put { grant, .. } => {
                 let id = peer.granted(grant);
                 let run = asked.offset..asked.offset + length;
                 let result = match id.and_then(|id| self.exports.get_mut(id)) {
@@ -283,14 +270,6 @@ impl Engine {
                         return Err(Declined::Unwanted);
                     }
                 };
-                // As it would get no credit for PUTs: these wait for it.
-                if peer.is_throttled() {
-                    return Err(Declined::Unable);
-                }
-                // As many notifications wait as there is room for, and then the sender has to.
-                if notify.is_some() && export.options.notify && !export.has_room() {
-                    return Err(Declined::Unable);
-                }
                 let reserved = export.landing.reserve(&export.region, run).ok_or(Declined::Unable)?;
                 let (target, start) = (reserved.target.clone(), reserved.at as usize);
                 Ok((Home::Export { id: export.id, reserved }, target, start))
@@ -302,7 +281,7 @@ impl Engine {
         }
     }
 
-    /// Takes what has landed. Returns whether anything has.
+    /// Takes what has landed. Returns whether anything has: then this was a [look](Engine::look), too.
     ///
     /// # Errors
     /// When the interface is gone.
@@ -314,7 +293,9 @@ impl Engine {
             return Ok(false);
         }
         let now = now();
-        let peers = &self.peers;
+        self.look(now);
+        let Some(lane) = self.lane.as_mut() else { return Ok(false) };
+        let (peers, late) = (&self.peers, self.late);
         for landing in lane.batch.drain(..) {
             let mut outcome = Outcome::Foreign;
             for number in 0..lane.open.len() {
@@ -323,6 +304,10 @@ impl Engine {
                 let checked = peer.is_none_or(|peer| peer.link.options().checksum);
                 outcome = granted.land(now, &landing, checked);
                 if !matches!(outcome, Outcome::Foreign) {
+                    granted.late |= late;
+                    if matches!(outcome, Outcome::Kept) {
+                        lane.turn.landed(granted.run.token, granted.run.segment);
+                    }
                     // Nothing is let in for those behind it until its places are used.
                     lane.open[number + 1..].iter_mut().for_each(|granted| granted.incoming.held_up(now));
                     break;
@@ -336,126 +321,15 @@ impl Engine {
         Ok(true)
     }
 
-    /// Does what is due on the lane: completes, asks, gives up, grants.
-    pub(in crate::engine) fn attend_lane(&mut self, now: Time, port: &mut dyn Port) {
-        let Some(lane) = &mut self.lane else { return };
-        if lane.open.is_empty() && lane.schedule.is_empty() {
-            return;
-        }
-        // Those behind the one whose places come first wait for its sender.
-        let first = lane.open.iter().filter_map(|granted| granted.incoming.next_place()).min();
-        let late = |granted: &Granted| {
-            let is_held_up = granted.incoming.next_place().is_some_and(|place| Some(place) != first);
-            granted.condemned || !is_held_up && granted.incoming.quiet(now) >= PATIENCE
-        };
-        if lane.open.iter().any(late) {
-            let peers: Vec<u64> = lane.open.iter().filter(|g| late(g) && !g.condemned).map(|g| g.run.token).collect();
-            self.abandon(port, late, true);
-            for token in peers {
-                self.distrust(now, token);
-            }
-            let open = self.lane.iter_mut().flat_map(|lane| &mut lane.open);
-            open.for_each(|granted| granted.incoming.held_up(now));
-        }
-        self.complete_transfers(now, port);
-        let Some(lane) = &mut self.lane else { return };
-        let mut told = smallvec::SmallVec::<[(u64, BulkRecord, Vec<u8>); 4]>::new();
-        let (mut unpostable, mut inconsistent) = (false, false);
-        for granted in &mut lane.open {
-            let (token, grant) = (granted.run.token, granted.run.grant);
-            let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
-            let stall = peer.map_or(LEAST_STALL, stall);
-            if let Some(bulk) = port.bulk() {
-                match granted.post(bulk) {
-                    Ok(true) => bulk.admit(),
-                    Ok(false) => {}
-                    Err(_) => (granted.condemned, unpostable) = (true, true),
-                }
-            }
-            let ranges = granted.ask(now, stall);
-            // When the kernel has dropped what was let in, there is one place less than the program thinks, and nothing more is let in.
-            inconsistent |= !ranges.is_empty() && port.bulk().is_some_and(|bulk| !bulk.is_consistent());
-            let unreported = granted.incoming.unreported();
-            // A smaller window is full without them.
-            let waits = unreported > 0 && granted.incoming.quiet(now) >= REPORT_WITHIN;
-            if unreported >= REPORT_EVERY || waits {
-                let packets = granted.incoming.report();
-                told.push((token, BulkRecord::Landed { grant, packets }, Vec::new()));
-            }
-            if !ranges.is_empty() {
-                let body = BulkRecord::missing_body(&ranges);
-                self.counters.rx_bulk_missing += ranges.iter().map(|r| u64::from(r.end - r.start)).sum::<u64>();
-                told.push((token, BulkRecord::Missing { grant, ranges: ranges.len() as u16 }, body));
-            }
-        }
-        for (token, record, body) in told {
-            self.answer(token, record, &body);
-        }
-        if unpostable {
-            self.abandon(port, |granted| granted.condemned, true);
-        } else if inconsistent {
-            self.reopen(port);
-        }
-        self.grant_transfers(now, port);
-    }
-
-    /// When the lane has something to do, landings apart.
-    pub(in crate::engine) fn lane_deadline(&self) -> Time {
-        let Some(lane) = &self.lane else { return Time::FAR };
-        let first = lane.open.iter().filter_map(|granted| granted.incoming.next_place()).min();
-        let deadline = |granted: &Granted| {
-            let peer = self.peers.get(place_of(granted.run.token)).and_then(Option::as_deref);
-            let ask = granted.ask_at(peer.map_or(LEAST_STALL, stall)).unwrap_or(Time::FAR);
-            let report =
-                if granted.incoming.unreported() > 0 { granted.incoming.landed_at() + REPORT_WITHIN } else { ask };
-            let is_held_up = granted.incoming.next_place().is_some_and(|place| Some(place) != first);
-            let late = if is_held_up { Time::FAR } else { granted.incoming.landed_at() + PATIENCE };
-            if granted.condemned { Time::ZERO } else { ask.min(report).min(late) }
-        };
-        lane.open.iter().map(deadline).min().unwrap_or(Time::FAR)
-    }
-
-    /// Completes the transfers of which all has landed, those of a peer in order.
-    fn complete_transfers(&mut self, now: Time, port: &mut dyn Port) {
-        loop {
-            let Some(lane) = &mut self.lane else { return };
-            let first = |number: usize| {
-                let token = lane.open[number].run.token;
-                lane.open[..number].iter().all(|granted| granted.run.token != token)
-            };
-            let ready = (0..lane.open.len()).find(|&n| lane.open[n].incoming.is_complete() && first(n));
-            let Some(number) = ready else { return };
-            let Some(bulk) = port.bulk() else { return };
-            // Else what its headers said may have been said of others.
-            if !bulk.is_consistent() {
-                self.reopen(port);
-                continue;
-            }
-            // Where a NIC writes before anybody has looked, what has landed may have been written over.
-            let granted = &mut lane.open[number];
-            if bulk.overlap() > 0 && !granted.is_whole() {
-                granted.incoming.distrust();
-                bulk.distrust();
-                self.reopen(port);
-                continue;
-            }
-            lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
-            let granted = lane.open.remove(number);
-            let (token, transfer) = (granted.run.token, granted.transfer);
-            lane.schedule.closed(token, transfer);
-            self.complete(granted);
-            self.answer(token, BulkRecord::Done { transfer }, &[]);
-            self.grant_transfers(now, port);
-        }
-    }
-
     /// All of a transfer has landed.
-    fn complete(&mut self, mut granted: Granted) {
+    pub(super) fn complete(&mut self, mut granted: Granted) {
         let length = granted.len();
         let copied = granted.order().unwrap_or_default();
         let peer = granted.run.peer;
         self.counters.rx_copied_bytes += copied + granted.rest as u64;
+        self.counters.rx_bulk_transfers += 1;
         self.counters.rx_bulk_bytes += length;
+        self.counters.rx_bulk_repaired_bytes += copied;
         let Granted { run, home, errand, target, .. } = granted;
         // Or what it is of couldn't be given back.
         drop(target);
@@ -488,181 +362,4 @@ impl Engine {
             (Home::Export { .. }, Errand::Fetched { .. }) => {}
         }
     }
-
-    /// Takes back all places, and posts those again that are still wanted.
-    fn reopen(&mut self, port: &mut dyn Port) {
-        let (Some(lane), Some(bulk)) = (&mut self.lane, port.bulk()) else { return };
-        self.counters.bulk_reopened += 1;
-        let consistent = bulk.is_consistent();
-        // Each try lasts for a second at the most. On a host with much to do one may not be enough.
-        let mut result = bulk.reopen();
-        for _ in 1..TRIES {
-            if result.is_ok() {
-                break;
-            }
-            result = bulk.reopen();
-        }
-        for granted in &mut lane.open {
-            granted.reopened(consistent);
-        }
-        if let Err(error) = result {
-            tracing::warn!(target: "vmmc::bulk", %error, "the bulk lane couldn't be opened again: everything goes by the eager lane from now on");
-            lane.broken = true;
-            lane.used = BulkUse::NONE;
-            // What they fetch goes by the eager lane, too.
-            self.peers.iter_mut().flatten().for_each(|peer| peer.bulk = BulkUse::NONE);
-            for (token, transfer) in self.remove(|_| true, true) {
-                self.decline(token, transfer);
-            }
-            // Who waits for a grant would wait for ever.
-            while let Some((token, transfer)) = self.lane.as_ref().and_then(|lane| lane.schedule.first_waiting()) {
-                self.decline(token, transfer);
-            }
-            return;
-        }
-        let mut unpostable = false;
-        for granted in &mut lane.open {
-            granted.condemned |= granted.post(bulk).is_err();
-            unpostable |= granted.condemned;
-        }
-        bulk.admit();
-        if unpostable {
-            // It will be seen to in the next turn.
-            self.awake = true;
-        }
-    }
-
-    /// Abandons transfers, and those of the same peers that were granted after them: their memory is free when this returns. They come by the eager lane, and with `decline` their
-    /// senders are told so.
-    fn abandon(&mut self, port: &mut dyn Port, which: impl Fn(&Granted) -> bool, decline: bool) {
-        let removed = self.remove(which, true);
-        if removed.is_empty() {
-            return;
-        }
-        for (token, transfer) in removed {
-            provoked!(DEBUG, target: "vmmc::bulk", transfer, "transfer abandoned");
-            if decline {
-                self.decline(token, transfer);
-            }
-        }
-        self.reopen(port);
-    }
-
-    /// Takes transfers out of the lane, and with `all` those of the same peers behind them: the first of each peer. Their places are still posted.
-    fn remove(&mut self, which: impl Fn(&Granted) -> bool, all: bool) -> Vec<(u64, u32)> {
-        let Some(lane) = &mut self.lane else { return Vec::new() };
-        let mut firsts: Vec<(u64, u32)> = Vec::new();
-        let (mut kept, mut gone) = (Vec::new(), Vec::new());
-        for granted in std::mem::take(&mut lane.open) {
-            let token = granted.run.token;
-            let follows = all && firsts.iter().any(|&(of, _)| of == token);
-            if !follows && !which(&granted) {
-                kept.push(granted);
-                continue;
-            }
-            if !follows {
-                firsts.push((token, granted.transfer));
-            }
-            lane.schedule.closed(token, granted.transfer);
-            gone.push(granted);
-        }
-        lane.open = kept;
-        // The last one's room was reserved behind the others': so none leaves a hole.
-        for granted in gone.into_iter().rev() {
-            self.counters.rx_bulk_abandoned += 1;
-            self.leave_home(granted);
-        }
-        firsts
-    }
-
-    /// Nothing of a transfer comes to where it belongs.
-    fn leave_home(&mut self, granted: Granted) {
-        match granted.home {
-            Home::Export { id, reserved } => {
-                drop(granted.target);
-                if let Some(export) = self.exports.get_mut(id) {
-                    export.landing.release(reserved);
-                }
-            }
-            Home::Fetch { request } => {
-                self.imports.fetches.unland(granted.run.token, request, granted.start as u64);
-            }
-        }
-    }
-
-    /// Takes back all that the kernel may still touch: places, and what is to be sent. What is still wanted is posted again.
-    pub fn clear_lane(&mut self, port: &mut dyn Port) {
-        self.reopen(port);
-    }
-
-    /// A peer has left its places unused. Returns what it waits for: it is to be declined.
-    fn distrust(&mut self, now: Time, token: u64) -> Vec<Request> {
-        let Some(lane) = &mut self.lane else { return Vec::new() };
-        let waiting = lane.schedule.distrust(now, token, now + DISTRUST);
-        for request in &waiting {
-            lane.asked.remove(&(token, request.transfer));
-        }
-        if let Some(peer) = self.peer(token) {
-            provoked!(DEBUG, target: "vmmc::bulk", peer = %peer.link.peer(), "a peer leaves its places unused: it gets none for a while");
-        }
-        waiting
-    }
-
-    /// A link has ended: what it was granted is abandoned.
-    pub(in crate::engine) fn end_transfers(&mut self, port: &mut dyn Port, token: u64) {
-        let Some(lane) = &mut self.lane else { return };
-        lane.asked.retain(|&(of, _), _| of != token);
-        lane.schedule.withdraw(token);
-        self.abandon(port, |granted| granted.run.token == token, false);
-        if let Some(lane) = &mut self.lane {
-            lane.schedule.forget(token);
-        }
-    }
-
-    /// Before a part of an export is lent: nothing lands in it any more.
-    pub(in crate::engine) fn clear_range(&mut self, port: &mut dyn Port, export: u32, range: &Range<u64>) {
-        let within = |granted: &Granted| match &granted.home {
-            Home::Export { id, reserved } => {
-                let Range { start, end } = reserved.run;
-                *id == export && reserved.redirect.is_none() && start < range.end && range.start < end
-            }
-            Home::Fetch { .. } => false,
-        };
-        if self.lane.as_ref().is_some_and(|lane| lane.open.iter().any(within)) {
-            self.abandon(port, within, true);
-        }
-    }
-
-    /// Before what was to be fetched is given back: nothing lands in it any more.
-    pub(in crate::engine) fn clear_fetch(&mut self, port: &mut dyn Port, fetch: u32) {
-        let of = |granted: &Granted| matches!(granted.home, Home::Fetch { request } if request == fetch);
-        if self.lane.as_ref().is_some_and(|lane| lane.open.iter().any(of)) {
-            self.abandon(port, of, true);
-        }
-    }
-
-    /// An export has gone: nothing may land in it any more.
-    pub(in crate::engine) fn condemn(&mut self, export: u32) {
-        let Some(lane) = &mut self.lane else { return };
-        for granted in &mut lane.open {
-            granted.condemned |= matches!(granted.home, Home::Export { id, .. } if id == export);
-        }
-        self.awake = true;
-    }
-
-    /// Before a redirect's memory is given back: nothing lands in it any more.
-    pub(in crate::engine) fn clear_redirect(&mut self, port: &mut dyn Port, export: u32, id: RedirectId) {
-        let of = |granted: &Granted| match &granted.home {
-            Home::Export { id: of, reserved } => *of == export && reserved.redirect == Some(id),
-            Home::Fetch { .. } => false,
-        };
-        if self.lane.as_ref().is_some_and(|lane| lane.open.iter().any(of)) {
-            self.abandon(port, of, true);
-        }
-    }
-}
-
-/// How long nothing may land before it is asked for again.
-fn stall(peer: &Peer) -> Duration {
-    peer.link.rtt().timeout(0).max(LEAST_STALL)
 }

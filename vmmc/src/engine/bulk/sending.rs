@@ -16,10 +16,10 @@ use std::time::Duration;
 use super::super::peer::Peer;
 use super::super::send::Send;
 use super::super::serve::Job;
-use super::super::{Engine, EngineError, Ticket, place_of};
+use super::super::{Engine, EngineCounters, EngineError, Ticket, place_of};
 use super::transfer::{Packets, Parts};
-use super::{BulkLane, BulkUse};
-use crate::bulk::outgoing::Outgoing;
+use super::{BulkLane, Thresholds};
+use crate::bulk::outgoing::{MAX_AHEAD, Outgoing};
 use crate::link::Pace;
 use crate::log::provoked;
 use crate::memory::{DirectSource, Region};
@@ -28,8 +28,8 @@ use crate::time::Time;
 use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Notify, Record};
 use crate::wire::{BulkHeader, WireError};
 
-/// How many transfers to a peer may be asked for and not done.
-const AHEAD: usize = 4;
+/// How many transfers to a peer may be asked for and not done. Where hosts share their cores with others, it may be some milliseconds until the receiver looks.
+const AHEAD: usize = MAX_AHEAD;
 
 /// Of those, how many may answer fetches: so that a long one leaves room for sends.
 const AHEAD_OF_FETCHES: usize = AHEAD - 1;
@@ -140,6 +140,11 @@ impl Transfers {
         self.queue.is_empty()
     }
 
+    /// How many there are.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether one more may be asked for.
     fn may_ask(&self) -> bool {
         let declined = self.queue.back().is_some_and(|transfer| transfer.declined.is_some());
@@ -185,10 +190,9 @@ impl Transfers {
 impl Engine {
     /// Whether a send of so many bytes would go by the bulk lane, as far as is known now.
     pub fn is_direct(&self, id: u32, length: usize) -> bool {
-        let Some(lane) = self.lane.as_ref().filter(|lane| lane.is_usable()) else { return false };
         let Some(import) = self.imports.get(id) else { return false };
         let Some(peer) = self.peer(import.link) else { return false };
-        lane.used.takes(&peer.link, length as u64)
+        peer.lane_from().is_some_and(|from| length >= from)
     }
 
     /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been: its memory is kept until it is
@@ -213,7 +217,9 @@ impl Engine {
         }
         let place = place_of(link);
         let most = port.bulk().map_or(0, |bulk| bulk.max_segment());
-        let Some(peer) = self.peer_mut(link) else { return Err(EngineError::Dropped) };
+        let (peers, counters) = (&mut self.peers, &mut self.counters);
+        let peer = peers.get_mut(place).and_then(Option::as_deref_mut).filter(|peer| peer.link.token() == link);
+        let Some(peer) = peer else { return Err(EngineError::Dropped) };
         while send.done < length {
             if !peer.transfers.may_ask_for_send(now) || peer.link.control_room() == 0 {
                 break;
@@ -223,7 +229,8 @@ impl Engine {
             let (start, offset) = (send.part.start + send.done, send.offset + send.done as u64);
             let notify = send.notify.filter(|_| send.done + parts.len() == length);
             let errand = Errand::Put { grant, notify: notify.map(|tag| Notify { tag, total: length as u64 }) };
-            let Some(number) = peer.ask(id, send.source.clone(), (start, offset), parts, errand, None) else { break };
+            let asked = peer.ask(id, send.source.clone(), (start, offset), parts, errand, None, counters);
+            let Some(number) = asked else { break };
             send.last = number;
             send.done += parts.len();
         }
@@ -277,7 +284,7 @@ impl Engine {
     ) -> Result<(), WireError> {
         let Some(peer) = self.peers[place].as_deref_mut() else { return Ok(()) };
         let nonsense = || WireError::Inconsistent("record about a transfer");
-        let transfers = &mut peer.transfers;
+        let (transfers, late) = (&mut peer.transfers, peer.heard_late);
         let pace = transfers.pace.get_or_insert_with(|| peer.link.bulk_pace());
         let before = transfers.outgoing.in_flight();
         match record {
@@ -289,7 +296,7 @@ impl Engine {
             }
             BulkRecord::Landed { grant, packets } => {
                 transfers.outgoing.on_landed(grant, packets).map_err(|_| nonsense())?;
-                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()), late);
             }
             BulkRecord::Missing { grant, .. } => {
                 transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
@@ -305,7 +312,8 @@ impl Engine {
                     return Err(nonsense());
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
-                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()));
+                self.counters.tx_bulk_done += 1;
+                pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()), late);
                 if let Some(Transfer { job: Some(job), parts, .. }) = transfers.queue.remove(at) {
                     self.counters.served_bytes += parts.len() as u64;
                     if let Some(export) = peer.granted(job.grant).and_then(|id| self.exports.get_mut(id)) {
@@ -441,9 +449,21 @@ impl Engine {
 }
 
 impl Peer {
+    /// The least sends to it that take the lane, bytes; `None` if none does.
+    pub(in crate::engine) fn lane_from(&self) -> Option<usize> {
+        let from = if self.link.options().bulk { self.bulk.at(self.link.mtu()) } else { None };
+        Some(from?.max(Packets::of(&self.link, usize::MAX).least()?))
+    }
+
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
-    pub(in crate::engine) fn ask_for_job(&mut self, most: usize, region: &Region, job: &Job) -> Option<u64> {
-        if self.bulk == BulkUse::NONE || !self.transfers.may_ask_for_job() || self.link.control_room() == 0 {
+    pub(in crate::engine) fn ask_for_job(
+        &mut self,
+        most: usize,
+        region: &Region,
+        job: &Job,
+        counters: &mut EngineCounters,
+    ) -> Option<u64> {
+        if self.bulk == Thresholds::NONE || !self.transfers.may_ask_for_job() || self.link.control_room() == 0 {
             return None;
         }
         let left = usize::try_from(job.length - job.done).ok()?;
@@ -451,7 +471,7 @@ impl Peer {
         let source = DirectSource::of_region(region.clone());
         let start = usize::try_from(job.offset + job.done).ok()?;
         let errand = Errand::Fetched { request: job.request };
-        self.ask(0, source, (start, job.done), parts, errand, Some(*job))?;
+        self.ask(0, source, (start, job.done), parts, errand, Some(*job), counters)?;
         Some(parts.len() as u64)
     }
 
@@ -517,6 +537,7 @@ impl Peer {
     }
 
     /// Asks for a transfer.
+    #[allow(clippy::too_many_arguments)] // what a transfer is made of
     fn ask(
         &mut self,
         import: u32,
@@ -525,6 +546,7 @@ impl Peer {
         parts: Parts,
         errand: Errand,
         job: Option<Job>,
+        counters: &mut EngineCounters,
     ) -> Option<u32> {
         let number = self.transfers.outgoing.ask(parts.segments as u32)?;
         let Parts { rest, segment, segments } = parts;
@@ -538,6 +560,8 @@ impl Peer {
         };
         let mut body = Vec::with_capacity(rest);
         source.for_each(start, rest, |bytes| body.extend_from_slice(bytes));
+        counters.tx_bulk_transfers += 1;
+        counters.tx_copied_bytes += rest as u64;
         self.tell(Record::Bulk(record), &body);
         let transfer = Transfer {
             number,
@@ -557,7 +581,7 @@ impl Peer {
     }
 
     /// Sends segments that have been granted. Returns whether there is more to do at once.
-    fn send_segments(&mut self, now: Time, port: &mut dyn Port, counters: &mut super::super::EngineCounters) -> bool {
+    fn send_segments(&mut self, now: Time, port: &mut dyn Port, counters: &mut EngineCounters) -> bool {
         self.tell_sent(now, port);
         let Some(lane) = port.bulk() else { return false };
         let token = self.link.remote_token();

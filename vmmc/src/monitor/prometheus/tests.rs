@@ -40,6 +40,9 @@ fn full() -> Stats {
         grants_held: 8,
         jobs: 10,
         fetching: 11,
+        bulk_from: Some(14),
+        transfers: 12,
+        transfers_asked: 13,
         heard: Duration::from_millis(9),
         counters: Default::default(),
     };
@@ -50,6 +53,7 @@ fn full() -> Stats {
         LinkInfo { state: LinkState::HalfOpen, ..link("10.0.0.2:7000", Vec::new()) },
     ];
     stats.verdicts = Some(Default::default());
+    (stats.bulk, stats.bulk_rings) = (Some(Default::default()), Some(Default::default()));
     stats
 }
 
@@ -126,6 +130,45 @@ fn the_text_keeps_the_format_s_rules() {
     assert!(samples > 200, "{samples}");
     let export = lines.lines().map(|line| line.starts_with("vmmc_export_written").then(|| sample(line)));
     assert_eq!(export.flatten().next().unwrap().1["export"], "in\"b\\o\nx");
+}
+
+/// Each counter and each state of the bulk lane has a value of its own, and each of these values is said.
+#[test]
+fn the_bulk_lane_is_all_there() {
+    let mut stats = full();
+    stats.no_bulk = None;
+    let json = |stats: &Stats| serde_json::to_value(stats).unwrap();
+    let mut value = json(&stats);
+    let mut numbers = Vec::new();
+    let mut number = |field: &mut serde_json::Value| {
+        numbers.push(900_001.0 + numbers.len() as f64);
+        *field = (900_000 + numbers.len()).into();
+    };
+    // What never changes, and so is of no interest beside the others.
+    let fixed = ["queue", "ring", "send_ring", "slots"];
+    for part in ["bulk", "bulk_rings", "engine", "verdicts"] {
+        let fields = value[part].as_object_mut().unwrap().iter_mut();
+        let is_of_lane = |name: &str| name.contains("bulk") || part.starts_with("bulk");
+        let counted = fields.filter(|(name, value)| {
+            // The port says the same of its payload.
+            value.is_u64() && is_of_lane(name) && !fixed.contains(&name.as_str()) && *name != "tx_bulk_bytes"
+        });
+        // The engine's is the port's: it counts attempts, too.
+        counted.filter(|(name, _)| *name != "bulk_reopened").for_each(|(_, field)| number(field));
+    }
+    for name in ["bulk_from", "transfers", "transfers_asked"] {
+        number(&mut value["links"][0][name]);
+    }
+    value["bulk_rings"]["zero_copy"] = true.into();
+    let stats: Stats = serde_json::from_value(value.clone()).unwrap();
+    assert_eq!(json(&stats), value);
+    let text = encode(vec![stats]);
+    let said: Vec<f64> = text.lines().filter(|line| !line.starts_with('#')).map(|line| sample(line).2).collect();
+    let missing: Vec<_> = numbers.iter().filter(|number| !said.contains(number)).collect();
+    assert!(missing.is_empty() && numbers.len() >= 30, "{missing:?} of {}: {value:#}\n{text}", numbers.len());
+    assert!(text.contains("mode=\"zero_copy\"} 1"), "{text}");
+    let lost = Stats { bulk: None, bulk_rings: None, no_bulk: Some("a \"reason\"".to_owned()), ..full() };
+    assert!(encode(vec![lost]).contains(r#"mode="none",reason="a \"reason\""} 1"#));
 }
 
 #[test]

@@ -14,12 +14,13 @@ use xdp_prog::Steering;
 
 use super::error::BulkError;
 use super::gate::GateMap;
-use super::mode::{BulkMode, WhyCopy, ZeroCopy};
+use super::mode::{WhyCopy, ZeroCopy};
 use super::places::Places;
 use super::slots::Slots;
 use super::socket::{self, Queue, Socket};
 use super::{BulkCounters, BulkPort, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
+use crate::port::BulkRings;
 use crate::wire::frame::Encap;
 
 /// Where a bulk lane is to be.
@@ -229,8 +230,8 @@ impl BulkLane {
 }
 
 impl BulkPort for BulkLane {
-    fn mode(&self) -> BulkMode {
-        (&self.why_copy).into()
+    fn why_copied(&self) -> Option<String> {
+        self.why_copy.as_ref().map(WhyCopy::to_string)
     }
 
     fn overlap(&self) -> usize {
@@ -342,6 +343,25 @@ impl BulkPort for BulkLane {
 
     fn counters(&self) -> BulkCounters {
         self.counters
+    }
+
+    fn rings(&self) -> BulkRings {
+        let (places, posted) = self.places.waiting();
+        let (slots, sending) = self.slots.packets();
+        let rings = BulkRings {
+            queue: self.queue.number,
+            zero_copy: self.is_zero_copy(),
+            ring: socket::RX_RING as usize,
+            places,
+            posted,
+            send_ring: socket::TX_RING as usize,
+            slots,
+            sending,
+            ..BulkRings::default()
+        };
+        let Some(Socket { fill, rx, tx, completion, .. }) = &self.socket else { return rings };
+        let (fill, arrived) = (fill.unread(), rx.unread());
+        BulkRings { fill, arrived, unsent: tx.unread(), completed: completion.unread(), ..rings }
     }
 }
 

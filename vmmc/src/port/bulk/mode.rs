@@ -2,8 +2,6 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
 /// Whether a lane is to be in zero-copy mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZeroCopy {
@@ -13,19 +11,6 @@ pub enum ZeroCopy {
     WhenPossible,
     /// If it can be, and then for good.
     Always,
-}
-
-/// Who moves packets between the wire and memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BulkMode {
-    /// The NIC reads and writes the arena by itself.
-    ZeroCopy,
-    /// The kernel copies each packet once.
-    Copy {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// Why a lane isn't in zero-copy mode.
@@ -90,13 +75,4 @@ pub enum WhyCopy {
         /// What has happened.
         trouble: &'static str,
     },
-}
-
-impl From<&Option<WhyCopy>> for BulkMode {
-    fn from(why: &Option<WhyCopy>) -> BulkMode {
-        match why {
-            None => BulkMode::ZeroCopy,
-            Some(why) => BulkMode::Copy { reason: why.to_string() },
-        }
-    }
 }

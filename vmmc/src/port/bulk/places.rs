@@ -90,6 +90,11 @@ impl Places {
         self.waiting.is_empty()
     }
 
+    /// How many wait, and how many entries of the fill ring they take.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.waiting.len(), self.entries)
+    }
+
     /// Whether something came that can't be.
     pub(super) fn is_lost(&self) -> bool {
         self.lost

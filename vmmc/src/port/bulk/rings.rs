@@ -219,6 +219,11 @@ impl<E: Entry> Consumer<E> {
         Some(value)
     }
 
+    /// How many entries the writer has told of that haven't been taken.
+    pub(super) fn unread(&self) -> usize {
+        self.ring.producer().load(Ordering::Acquire).wrapping_sub(self.next) as usize
+    }
+
     /// Gives the room of all that was taken back to the writer.
     pub(super) fn release(&mut self) {
         self.ring.consumer().store(self.next, Ordering::Release);
@@ -384,6 +389,7 @@ mod tests {
                 }
                 prop_assert_eq!(producer.free(), size - written.len() - published.len() - taken);
                 prop_assert_eq!(producer.unread(), published.len() + taken);
+                prop_assert_eq!(consumer.unread(), published.len());
             }
         }
     }

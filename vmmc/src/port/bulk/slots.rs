@@ -81,6 +81,11 @@ impl Slots {
         self.out == 0
     }
 
+    /// How many packets there may be at a time, and how many there are.
+    pub(super) fn packets(&self) -> (usize, usize) {
+        (SLOTS, SLOTS - self.free.len())
+    }
+
     /// Never lets go of what is being sent: the NIC may still read it.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.packets));

@@ -282,8 +282,10 @@ proptest! {
         let control = world.hosts[2].port.control().unwrap();
         control.refuse_reopen(true);
         control.drop_admitted(1);
-        let loan = world.hosts[2].lend(id, LONG as u64 - 1..LONG as u64 - 1).unwrap();
-        drop(loan);
+        match world.hosts[2].lend(id, LONG as u64 - 1..LONG as u64 - 1) {
+            Ok(loan) => drop(loan),
+            Err(error) => prop_assert!(matches!(error, EngineError::LendLost { .. }), "{error}"),
+        }
         for put in &mut puts {
             put.finish(&mut world).unwrap();
         }
