@@ -16,7 +16,6 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::engine::{ExportInfo, ImportInfo, LinkInfo};
 use crate::link::{LinkState, RoundTrips};
 use crate::node::Stats;
-use crate::port::bulk::BulkMode;
 use crate::port::{ReceiveRings, SendRings};
 
 /// The media type of [`encode`]'s text.
@@ -314,10 +313,10 @@ fn bulk(w: &mut Writer<'_>, nodes: &[Sample<'_, Stats>]) -> fmt::Result {
     let ways: Vec<_> = nodes
         .iter()
         .map(|(labels, n)| {
-            let (mode, reason) = match &n.bulk_mode {
+            let (mode, reason) = match &n.bulk_rings {
                 None => ("none", n.no_bulk.as_ref()),
-                Some(BulkMode::ZeroCopy) => ("zero_copy", None),
-                Some(BulkMode::Copy { reason }) => ("copy", Some(reason)),
+                Some(rings) if rings.zero_copy => ("zero_copy", None),
+                Some(_) => ("copy", n.bulk_copied.as_ref()),
             };
             let reason = reason.map(|reason| ("reason", reason.clone()));
             (with(labels, [("mode", mode.to_owned())].into_iter().chain(reason)), *n)

@@ -174,11 +174,8 @@ impl Engine {
         loop {
             let Some(lane) = self.lane.as_mut().filter(|lane| lane.is_usable()) else { return };
             let Some(bulk) = port.bulk() else { return };
-            let unused: u32 = lane
-                .open
-                .iter()
-                .map(|granted| entries(granted.run.segment, granted.incoming.unused()) as u32)
-                .sum();
+            let unused: u32 =
+                lane.open.iter().map(|granted| entries(granted.run.segment, granted.incoming.unused()) as u32).sum();
             let (asked, peers, exports) = (&lane.asked, &self.peers, &mut self.exports);
             let ready = |request: &Request| {
                 asked
