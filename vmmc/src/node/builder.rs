@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::progress::{Core, Shared};
+use super::unheard::Unheard;
 use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node, find_thresholds};
 use crate::engine::{self, Engine, LEAST_THRESHOLD, Thresholds};
 use crate::error::Error;
@@ -335,6 +336,7 @@ impl Builder {
             paging: Paging::new(arena.clone(), utlb),
             binding: lane.binding,
             no_bulk: lane.no_bulk.map(|reason| reason.to_string()),
+            unheard: Unheard::new(lane.steering.as_deref()),
         };
         let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);

@@ -40,6 +40,7 @@ mod source;
 mod stats;
 mod thresholds;
 mod try_send;
+mod unheard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -53,4 +53,8 @@ impl Layer for HostPort {
     fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
         self.bulk.as_mut().map(|bulk| bulk as &mut dyn BulkPort)
     }
+
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        self.bulk.as_ref().map(|bulk| bulk as &dyn BulkPort)
+    }
 }

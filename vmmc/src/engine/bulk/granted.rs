@@ -122,7 +122,7 @@ impl Granted {
     }
 
     /// Where in the target a position begins.
-    fn at(&self, position: u32) -> usize {
+    pub(super) fn at(&self, position: u32) -> usize {
         self.start + self.rest + position as usize * self.run.segment as usize
     }
 

@@ -292,6 +292,9 @@ impl Engine {
         self.look(now);
         let Some(lane) = self.lane.as_mut() else { return Ok(false) };
         let (peers, late) = (&self.peers, self.late);
+        if bulk.is_watched() {
+            lane.show(peers, bulk);
+        }
         for landing in lane.batch.drain(..) {
             let mut outcome = Outcome::Foreign;
             for number in 0..lane.open.len() {

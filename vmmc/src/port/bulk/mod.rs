@@ -15,6 +15,7 @@
 mod error;
 mod gate;
 mod lane;
+mod layer;
 mod mode;
 mod places;
 mod rings;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
+pub use self::layer::BulkLayer;
 pub use self::mode::{WhyCopy, ZeroCopy};
 pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
@@ -161,4 +163,13 @@ pub trait BulkPort: Send {
 
     /// What is in its rings now.
     fn rings(&self) -> BulkRings;
+
+    /// Whether what has been [received](BulkPort::receive) is to be [shown](BulkPort::show), because somebody captures. A port that nobody stands before doesn't want that.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    /// Shows a packet that has been received: its headers, as they must have been, and its payload, bytes `at..at + len` of `target`.
+    #[allow(unused_variables)] // it shows them to nobody
+    fn show(&mut self, headers: &[u8], target: &DirectTarget, at: usize, len: usize) {}
 }
