@@ -134,8 +134,7 @@ impl Engine {
             Errand::Fetched { request } => 1 << 32 | u64::from(request),
         };
         let range = asked.offset..asked.offset + asked.len();
-        let overlap = port.bulk().map_or(0, |bulk| bulk.overlap());
-        let entries = u32::try_from(entries(asked.segment, overlap, asked.segments)).unwrap_or(u32::MAX);
+        let entries = u32::try_from(entries(asked.segment, asked.segments)).unwrap_or(u32::MAX);
         let request = Request { peer: token, transfer, entries, segment: asked.segment, arena, range };
         let (fits, host) = (asked.segment as usize <= LONGEST_SEGMENT, peer.link.peer().ip());
         let lane = self.lane.as_mut().filter(|lane| fits && lane.is_usable() && lane.trust.trusts(now, host));
@@ -175,11 +174,8 @@ impl Engine {
         loop {
             let Some(lane) = self.lane.as_mut().filter(|lane| lane.is_usable()) else { return };
             let Some(bulk) = port.bulk() else { return };
-            let unused: u32 = lane
-                .open
-                .iter()
-                .map(|granted| entries(granted.run.segment, bulk.overlap(), granted.incoming.unused()) as u32)
-                .sum();
+            let unused: u32 =
+                lane.open.iter().map(|granted| entries(granted.run.segment, granted.incoming.unused()) as u32).sum();
             let (asked, peers, exports) = (&lane.asked, &self.peers, &mut self.exports);
             let ready = |request: &Request| {
                 asked

@@ -116,9 +116,9 @@ impl Parts {
     }
 }
 
-/// How many entries of the fill ring places for so many packets take, where headers of so many bytes land in front of them.
-pub(super) fn entries(segment: u32, overlap: usize, segments: u32) -> u64 {
-    (u64::from(segment) + overlap as u64).div_ceil(ENTRY as u64) * u64::from(segments)
+/// How many entries of the fill ring places for so many packets take. Where headers land in front of them, packets fill entries exactly, and are longer than their payload by less than one.
+pub(super) fn entries(segment: u32, segments: u32) -> u64 {
+    u64::from(segment).div_ceil(ENTRY as u64) * u64::from(segments)
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
             if let Some(parts) = Parts::of(left, packets) {
                 prop_assert!(parts.len() <= left && parts.rest >= LEAST_REST && parts.rest + BULK_ASK_LEN <= room);
                 prop_assert!(parts.segment <= payload && parts.segments >= 1);
-                prop_assert!(entries(parts.segment as u32, 0, parts.segments as u32) <= MOST_ENTRIES as u64);
+                prop_assert!(entries(parts.segment as u32, parts.segments as u32) <= MOST_ENTRIES as u64);
                 // The next one isn't too short, either.
                 prop_assert!(parts.len() == left || Parts::of(left - parts.len(), packets).is_some());
             } else {
