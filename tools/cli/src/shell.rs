@@ -82,8 +82,10 @@ fn page(command: &Command) -> Vec<u8> {
     let mut text = Vec::new();
     // A vector takes everything.
     let _ = page.render(&mut text);
-    // What stands below the options is about the log, and has a section of its own.
-    String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH ENVIRONMENT\n").into_bytes()
+    let text = String::from_utf8_lossy(&text);
+    // What stands below the options is about the log, and has a section of its own. That there is no date has to be said: what comes next
+    // would be taken for it.
+    text.replace(".SH EXTRA\n", ".SH ENVIRONMENT\n").replacen(" 1  \"VMMC", " 1 \"\" \"VMMC", 1).into_bytes()
 }
 
 #[cfg(test)]
@@ -129,6 +131,13 @@ mod tests {
         assert_eq!(completed(&["two-words", "mea"]), "measure");
         assert_eq!(completed(&["two-words", "measure", "--r"]), "--rounds");
         assert_eq!(completed(&["two-words", "help", "m"]), "measure");
+    }
+
+    #[test]
+    fn a_page_says_what_it_belongs_to_in_the_right_places() {
+        let page = String::from_utf8(page(&Cli::command())).expect("text");
+        let title = page.lines().find(|line| line.starts_with(".TH")).expect("it has a title");
+        assert_eq!(title, format!(".TH two-words 1 \"\" \"VMMC {}\" VMMC", env!("CARGO_PKG_VERSION")));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use vmmc::port::bulk::BulkMode;
 use vmmc::{Node, Stats};
 
 use super::judge::{Check, Diagnosis, Verdict};
@@ -24,17 +23,17 @@ pub(super) fn node(diagnosis: &mut Diagnosis, machine: &mut [Check]) {
             let how = describe(&stats);
             let forecast = diagnosis.forecast.take().unwrap_or_default();
             let queues = forecast.split(", ").find(|part| part.contains("queue"));
-            let lane = stats.bulk_mode.as_ref().map(|mode| match mode {
-                BulkMode::ZeroCopy => "zero-copy bulk lane",
-                BulkMode::Copy { .. } => "bulk lane in copy mode",
+            let lane = stats.bulk.map(|_| match &stats.bulk_copied {
+                None => "zero-copy bulk lane",
+                Some(_) => "bulk lane in copy mode",
             });
             let parts = [Some(how.as_str()), queues, lane];
             diagnosis.forecast = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
             let took = begin.elapsed().as_millis();
             let lane = match (lane, &stats.no_bulk) {
-                (Some(lane), _) => match &stats.bulk_mode {
-                    Some(BulkMode::Copy { reason }) => format!(", {lane}: {reason}"),
-                    _ => format!(", {lane}"),
+                (Some(lane), _) => match &stats.bulk_copied {
+                    Some(why) => format!(", {lane}: {why}"),
+                    None => format!(", {lane}"),
                 },
                 (None, Some(reason)) => format!("; no bulk lane: {reason}"),
                 (None, None) => String::new(),

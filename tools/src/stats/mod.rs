@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Everything there is, as JSON: an array with an object for each node. Durations are in nanoseconds (_ns).
     #[arg(long, conflicts_with_all = ["prometheus", "all"])]
     json: bool,
-    /// The text that Prometheus reads.
+    /// The text that Prometheus reads, for node_exporter's textfile collector for example.
     #[arg(long, conflicts_with = "all")]
     prometheus: bool,
     /// Show also what is usually zero.
@@ -62,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         let all: Vec<&Stats> = answered.iter().map(|(_, stats)| stats).collect();
         say(serde_json::to_string_pretty(&all)?);
     } else if args.prometheus {
-        print(&prometheus::encode(answered.into_iter().map(|(_, stats)| stats).collect()));
+        print(&prometheus::encode_plain(answered.into_iter().map(|(_, stats)| stats).collect()));
     } else {
         let reports: Vec<String> = answered.iter().map(|(name, stats)| report::node(name, stats, args.all)).collect();
         print(&reports.join("\n"));

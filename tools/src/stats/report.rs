@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use vmmc::Stats;
 use vmmc::monitor::Found;
-use vmmc::port::bulk::BulkMode;
 
 use crate::figures::{bytes, count, percent, plain, span};
 use crate::table::Column::{Figure, Rare, Text};
@@ -138,11 +137,14 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
     );
     match (&stats.bulk, &stats.no_bulk) {
         (Some(lane), _) => {
-            let queue = stats.bulk_rings.unwrap_or_default().queue;
-            let mode = stats.bulk_mode.as_ref().map(|mode| format!(", {mode}")).unwrap_or_default();
+            let rings = stats.bulk_rings.unwrap_or_default();
+            let mode = if rings.zero_copy { "zero-copy" } else { "copy mode" };
             let (sent, packets) = (bytes(lane.tx_bytes), count(lane.tx_packets));
             let transfers = format!("{} of {} transfers", count(engine.tx_bulk_done), count(engine.tx_bulk_transfers));
-            line("bulk lane", format!("queue {queue}{mode}; {sent} sent in {packets} packets, {transfers} done"));
+            line(
+                "bulk lane",
+                format!("queue {}, {mode}; {sent} sent in {packets} packets, {transfers} done", rings.queue),
+            );
             let (received, landed) = (bytes(engine.rx_bulk_bytes), count(lane.rx_packets));
             let transfers = format!("{} of {}", count(engine.rx_bulk_transfers), count(engine.rx_bulk_grants));
             let order = match engine.rx_bulk_repaired_bytes {
@@ -150,9 +152,8 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
                 copied => format!(", {} put in order after losses", bytes(copied)),
             };
             line("", format!("{received} received in {landed} packets, {transfers} transfers granted complete{order}"));
-            if let (true, Some(BulkMode::Copy { reason })) = (all, &stats.bulk_mode) {
-                let reason = format!("no zero-copy: {}", plain(reason, 400));
-                wrapped(&[reason], 106).into_iter().for_each(|part| line("", part));
+            if let Some(why) = stats.bulk_copied.as_ref().filter(|_| all) {
+                line("", format!("no zero-copy: {}", plain(why, 400)));
             }
         }
         (None, Some(reason)) => {

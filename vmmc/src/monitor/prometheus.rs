@@ -1,4 +1,4 @@
-//! A snapshot as Prometheus reads it: the OpenMetrics text format.
+//! A snapshot as Prometheus reads it: in the OpenMetrics text format, or in the older one that all others read, too.
 //!
 //! Every sample says which node it is of (`interface`, `local`, and `node`, its incarnation, where two of several agree in these), and of a link, export or import which one. Units are base units: bytes and seconds.
 //! Round-trip times are a histogram, so that those of several links can be added up.
@@ -16,11 +16,13 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::engine::{ExportInfo, ImportInfo, LinkInfo};
 use crate::link::{LinkState, RoundTrips};
 use crate::node::Stats;
-use crate::port::bulk::BulkMode;
 use crate::port::{ReceiveRings, SendRings};
 
 /// The media type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The media type of [`encode_plain`]'s text.
+pub const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The upper edges of the round-trip histogram's buckets, seconds.
 const EDGES: [f64; 16] = [
@@ -50,6 +52,33 @@ pub fn encode(nodes: Vec<Stats>) -> String {
     // Writing to a string can't fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     text
+}
+
+/// The same in the older format, 0.0.4, which node_exporter's textfile collector reads, `promtool check metrics`, and whoever doesn't ask for OpenMetrics.
+/// There a counter's family is called as its samples are, and units and the end aren't told.
+pub fn encode_plain(nodes: Vec<Stats>) -> String {
+    let text = encode(nodes);
+    let mut plain = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    let mut is_counter = false;
+    while let Some(line) = lines.next() {
+        let renamed = match line.strip_prefix("# ").map(|comment| comment.splitn(3, ' ').collect::<Vec<_>>()).as_deref()
+        {
+            Some([what @ ("HELP" | "TYPE"), name, rest]) => {
+                if *what == "HELP" {
+                    // Its type comes next.
+                    is_counter = lines.peek().is_some_and(|next| next.ends_with(" counter"));
+                }
+                let suffix = if is_counter { "_total" } else { "" };
+                Some(format!("# {what} {name}{suffix} {rest}"))
+            }
+            Some(_) => continue,
+            None => None,
+        };
+        plain.push_str(renamed.as_deref().unwrap_or(line));
+        plain.push('\n');
+    }
+    plain
 }
 
 #[derive(Debug)]
@@ -286,10 +315,10 @@ fn bulk(w: &mut Writer<'_>, nodes: &[Sample<'_, Stats>]) -> fmt::Result {
     let ways: Vec<_> = nodes
         .iter()
         .map(|(labels, n)| {
-            let (mode, reason) = match &n.bulk_mode {
+            let (mode, reason) = match &n.bulk_rings {
                 None => ("none", n.no_bulk.as_ref()),
-                Some(BulkMode::ZeroCopy) => ("zero_copy", None),
-                Some(BulkMode::Copy { reason }) => ("copy", Some(reason)),
+                Some(rings) if rings.zero_copy => ("zero_copy", None),
+                Some(_) => ("copy", n.bulk_copied.as_ref()),
             };
             let reason = reason.map(|reason| ("reason", reason.clone()));
             (with(labels, [("mode", mode.to_owned())].into_iter().chain(reason)), *n)

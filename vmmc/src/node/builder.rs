@@ -14,7 +14,7 @@ use crate::engine::{self, Engine, LEAST_THRESHOLD, Thresholds};
 use crate::error::Error;
 use crate::link;
 use crate::memory::{Arena, HugePages, MemoryError, Paging, utlb};
-use crate::port::bulk::{self, BulkMode};
+use crate::port::bulk;
 use crate::port::fault::{FaultPort, Faults, Way};
 use crate::time::Clock;
 use crate::wire::Options;
@@ -284,7 +284,7 @@ impl Builder {
         };
         let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
         // Where a NIC writes before anybody has looked, packets leave no room for others, and what has landed is verified before it is believed.
-        let whole_buffers = lane.port.bulk().is_some_and(|bulk| bulk.mode() == BulkMode::ZeroCopy);
+        let whole_buffers = lane.port.bulk().is_some_and(|bulk| bulk.overlap() > 0);
         let options = Options { checksum: self.checksum || whole_buffers, bulk: has_bulk, whole_buffers };
         let config = engine::Config {
             local: SocketAddr::new(lane.address, lane.udp_port),

@@ -10,7 +10,7 @@ use super::unheard::Unheard;
 use crate::engine::{EngineCounters, ExportInfo, ImportInfo, LinkInfo};
 use crate::error::Error;
 use crate::memory::{Paging, utlb};
-use crate::port::bulk::{BulkCounters, BulkMode};
+use crate::port::bulk::BulkCounters;
 use crate::port::eager::Binding;
 use crate::port::{BulkRings, PortCounters, Rings};
 use crate::time::{Time, hexadecimal, nanos};
@@ -65,10 +65,10 @@ pub struct Stats {
     pub binding: Option<Binding>,
     /// The bulk lane's counters; `None` when there is none.
     pub bulk: Option<BulkCounters>,
-    /// What is in the bulk lane's rings.
+    /// What is in the bulk lane's rings, and how it is bound.
     pub bulk_rings: Option<BulkRings>,
-    /// Whether the bulk lane is in zero-copy mode, and why not; `None` when there is none.
-    pub bulk_mode: Option<BulkMode>,
+    /// Why the bulk lane isn't in zero-copy mode, so that the kernel copies each of its packets; `None` if it is, or there is none.
+    pub bulk_copied: Option<String>,
     /// Why there is no bulk lane, if there is none and it is known.
     pub no_bulk: Option<String>,
     /// Length of the arena, bytes.
@@ -109,8 +109,8 @@ impl Shared {
         let mut core = self.enter();
         let now = core.now();
         let failed = core.failed.map(std::io::Error::from_raw_os_error);
-        let lane = core.port.bulk().map(|bulk| (bulk.counters(), (bulk.rings(), bulk.mode()))).unzip();
-        let (bulk, (bulk_rings, bulk_mode)) = (lane.0, lane.1.unzip());
+        let bulk_copied = core.port.bulk().and_then(|bulk| bulk.why_copied());
+        let (bulk, bulk_rings) = core.port.bulk().map(|bulk| (bulk.counters(), bulk.rings())).unzip();
         let (counters, rings) = (core.port.counters(), core.port.rings());
         let engine = &core.engine;
         let (local, incarnation, exported_bytes) = (engine.local(), engine.incarnation(), engine.exported_bytes());
@@ -143,7 +143,7 @@ impl Shared {
             binding: *binding,
             bulk,
             bulk_rings,
-            bulk_mode,
+            bulk_copied,
             no_bulk: no_bulk.clone(),
             arena_bytes: *arena_bytes,
             arena_page_bytes: *arena_page_bytes,

@@ -41,7 +41,10 @@ pub(super) fn lane(m: &Machine, port: &PortFacts, mtu: u32) -> Check {
             false => format!("{} for receiving and {tx_queues} for sending", queues(rx_queues)),
         };
         let found = format!("it needs a queue of its own, and {name} has {all}");
-        return note(found, another_queue(port));
+        return match can_grow(port) {
+            true => note(found, another_queue(port)),
+            false => Check::without_mend(NAME, Verdict::Note, format!("none: {found}: it can have no more")),
+        };
     }
     if n > MAX_QUEUES {
         return Check::without_mend(NAME, Verdict::Note, "none, as long as there are too many queues");
@@ -101,6 +104,13 @@ pub(super) fn threshold(m: &Machine, mtu: u32) -> Check {
         },
     };
     Check::ok(NAME, found)
+}
+
+/// Whether there is a way to more queues: on a NIC that says how many it can have, that isn't more than one; of a veth pair another can be made.
+fn can_grow(port: &PortFacts) -> bool {
+    let Some(channels) = port.ethtool.channels.filter(|_| port.kind.is_none()) else { return true };
+    let apart = channels.rx.zip(channels.tx).map(|(rx, tx)| rx.min(tx));
+    channels.combined.max(apart).is_none_or(|most| most > 1)
 }
 
 /// How to get one more queue.

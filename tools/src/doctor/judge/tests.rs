@@ -430,7 +430,17 @@ fn one_queue_copy_mode_is_well_on_a_veth_but_there_is_no_bulk_lane() {
 #[test]
 fn bulk_lanes() {
     type Row = (&'static str, fn(&mut Machine, &mut InterfaceFacts), Verdict, &'static str, &'static str);
-    let rows: [Row; 10] = [
+    let rows: [Row; 11] = [
+        (
+            "a NIC that can have one queue",
+            |_, i| {
+                (port(i).rx_queues, port(i).tx_queues) = (1, 1);
+                port(i).ethtool.channels = Some(Channels { rx: None, tx: None, combined: Some(1) });
+            },
+            Note,
+            "eth0 has 1 queue in all: it can have no more",
+            "",
+        ),
         (
             "a NIC with one queue",
             |_, i| (port(i).rx_queues, port(i).tx_queues) = (1, 1),

@@ -451,8 +451,8 @@ impl Engine {
 impl Peer {
     /// The least sends to it that take the lane, bytes; `None` if none does.
     pub(in crate::engine) fn lane_from(&self) -> Option<usize> {
-        let from = self.bulk.at(self.link.mtu()).filter(|_| self.link.options().bulk)?;
-        Packets::of(&self.link, usize::MAX).least().map(|least| from.max(least))
+        let from = if self.link.options().bulk { self.bulk.at(self.link.mtu()) } else { None };
+        Some(from?.max(Packets::of(&self.link, usize::MAX).least()?))
     }
 
     /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.

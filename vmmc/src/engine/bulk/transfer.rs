@@ -52,10 +52,15 @@ impl Packets {
         Packets { payload, room, whole: link.options().whole_buffers.then_some(headers) }
     }
 
-    /// The shortest send of which a transfer can be made; `None` if there is none.
+    /// The shortest send that makes a transfer, bytes; `None` where packets are too short for any.
     pub(super) fn least(&self) -> Option<usize> {
-        let least = LEAST_REST + self.whole.map_or(1, |headers| ENTRY - headers);
-        Parts::of(least, *self).map(|_| least)
+        match self.whole {
+            None => Some(LEAST_REST + 1),
+            Some(headers) => {
+                let least = LEAST_REST + ENTRY - headers;
+                Parts::of(least, *self).map(|_| least)
+            }
+        }
     }
 }
 

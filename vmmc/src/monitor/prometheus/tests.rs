@@ -54,7 +54,7 @@ fn full() -> Stats {
     ];
     stats.verdicts = Some(Default::default());
     (stats.bulk, stats.bulk_rings) = (Some(Default::default()), Some(Default::default()));
-    stats.bulk_mode = Some(BulkMode::Copy { reason: "an \"other\" reason".to_owned() });
+    stats.bulk_copied = Some("an \"other\" reason".to_owned());
     stats
 }
 
@@ -137,7 +137,7 @@ fn the_text_keeps_the_format_s_rules() {
 #[test]
 fn the_bulk_lane_is_all_there() {
     let mut stats = full();
-    (stats.bulk_mode, stats.no_bulk) = (Some(BulkMode::ZeroCopy), None);
+    (stats.bulk_copied, stats.no_bulk) = (None, None);
     let json = |stats: &Stats| serde_json::to_value(stats).unwrap();
     let mut value = json(&stats);
     let mut numbers = Vec::new();
@@ -160,6 +160,7 @@ fn the_bulk_lane_is_all_there() {
     for name in ["bulk_from", "transfers", "transfers_asked"] {
         number(&mut value["links"][0][name]);
     }
+    value["bulk_rings"]["zero_copy"] = true.into();
     let stats: Stats = serde_json::from_value(value.clone()).unwrap();
     assert_eq!(json(&stats), value);
     let text = encode(vec![stats]);
@@ -167,9 +168,35 @@ fn the_bulk_lane_is_all_there() {
     let missing: Vec<_> = numbers.iter().filter(|number| !said.contains(number)).collect();
     assert!(missing.is_empty() && numbers.len() >= 30, "{missing:?} of {}: {value:#}\n{text}", numbers.len());
     assert!(text.contains("mode=\"zero_copy\"} 1"), "{text}");
-    let lost =
-        Stats { bulk: None, bulk_rings: None, bulk_mode: None, no_bulk: Some("a \"reason\"".to_owned()), ..full() };
+    let lost = Stats { bulk: None, bulk_rings: None, no_bulk: Some("a \"reason\"".to_owned()), ..full() };
     assert!(encode(vec![lost]).contains(r#"mode="none",reason="a \"reason\""} 1"#));
+}
+
+#[test]
+fn in_the_older_format_every_sample_s_family_is_described() {
+    let text = encode_plain(vec![full()]);
+    let described = |what: &str| -> BTreeMap<&str, &str> {
+        let comments = text.lines().filter_map(|line| line.strip_prefix(what)?.split_once(' '));
+        comments.collect()
+    };
+    let (help, types) = (described("# HELP "), described("# TYPE "));
+    assert!(help.keys().eq(types.keys()) && help.values().all(|text| !text.is_empty()), "{text}");
+    let mut samples = 0;
+    for line in text.lines().filter(|line| !line.starts_with("# HELP") && !line.starts_with("# TYPE")) {
+        // Whatever is no description is a sample, and no other comment.
+        let (name, ..) = sample(line);
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        match family.map_or(types.get(&*name), |family| types.get(family).or(types.get(&*name))) {
+            Some(&"counter") => assert!(name.ends_with("_total"), "{line}"),
+            Some(&"gauge") => assert!(!name.ends_with("_total"), "{line}"),
+            Some(&"histogram") => assert!(family.is_some(), "{line}"),
+            other => panic!("{other:?}: {line}"),
+        }
+        samples += 1;
+    }
+    // The same samples as in the other format.
+    let other = encode(vec![full()]);
+    assert_eq!(samples, other.lines().filter(|line| !line.starts_with('#')).count());
 }
 
 #[test]
@@ -207,11 +234,15 @@ fn metrics_are_served_and_nothing_else() {
     let address = node.metrics_address().unwrap();
     let answer = ask(address, GET);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-type: application/openmetrics-text"));
-    assert!(
-        body.contains("\nvmmc_uptime_seconds{interface=\"sim1\",local=\"10.0.0.1:7000\"} ")
-            && body.ends_with("# EOF\n")
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-type: text/plain; version=0.0.4"));
+    assert!(body.contains("\nvmmc_uptime_seconds{interface=\"sim1\",local=\"10.0.0.1:7000\"} "), "{body}");
+    assert!(!body.contains("# EOF"), "{body}");
+    let answer = ask(
+        address,
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: text/plain;q=0.5,application/openmetrics-text;version=1.0.0\r\n\r\n",
     );
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: application/openmetrics-text") && body.ends_with("# EOF\n"), "{answer}");
     for (request, status) in [
         ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405 "),
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404 "),
@@ -231,11 +262,11 @@ fn those_who_say_nothing_hold_up_nobody_but_those_beyond_the_limit() {
     let node = node();
     let address = node.metrics_address().unwrap();
     let mut mute: Vec<_> = (1..MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
-    assert!(ask(address, GET).contains("# EOF"), "there is room for one");
+    assert!(ask(address, GET).contains("vmmc_node"), "there is room for one");
     mute.push(TcpStream::connect(address).unwrap());
     assert_eq!(ask(address, GET), "", "there is none");
     mute.pop();
-    while !ask(address, GET).contains("# EOF") {}
+    while !ask(address, GET).contains("vmmc_node") {}
 }
 
 #[test]

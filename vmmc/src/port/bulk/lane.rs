@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::epoll;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -14,7 +14,7 @@ use xdp_prog::Steering;
 
 use super::error::BulkError;
 use super::gate::GateMap;
-use super::mode::{BulkMode, WhyCopy, ZeroCopy};
+use super::mode::{Standing, WhyCopy, ZeroCopy};
 use super::places::Places;
 use super::slots::Slots;
 use super::socket::{self, Queue, Socket};
@@ -40,12 +40,6 @@ pub struct BulkConfig {
 /// In zero-copy mode, so many bytes in front of a place may be written: headers, of which there are 90 at the most, and what a driver keeps in front of a packet.
 const OVERLAP: usize = 128;
 
-/// In zero-copy mode, places that are posted and not used for so long are a sign of trouble: whoever has asked for them sends at once, or dies.
-const STUCK: Duration = Duration::from_millis(200);
-
-/// Trouble is borne if, since the last, all that was posted was used so often.
-const PROVEN: u32 = 16;
-
 /// An AF_XDP socket whose packet memory is the arena.
 pub struct BulkLane {
     config: BulkConfig,
@@ -62,10 +56,7 @@ pub struct BulkLane {
     socket: Option<Socket>,
     /// Why it isn't in zero-copy mode; `None` if it is.
     why_copy: Option<WhyCopy>,
-    /// In zero-copy mode: how often all that was posted was used, since it was opened or in trouble.
-    emptied: u32,
-    /// When something was posted, or has landed.
-    active: Instant,
+    standing: Standing,
     /// The gate is this lane's.
     has_gate: bool,
     counters: BulkCounters,
@@ -100,8 +91,7 @@ impl BulkLane {
             slots: Slots::new(arena)?,
             socket: None,
             why_copy,
-            emptied: 0,
-            active: Instant::now(),
+            standing: Standing::new(Instant::now()),
             has_gate: false,
             counters: BulkCounters::default(),
         };
@@ -209,19 +199,11 @@ fn zero_copy_segments(Queue { interface, index, .. }: &Queue) -> Result<usize, W
 }
 
 impl BulkLane {
-    /// In zero-copy mode, before it is opened anew: whether something went wrong there that doesn't in copy mode. What did costs time, and no more than that; so when it isn't
-    /// outweighed by what went well, the lane goes on in copy mode.
+    /// In zero-copy mode, before it is opened anew: whether it goes on in it.
     fn judge(&mut self) {
-        let trouble = if !self.is_consistent() {
-            "packets didn't land where they should have, or not as they were sent"
-        } else if !self.places.is_empty() && self.active.elapsed() >= STUCK {
-            "packets that were to come didn't land"
-        } else {
-            return;
-        };
-        let is_borne = self.emptied >= PROVEN || self.config.zero_copy == ZeroCopy::Always;
-        self.emptied = 0;
-        if !is_borne {
+        let (consistent, waiting) = (self.is_consistent(), !self.places.is_empty());
+        let trouble = self.standing.trouble(Instant::now(), consistent, waiting);
+        if let Some(trouble) = trouble.filter(|_| self.config.zero_copy == ZeroCopy::WhenPossible) {
             let why = WhyCopy::Trouble { interface: self.queue.interface.clone(), trouble };
             warn!(target: "vmmc::port", interface = self.queue.interface, "bulk lane: no zero-copy mode any more: {why}");
             self.why_copy = Some(why);
@@ -230,8 +212,8 @@ impl BulkLane {
 }
 
 impl BulkPort for BulkLane {
-    fn mode(&self) -> BulkMode {
-        (&self.why_copy).into()
+    fn why_copied(&self) -> Option<String> {
+        self.why_copy.as_ref().map(WhyCopy::to_string)
     }
 
     fn overlap(&self) -> usize {
@@ -257,7 +239,7 @@ impl BulkPort for BulkLane {
         if let Some(socket) = &mut self.socket {
             self.places.admit(&mut socket.fill, &self.gate);
             socket.wake_receiver();
-            self.active = Instant::now();
+            self.standing.posted(Instant::now());
         }
     }
 
@@ -267,8 +249,7 @@ impl BulkPort for BulkLane {
             self.counters.rx_bytes += self.places.receive(&mut socket.rx, &self.gate, batch) as u64;
             self.counters.rx_packets += (batch.len() - before) as u64;
             if self.why_copy.is_none() && batch.len() > before {
-                self.active = Instant::now();
-                self.emptied = self.emptied.saturating_add(self.places.is_empty().into());
+                self.standing.landed(Instant::now(), self.places.is_empty());
             }
         }
         Ok(())
@@ -350,6 +331,7 @@ impl BulkPort for BulkLane {
         let (slots, sending) = self.slots.packets();
         let rings = BulkRings {
             queue: self.queue.number,
+            zero_copy: self.is_zero_copy(),
             ring: socket::RX_RING as usize,
             places,
             posted,

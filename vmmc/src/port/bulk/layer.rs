@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::{BulkCounters, BulkMode, BulkPort, Landing, Run};
+use super::{BulkCounters, BulkPort, Landing, Run};
 use crate::memory::{DirectSource, DirectTarget};
 use crate::port::BulkRings;
 use crate::wire::frame::Encap;
@@ -41,9 +41,8 @@ pub trait BulkLayer: Send {
 }
 
 impl<L: BulkLayer> BulkPort for L {
-    fn mode(&self) -> BulkMode {
-        let none = || BulkMode::Copy { reason: "there is no lane".to_owned() };
-        self.lane().map_or_else(none, |lane| lane.mode())
+    fn why_copied(&self) -> Option<String> {
+        self.lane().map_or_else(|| Some("there is no lane".to_owned()), |lane| lane.why_copied())
     }
 
     fn overlap(&self) -> usize {

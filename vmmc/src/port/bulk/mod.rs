@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
 pub use self::layer::BulkLayer;
-pub use self::mode::{BulkMode, WhyCopy, ZeroCopy};
+pub use self::mode::{WhyCopy, ZeroCopy};
 pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
 use crate::port::BulkRings;
@@ -90,10 +90,10 @@ pub struct BulkCounters {
 
 /// Sends packets from memory where it lies, and has others land where they belong.
 pub trait BulkPort: Send {
-    /// Who moves packets into memory and out of it.
+    /// Why the kernel copies each packet; `None` where a NIC reads and writes the arena by itself.
     ///
     /// It changes at most when the port is [reopened](BulkPort::reopen).
-    fn mode(&self) -> BulkMode;
+    fn why_copied(&self) -> Option<String>;
 
     /// How many bytes in front of each place may be written over when a packet lands there, by its headers and what a driver keeps in front of them: 0 where they are taken off before.
     ///

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use self::kernel::Kernel;
 pub use self::kernel::Verdicts;
 use self::kernel::{Admitting, CHUNK, HEADROOM, Place, chunks};
-use super::{BulkCounters, BulkMode, BulkPort, BulkRings, Landing, MAX_SEGMENT, Run};
+use super::{BulkCounters, BulkPort, BulkRings, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
 use crate::port::sim::{Network, SimPort};
 use crate::wire::frame::{ETHERNET_LEN, Encap};
@@ -152,8 +152,8 @@ fn lock(kernel: &Mutex<Kernel>) -> MutexGuard<'_, Kernel> {
 }
 
 impl BulkPort for SimBulk {
-    fn mode(&self) -> BulkMode {
-        if self.overlap > 0 { BulkMode::ZeroCopy } else { BulkMode::Copy { reason: "it is simulated so".to_owned() } }
+    fn why_copied(&self) -> Option<String> {
+        (self.overlap == 0).then(|| "it is simulated so".to_owned())
     }
 
     fn overlap(&self) -> usize {

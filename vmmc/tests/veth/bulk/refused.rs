@@ -1,7 +1,7 @@
 //! Bad circumstances and bad packets: errors that say what to do, and memory that stays as it is.
 
 use vmmc::memory::MemoryError;
-use vmmc::port::bulk::{BulkMode, MAX_SEGMENT};
+use vmmc::port::bulk::MAX_SEGMENT;
 use vmmc::port::eager::EagerPort;
 use vmmc_lab::LabConfig;
 
@@ -135,8 +135,8 @@ fn what_can_t_be_posted_or_sent_is_refused() {
     let lane = &mut pair.to.lane;
     assert_eq!((lane.overlap(), lane.max_segment()), (0, MAX_SEGMENT));
     // Whoever asks is told why.
-    let BulkMode::Copy { reason } = lane.mode() else { panic!("a veth pair in zero-copy mode") };
-    assert!(reason.contains("no XDP_ZEROCOPY"), "{reason}");
+    let why = lane.why_copied().expect("a veth pair has no zero-copy mode");
+    assert!(why.contains("no XDP_ZEROCOPY"), "{why}");
     let run = |segment| Run { token: 1, peer: address(pair.lab.host(1), PORT), grant: 1, segment };
     let arena = &pair.to.arena;
     let target = DirectTarget::of_buffer(arena.buffer(100_000).unwrap());
