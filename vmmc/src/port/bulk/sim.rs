@@ -4,7 +4,7 @@
 //! doubled, delayed and damaged on the way as all others are. They land when the network delivers them, whether anybody looks or not.
 //!
 //! Two kinds of NIC are there to choose from. Where [`SimBulkConfig::strip`] is set, headers are taken off before a payload is written. Where it isn't,
-//! each frame is written whole, so that its payload comes to lie in its place and its headers on what is below; and frames that are refused have been written, too.
+//! each frame is written whole, so that its payload comes to lie in its place and its headers on what is below; and frames that are refused have been written, too. Their places are used again, behind all others.
 //!
 //! [`SimBulk::control`] makes things go wrong that only a kernel gets wrong, and says what the gate has refused.
 
@@ -178,7 +178,7 @@ impl BulkPort for SimBulk {
         if !is_segment || self.room(segment) == 0 || !self.fits(place, segment) || !self.add(run) {
             return None;
         }
-        self.kernel().fill.push_back(Place { target: target.clone(), at, segment });
+        self.kernel().fill.push_back(Place { target: target.clone(), at, segment, number: self.next });
         self.counters.places += 1;
         let number = self.next;
         self.next += 1;

@@ -39,6 +39,8 @@ pub(super) struct Place {
     pub target: DirectTarget,
     pub at: usize,
     pub segment: usize,
+    /// Among all that were ever posted.
+    pub number: u64,
 }
 
 /// The places of a run, by their numbers.
@@ -132,8 +134,10 @@ impl Kernel {
             Refused::Foreign => &mut verdicts.foreign,
         } += 1;
         if self.overlap > 0 {
-            // The NIC has written it before any program saw it; the place is still there.
+            // The NIC has written it before any program saw it, and takes the place again, but behind the others.
             self.write(frame, steered.start);
+            let recycled = self.fill.pop_front();
+            self.fill.extend(recycled);
         }
         true
     }
@@ -164,8 +168,12 @@ impl Kernel {
     fn land(&mut self, frame: &[u8], start: usize, entry: Entry) {
         self.write(frame, start);
         self.log.push_back(entry);
+        let misplaced = self.overlap > 0 && self.fill.front().is_some_and(|place| place.number != self.used);
         self.used += 1;
-        if self.to_drop > 0 {
+        if misplaced {
+            // Whoever looks at the descriptor sees that it isn't where it should be, and believes nothing any more.
+            self.has_dropped = true;
+        } else if self.to_drop > 0 {
             // Its memory is the kernel's again, and the first that it uses.
             self.to_drop -= 1;
             self.has_dropped = true;
@@ -179,7 +187,7 @@ impl Kernel {
     /// A real kernel would write what is longer behind it. No more than a segment fits the link where NICs write before the gate; and elsewhere the gate lets in none that is longer, unless a
     /// packet was dropped after it was let in: then a place may get one that was meant for the next run. That is left out.
     fn write(&self, frame: &[u8], start: usize) {
-        let Some(Place { target, at, segment }) = self.fill.front() else { return };
+        let Some(Place { target, at, segment, .. }) = self.fill.front() else { return };
         let written = if self.overlap == 0 {
             let payload = &frame[start + BULK_HEADER_LEN..];
             target.write(*at as u64, &payload[..payload.len().min(*segment)])
