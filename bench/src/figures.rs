@@ -64,6 +64,27 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
     of_each.chain(processor_time(spec, outcomes)).chain(copies(spec, outcomes)).chain(memory(spec, outcomes)).collect()
 }
 
+/// The means of the figures of several measurements of the same, of those that could tell.
+pub(crate) fn mean(turns: Vec<Vec<Figure>>) -> Vec<Figure> {
+    let mut turns = turns.into_iter();
+    let mut means: Vec<(Figure, Vec<f64>)> =
+        turns.next().unwrap_or_default().into_iter().map(|figure| (figure.clone(), vec![figure.value])).collect();
+    for figure in turns.flatten() {
+        match means.iter_mut().find(|(mean, _)| (mean.metric, &mean.of) == (figure.metric, &figure.of)) {
+            Some((mean, values)) => {
+                mean.firm |= figure.firm;
+                values.push(figure.value);
+            }
+            None => means.push((figure.clone(), vec![figure.value])),
+        }
+    }
+    let mean = |(figure, mut values): (Figure, Vec<f64>)| {
+        values.retain(|value| !value.is_nan());
+        Figure { value: values.iter().sum::<f64>() / values.len() as f64, ..figure }
+    };
+    means.into_iter().map(mean).collect()
+}
+
 /// What both sides together used for each round trip, byte or request, and of a stream the receiver for each byte, where they say so.
 fn processor_time(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
     let used: Vec<(u64, u64)> = outcomes
@@ -267,6 +288,20 @@ mod tests {
 
     fn spec(bench: Bench) -> Spec {
         Spec { bench, ..Spec::default() }
+    }
+
+    #[test]
+    fn of_several_turns_those_count_that_could_tell() {
+        let turn = |value: f64| match value.is_nan() {
+            true => vec![unknown("rate", "", "packets/s")],
+            false => vec![figure("rate", "", "packets/s", value), figure("p50", "", "us", 1.0)],
+        };
+        let found = mean(vec![turn(f64::NAN), turn(2.0), turn(4.0)]);
+        assert_eq!(found, [figure("rate", "", "packets/s", 3.0), figure("p50", "", "us", 1.0)]);
+        let nothing = mean(vec![turn(f64::NAN), turn(f64::NAN)]);
+        assert!(nothing.len() == 1 && nothing[0].value.is_nan() && !nothing[0].firm, "{nothing:?}");
+        assert_eq!(mean(vec![turn(5.0)]), turn(5.0));
+        assert!(mean(Vec::new()).is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::report::{Report, Row, rival};
 
 /// What is shown, in this order: of which bench, which metric, under which title.
-const SHOWN: [(&str, &str, &str); 8] = [
+const SHOWN: [(&str, &str, &str); 9] = [
     ("lat", "p50", "one-way latency, median (us)"),
     ("lat", "p99", "one-way latency, 99% (us)"),
     ("bw", "bandwidth", "bandwidth (Gbit/s of payload)"),
@@ -15,6 +15,7 @@ const SHOWN: [(&str, &str, &str); 8] = [
     ("bw", "tx copies per byte", "copies of each byte in the sender's user space"),
     ("bw", "rx copies per byte", "copies of each byte in the receiver's user space"),
     ("rate", "rate", "messages per second"),
+    ("loss", "goodput", "goodput of a stream that loses packets (Gbit/s of payload)"),
 ];
 
 /// The same of stream sockets. All processor time is that of both sides.
@@ -38,6 +39,9 @@ const STREAMS: [(&str, &str, &str); 15] = [
 
 /// Whose ratios are shown, unless nobody of that name was measured.
 const SUBJECT: &str = "vmmc";
+
+/// Whose processor time is compared with whose, where a stream's receiver sleeps in between.
+const RECEIVERS: (&str, &str) = ("vmmc-block", "vmmc-eager-block");
 
 /// Who competes with whom where stream sockets do.
 const RIVALS: [(&str, &str); 4] =
@@ -67,11 +71,17 @@ pub(crate) fn tables(report: &Report) -> String {
             shown.retain(|row| !streams(row.peer));
             if !shown.is_empty() {
                 let _ = writeln!(text, "\n{title}, MTU {mtu}");
-                let others = [("floor-gather", of(bench, "vs gather")), ("vmmc-eager", of(bench, "vs eager"))];
-                let others = if metric == "bandwidth" { &others[..] } else { &[] };
+                let others = match metric {
+                    "bandwidth" => {
+                        vec![("floor-gather", of(bench, "vs gather")), ("vmmc-eager", of(bench, "vs eager"))]
+                    }
+                    "goodput" => vec![("vmmc-eager", of(bench, "vs eager"))],
+                    "rx cpu" => vec![(RECEIVERS.1, of(bench, "rx cpu vs eager"))],
+                    _ => Vec::new(),
+                };
                 let mine = others.iter().flat_map(|(base, _)| subject.map(|name| (name, *base)));
-                let wanted: Vec<_> = subjects.iter().copied().chain(mine).collect();
-                write_table(&mut text, &shown, &wanted, others);
+                let wanted: Vec<_> = subjects.iter().copied().chain(mine).chain([RECEIVERS]).collect();
+                write_table(&mut text, &shown, &wanted, &others);
             }
         }
         for (bench, metric, title) in STREAMS {
@@ -111,7 +121,10 @@ fn remember<T: PartialEq>(seen: &mut Vec<T>, new: T) {
 pub(crate) fn kind(metric: &str) -> (&str, &str) {
     /// How the names of metrics begin that have spaces themselves. These are never of several things in one table.
     const SPACED: [&str; 3] = ["vs", "rx", "tx"];
+    /// The one that is, at several losses.
+    const AT: &str = "vs eager ";
     match metric.split_once(' ') {
+        _ if metric.starts_with(AT) => (AT.trim_end(), &metric[AT.len()..]),
         Some((first, _)) if SPACED.contains(&first) => (metric, ""),
         Some(parts) => parts,
         None => (metric, ""),
@@ -136,7 +149,8 @@ fn ratio(row: &Row, base: &str, others: &Others) -> Option<f64> {
     match (base, others.iter().find(|(name, _)| *name == base)) {
         ("floor", _) => row.vs_floor,
         (_, Some((_, rows))) => {
-            rows.iter().find(|other| (other.peer, other.size) == (row.peer, row.size)).map(|row| row.value)
+            let key = |row: &Row| (row.peer, row.size, kind(&row.metric).1.to_owned());
+            rows.iter().find(|other| key(other) == key(row)).map(|row| row.value)
         }
         _ => row.vs_tcp.filter(|_| rival(row.peer) == base),
     }
@@ -145,8 +159,13 @@ fn ratio(row: &Row, base: &str, others: &Others) -> Option<f64> {
 fn write_table(text: &mut String, rows: &[&Row], wanted: &[(&str, &str)], others: &Others) {
     let mut peers: Vec<&str> = Vec::new();
     let mut labels: Vec<String> = Vec::new();
+    // Who couldn't tell the figure of the first size comes later with the others: sizes go down all the same.
+    let mut ascending = rows.to_vec();
+    ascending.sort_by_key(|row| row.size);
     for row in rows {
         remember(&mut peers, row.peer);
+    }
+    for row in ascending {
         remember(&mut labels, label(row));
     }
     let find = |peer: &str, line: &str| rows.iter().find(|row| row.peer == peer && label(row) == line);
@@ -269,6 +288,56 @@ mod tests {
             assert!(has(line), "{line}: {text}");
         }
         assert!(!text.contains("NaN"), "{text}");
+    }
+
+    #[test]
+    fn what_the_bulk_lane_saves_is_told_beside_what_goes_without() {
+        let mut report = report();
+        for (peer, factor) in
+            [("vmmc", 3), ("vmmc-eager", 2), ("floor-gather", 4), ("vmmc-block", 1), ("vmmc-eager-block", 5)]
+        {
+            let spec = Spec { bench: Bench::Bw, mtu: 9000, size: 1 << 20, ..Spec::default() };
+            let stream = Outcome::Stream { messages: 1.0, bytes: 125 * factor, nanos: 1000 };
+            let used = std::time::Duration::from_micros(100 * factor);
+            report.add(peer, &spec, &[Outcome::Nothing, stream.clone().used(used, 1024)]);
+            for percent in [0.0, 1.0] {
+                let faults = vmmc::port::fault::Faults { drop: percent / 100.0, ..Default::default() };
+                let bytes = if percent == 0.0 { 125 } else { 125 * factor };
+                let stream = Outcome::Stream { messages: 1.0, bytes, nanos: 1000 };
+                report.add(peer, &Spec { bench: Bench::Loss, faults, ..spec.clone() }, &[stream]);
+            }
+        }
+        report.compare_peers("vs gather", Bench::Bw, "bandwidth", "floor-gather");
+        report.compare_peers("vs eager", Bench::Bw, "bandwidth", "vmmc-eager");
+        report.compare_peers("vs eager", Bench::Loss, "goodput", "vmmc-eager");
+        report.compare_peers("rx cpu vs eager", Bench::Bw, "rx cpu", "vmmc-eager-block");
+        let text = tables(&report);
+        let has = |line: &str| text.lines().any(|known| known.split_whitespace().eq(line.split_whitespace()));
+        for line in [
+            "1 MiB 3.00 2.00 4.00 1.00 5.00 0.75x 1.50x",
+            "goodput of a stream that loses packets (Gbit/s of payload), MTU 9000",
+            "0% 1.00 1.00 1.00 1.00 1.00 1.00x",
+            "1% 3.00 2.00 4.00 1.00 5.00 1.50x",
+        ] {
+            assert!(has(line), "{line}: {text}");
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let at =
+            lines.iter().position(|line| line.starts_with("processor time of a stream's receiver")).expect("a table");
+        assert!(lines[at + 1].ends_with("vmmc-block/vmmc-eager-block") && lines[at + 2].ends_with("0.20x"), "{text}");
+    }
+
+    #[test]
+    fn sizes_go_down_though_not_everybody_has_the_first() {
+        let mut report = Report::default();
+        for (peer, sizes) in [("floor", &[4096][..]), ("vmmc", &[8, 4096])] {
+            for &size in sizes {
+                let spec = Spec { bench: Bench::Lat, mtu: 1500, size, ..Spec::default() };
+                report.add(peer, &spec, &[Outcome::Latency(vec![(1000, 100)])]);
+            }
+        }
+        let text = tables(&report);
+        assert!(text.find("8 B").expect("a line") < text.find("4 KiB").expect("a line"), "{text}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::figures::{Figure, figures};
-use crate::spec::{Bench, Outcome, Spec};
+use crate::figures::Figure;
+use crate::spec::{Bench, Spec};
 
 /// One figure of the report. The keys of the JSON are these fields, no more and no fewer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,8 +76,9 @@ pub(crate) struct Report {
 
 impl Report {
     /// Takes in what all sides of one peer have found in one round.
-    pub(crate) fn add(&mut self, peer: &'static str, spec: &Spec, outcomes: &[Outcome]) {
-        self.add_figures(peer, spec, figures(spec, outcomes));
+    #[cfg(test)]
+    pub(crate) fn add(&mut self, peer: &'static str, spec: &Spec, outcomes: &[crate::spec::Outcome]) {
+        self.add_figures(peer, spec, crate::figures::figures(spec, outcomes));
     }
 
     /// Takes in the figures of one peer in one round.
@@ -298,6 +299,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Outcome;
 
     fn spec(bench: Bench, size: usize) -> Spec {
         Spec { bench, mtu: 1500, size, samples: 1, millis: 1, ..Spec::default() }

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) specs: Vec<Spec>,
     /// How often.
     pub(crate) rounds: Rounds,
+    /// How often in each round, over one connection. A round's figure is the mean of all turns'.
+    pub(crate) turns: usize,
 }
 
 /// How often everything is measured.
@@ -103,8 +105,12 @@ impl Plan {
             Results { report: Report::default(), histograms: Histograms::default(), rounds: (usize::MAX, 0) };
         let labs: Vec<_> = labs(&self.specs).collect();
         let begin = Instant::now();
-        for (specs, left) in labs.iter().zip((1..=labs.len()).rev()) {
-            let mut end = End::new(self.rounds, begin, left);
+        for (place, specs) in labs.iter().enumerate() {
+            let left = labs[place..].iter().filter(|specs| !has_few_rounds(specs)).count();
+            let mut end = match self.rounds {
+                Rounds::Time(_) if has_few_rounds(specs) => End::new(Rounds::Count(LEAST), begin, left),
+                rounds => End::new(rounds, begin, left),
+            };
             progress.bar.set_message(format!("making a lab of MTU {}", specs[0].mtu));
             let mut harness = Harness::up(&specs[0])?;
             while end.another_round() {
@@ -118,7 +124,7 @@ impl Plan {
                     }
                     for peer in order(&self.peers, sitting, end.rounds - 1) {
                         progress.show(&end, peer, sitting);
-                        sit(&mut harness, peer, sitting, progress, &mut results)?;
+                        self.sit(&mut harness, peer, sitting, progress, &mut results)?;
                         progress.done(begin);
                     }
                 }
@@ -138,34 +144,47 @@ impl Plan {
         results.report.compare("unpin vs bare", "unpin 64", utlb::BARE);
         Ok(results)
     }
-}
 
-/// Has one peer measured by those of some specs that it can be measured by.
-fn sit(
-    harness: &mut Harness,
-    peer: &'static dyn Peer,
-    sitting: &[Spec],
-    progress: &Progress,
-    results: &mut Results,
-) -> Result<(), BenchError> {
-    let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(peer, spec)).cloned().collect();
-    if sitting[0].bench.wants_new_processes() {
-        harness.renew()?;
-    }
-    let measured = harness.measure(peer.name(), &specs);
-    for line in harness.warnings() {
-        progress.bar.suspend(|| eprintln!("{line}"));
-    }
-    for (spec, Measured { outcomes, wire }) in specs.iter().zip(measured?) {
-        results.report.add(peer.name(), spec, &outcomes);
-        results.report.add_figures(peer.name(), spec, figures::lost(spec, &wire));
-        for outcome in &outcomes {
-            if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
-                results.histograms.add(peer.name(), spec, counts);
+    /// Has one peer measured by those of some specs that it can be measured by.
+    fn sit(
+        &self,
+        harness: &mut Harness,
+        peer: &'static dyn Peer,
+        sitting: &[Spec],
+        progress: &Progress,
+        results: &mut Results,
+    ) -> Result<(), BenchError> {
+        let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(peer, spec)).cloned().collect();
+        if sitting[0].bench.wants_new_processes() {
+            harness.renew()?;
+        }
+        // Where each takes a program of its own, once has to be enough.
+        let turns = if sitting[0].bench.shares_connection() && peer.needs().is_none() { self.turns } else { 1 };
+        let measured = harness.measure(peer.name(), &vec![specs.clone(); turns].concat());
+        for line in harness.warnings() {
+            progress.bar.suspend(|| eprintln!("{line}"));
+        }
+        let measured = measured?;
+        for (place, spec) in specs.iter().enumerate() {
+            let turns: Vec<&Measured> = measured.iter().skip(place).step_by(specs.len()).collect();
+            let found = turns.iter().map(|turn| figures::figures(spec, &turn.outcomes)).collect();
+            results.report.add_figures(peer.name(), spec, figures::mean(found));
+            for Measured { outcomes, wire } in turns {
+                results.report.add_figures(peer.name(), spec, figures::lost(spec, wire));
+                for outcome in outcomes {
+                    if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
+                        results.histograms.add(peer.name(), spec, counts);
+                    }
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Whether a lab's rounds are long ones, of which the fewest are made where time decides.
+fn has_few_rounds(specs: &[Spec]) -> bool {
+    specs.iter().all(|spec| spec.bench == Bench::Loss)
 }
 
 fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
@@ -330,7 +349,7 @@ mod tests {
     fn what_does_not_fit_the_floors_ring_is_left_out_and_named() {
         let specs =
             vec![spec(Bench::Lat, 1500, 1 << 20), spec(Bench::Lat, 1500, 4 << 20), spec(Bench::Bw, 1500, 4 << 20)];
-        let plan = Plan { peers: PEERS.to_vec(), missing: Vec::new(), specs, rounds: Rounds::Count(1) };
+        let plan = Plan { peers: PEERS.to_vec(), missing: Vec::new(), specs, rounds: Rounds::Count(1), turns: 1 };
         let left_out = plan.left_out();
         assert_eq!(left_out.len(), 1, "{left_out:?}");
         assert!(left_out[0].starts_with("floor, lat, 4194304 bytes at MTU 1500 is left out: "), "{left_out:?}");

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use vmmc::port::fault::Faults;
+
 use crate::spec::{Bench, Spec};
 
 /// The MTUs of a comparison, unless others are asked for.
@@ -34,6 +36,13 @@ pub(crate) struct Shape {
     pub(crate) slice: u64,
     /// The same of those that have to get into their stride: requests, and connections that come and go.
     pub(crate) long_slice: u64,
+    /// How often each of these is made in each round: one after another, and then all again. What disturbs one of them may be over when its turn
+    /// comes again, which costs less than another round, in which everything is opened anew.
+    pub(crate) turns: usize,
+    /// How many packets are lost where streams lose some, percent: nothing at first, which the others are compared with.
+    loss: &'static [f64],
+    /// How long such a stream goes on in each round, milliseconds: TCP waits for at least 200 when it has lost enough.
+    loss_slice: u64,
     /// How long the rounds go on, in all labs together, the making of labs included.
     pub(crate) time: Duration,
     /// Who is measured, if it is there.
@@ -54,6 +63,9 @@ pub(crate) static QUICK: Shape = Shape {
     idle: None,
     slice: 12,
     long_slice: 24,
+    turns: 2,
+    loss: &[],
+    loss_slice: 0,
     time: Duration::from_secs(80),
     peers: &[
         "floor",
@@ -80,6 +92,9 @@ pub(crate) static FULL: Shape = Shape {
     idle: Some(IDLE),
     slice: 40,
     long_slice: 120,
+    turns: 1,
+    loss: &[0.0, 1.0],
+    loss_slice: 500,
     time: Duration::from_secs(540),
     peers: &[
         "floor",
@@ -131,6 +146,18 @@ impl Shape {
         requests.chain(plain).chain(connects).map(|spec| Spec { millis: self.long_slice, ..spec })
     }
 
+    /// Streams that lose packets, at each MTU, in labs of their own.
+    pub(crate) fn lossy(&self) -> Vec<Spec> {
+        let spec = |&percent: &f64| Spec {
+            bench: Bench::Loss,
+            size: MIB,
+            millis: self.loss_slice,
+            faults: Faults { drop: percent / 100.0, ..Faults::default() },
+            ..Spec::default()
+        };
+        self.loss.iter().map(spec).collect()
+    }
+
     /// What is measured at the first MTU only.
     pub(crate) fn once(&self) -> Option<Spec> {
         let spec = |count| Spec {
@@ -150,8 +177,9 @@ mod tests {
     use crate::peers;
     use crate::rounds::LEAST;
 
-    /// What a peer takes in a round beyond its slices, milliseconds: twice of what was seen at most.
-    const OPENING: u64 = 600;
+    /// What a peer takes in a round beyond its slices, milliseconds: twice of what was seen of most, and more than of any but UCX, which
+    /// starts a program for each.
+    const OPENING: u64 = 400;
     /// What a lab takes to make and remove, milliseconds: ten times what was seen.
     const LAB: u64 = 2000;
 
@@ -164,7 +192,8 @@ mod tests {
         let slices = |name: &&str| {
             let peer = peers::find(name).expect(name);
             let mine = specs.iter().filter(|spec| peer.measures(spec.bench) && spec.size >= peer.least_size());
-            OPENING + mine.map(|spec| spec.millis + (CONNECTION * spec.count as f64) as u64).sum::<u64>()
+            let turns = if peer.needs().is_some() { 1 } else { shape.turns as u64 };
+            OPENING + mine.map(|spec| turns * spec.millis + (CONNECTION * spec.count as f64) as u64).sum::<u64>()
         };
         let round: u64 = shape.peers.iter().map(slices).sum();
         let labs = MTUS.len() as u64;
@@ -172,6 +201,11 @@ mod tests {
             let able = shape.peers.iter().filter(|name| peers::find(name).expect(name).measures(spec.bench));
             able.count() as u64 * 3 * spec.millis
         });
+        let lossy = shape.lossy().into_iter().map(|spec| {
+            let able = shape.peers.iter().filter(|name| peers::find(name).expect(name).measures(spec.bench));
+            LAB + able.count() as u64 * LEAST as u64 * (OPENING + spec.millis)
+        });
+        let once = once + labs * lossy.sum::<u64>();
         (Duration::from_millis(labs * (LAB + LEAST as u64 * round) + once), Duration::from_millis(round + LAB))
     }
 

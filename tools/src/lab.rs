@@ -73,6 +73,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             print(welcome(&lab, &config))?;
         }
         Action::Down => {
+            // What is half gone would be in the way of the next. The second Ctrl-C ends it nevertheless.
+            interrupt::catch(|| {})?;
             let text = match Lab::down(&name)? {
                 true => format!("Lab {name} is removed.\n"),
                 false => format!("There was no lab {name}.\n"),

@@ -206,3 +206,21 @@ fn an_interrupted_up_leaves_nothing() {
     assert!(error.contains("interrupted: the lab is removed again"), "{error}");
     assert!(cli.ok(&["down"]).contains("There was no lab"));
 }
+
+#[test]
+fn an_interrupted_down_is_completed() {
+    let cli = Cli::new("rest");
+    cli.ok(&["up", "--hosts", "20"]);
+    let mut down = cli.command(&["down"]);
+    let mut down = down.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vmmc can be started");
+    let first = format!("/run/netns/{}-h1", cli.lab);
+    while fs::exists(&first).expect("it can be looked for") {
+        assert!(down.try_wait().expect("it was started").is_none(), "it ended too early: this test needs root");
+        thread::yield_now();
+    }
+    // It may be done before the signal comes.
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&down), rustix::process::Signal::INT);
+    let output = down.wait_with_output().expect("it was started");
+    assert!(output.status.success(), "{output:?}");
+    assert!(cli.ok(&["down"]).contains("There was no lab"));
+}

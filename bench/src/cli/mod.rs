@@ -29,10 +29,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Everything compared with everything: latency and bandwidth by size, message rate, requests, connections, at several MTUs.
     ///
-    /// AF_XDP alone (floor), VMMC's put, its stream sockets spinning (sockets) and allowed to sleep (sockets-block), kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come
-    /// and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its send with tags (ucx), and its
+    /// AF_XDP alone, and the bulk lane alone (floor, floor-gather), VMMC's put (vmmc) and the same without its bulk lane (vmmc-eager), its stream sockets spinning (sockets) and allowed to sleep
+    /// (sockets-block), kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its send with tags (ucx), and its
     /// put (ucx-put). Short rounds for nine minutes, or for 80 seconds with --quick, which leaves out some sizes, a thousand connections,
-    /// idle connections, tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
+    /// idle connections, loss, the processor time of VMMC's receivers (vmmc-block, vmmc-eager-block), tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
     Compare(Compare),

@@ -138,8 +138,18 @@ impl Common {
             let samples = self.samples.unwrap_or(u64::MAX);
             each.chain(once).map(move |spec| Spec { mtu, samples, ..spec }).collect::<Vec<_>>()
         };
+        // Before all others, which share the time that is left.
+        let lossy = |mtu| {
+            let each = shape.lossy().into_iter();
+            each.map(move |spec| Spec { mtu, samples: u64::MAX, millis: self.duration.unwrap_or(spec.millis), ..spec })
+        };
+        let all = mtus.iter().flat_map(|&mtu| lossy(mtu)).chain(mtus.iter().flat_map(|&mtu| specs(mtu))).collect();
         let rounds = self.rounds.map_or(Rounds::Time(shape.time), Rounds::Count);
-        self.complete(mtus.iter().flat_map(|&mtu| specs(mtu)).collect(), rounds, shape.peers)
+        let mut plan = Plan { turns: shape.turns, ..self.complete(all, rounds, shape.peers)? };
+        // These take labs of their own, which nobody may be there for.
+        let lossy = plan.peers.iter().any(|peer| peer.measures(Bench::Loss));
+        plan.specs.retain(|spec| lossy || spec.bench != Bench::Loss);
+        Ok(plan)
     }
 
     /// A plan of long rounds, of which a few are enough.
@@ -201,14 +211,14 @@ impl Common {
             return Err(BenchError::Missing(missing));
         }
         if !chosen.is_empty() {
-            return Ok(Plan { peers: chosen, missing: Vec::new(), specs, rounds });
+            return Ok(Plan { peers: chosen, missing: Vec::new(), specs, rounds, turns: 1 });
         }
         let wanted = usual.iter().filter_map(|name| peers::find(name)).filter(&able);
         let (there, absent): (Vec<_>, Vec<_>) = wanted.partition(|peer| peer.missing().is_none());
         let mut missing: Vec<String> = absent.iter().filter_map(|peer| peer.missing()).collect();
         // Of two that want the same.
         missing.dedup();
-        Ok(Plan { peers: there, missing, specs, rounds })
+        Ok(Plan { peers: there, missing, specs, rounds, turns: 1 })
     }
 
     /// The peers that were asked for by name.
@@ -266,6 +276,10 @@ mod tests {
         let mut mtus: Vec<_> = full.specs.iter().map(|spec| spec.mtu).collect();
         mtus.dedup();
         assert_eq!(mtus, versus::MTUS);
+        let lossy = plan("vmmc-bench versus --mtu 9000,65535 --peers vmmc,tcp").unwrap();
+        let seen = lossy.specs.iter().take_while(|spec| spec.bench == Bench::Loss).map(|s| (s.mtu, s.faults.drop));
+        assert_eq!(seen.collect::<Vec<_>>(), [(9000, 0.0), (9000, 0.01), (65535, 0.0), (65535, 0.01)]);
+        assert_eq!((quick.turns, lossy.turns), (2, 1));
     }
 
     #[test]
