@@ -2,6 +2,7 @@
 
 mod chaos;
 mod hostile;
+mod patience;
 mod program;
 mod races;
 mod scene;
