@@ -9,6 +9,7 @@
 //! with the request. It is never less than [`LEAST_REST`] bytes: where a NIC leaves its headers in front of what has landed, those of the lowest segment fall on it, and not on
 //! what somebody else has there.
 
+use crate::port::bulk::LEAST_ENTRIES;
 use crate::wire::record::BULK_ASK_LEN;
 
 /// The fewest bytes that travel with the request.
@@ -21,7 +22,7 @@ const ALIGN: usize = 16;
 pub(super) const ENTRY: usize = 3840;
 
 /// The most entries of the fill ring that one transfer takes.
-pub(super) const MOST_ENTRIES: usize = 1024;
+pub(super) const MOST_ENTRIES: usize = LEAST_ENTRIES;
 
 /// The longest transfer, bytes: a long send takes several, of which some are under way while others are asked for.
 const LONGEST: usize = 1 << 20;
