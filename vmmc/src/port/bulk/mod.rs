@@ -42,6 +42,9 @@ use crate::wire::frame::Encap;
 /// The most bytes of payload that a packet can have, whatever the port, its MTU aside: 65535 bytes less what stands before.
 pub const MAX_SEGMENT: usize = 65535 - 40 - 8 - BULK_HEADER_LEN;
 
+/// Entries of the fill ring that every bulk port has at the least: no grant takes more.
+pub const LEAST_ENTRIES: usize = 1024;
+
 /// Which packets are let into the places of a run: those of one grant, from one peer, of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -89,6 +92,8 @@ pub struct BulkCounters {
 }
 
 /// Sends packets from memory where it lies, and has others land where they belong.
+///
+/// Where nothing is posted there is [room](BulkPort::room) for places of [`LEAST_ENTRIES`] pieces of 3840 bytes, or of more: what is asked for is granted once there is as much room as it takes.
 pub trait BulkPort: Send {
     /// Why the kernel copies each packet; `None` where a NIC reads and writes the arena by itself.
     ///

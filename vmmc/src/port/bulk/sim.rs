@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use self::kernel::Kernel;
 pub use self::kernel::Verdicts;
 use self::kernel::{Admitting, CHUNK, HEADROOM, Place, chunks};
-use super::{BulkCounters, BulkPort, BulkRings, Landing, MAX_SEGMENT, Run};
+use super::{BulkCounters, BulkPort, BulkRings, LEAST_ENTRIES, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
 use crate::port::sim::{Network, SimPort};
 use crate::wire::frame::{ETHERNET_LEN, Encap};
@@ -40,7 +40,7 @@ pub struct SimBulkConfig {
     pub local: SocketAddr,
     /// Whether headers are taken off before a packet is written into its place.
     pub strip: bool,
-    /// How many chunks of places there may be, up to 4096. A packet takes one for each 3840 bytes, from when its place is posted until it has been received.
+    /// How many chunks of places there may be, [`LEAST_ENTRIES`] to 4096. A packet takes one for each 3840 bytes, from when its place is posted until it has been received.
     pub ring: usize,
     /// How many pieces may be queued for sending. A packet takes one for its headers, and one for each 4096 bytes.
     pub tx_ring: usize,
@@ -81,7 +81,11 @@ pub struct SimBulk {
 
 impl SimBulk {
     /// Gives `port`'s Ethernet address a bulk lane, whose packet memory is `arena`. It takes over from one that was there.
+    ///
+    /// # Panics
+    /// When the ring is smaller than any bulk port's may be.
     pub fn new(port: &SimPort, arena: &Arena, config: SimBulkConfig) -> SimBulk {
+        assert!(config.ring >= LEAST_ENTRIES, "a ring of {}: the least is {LEAST_ENTRIES}", config.ring);
         arena.register();
         let local = SocketAddr::new(config.local.ip(), config.local.port().wrapping_add(1));
         let encap = if local.is_ipv4() { ETHERNET_LEN + 20 + 8 } else { ETHERNET_LEN + 40 + 8 };

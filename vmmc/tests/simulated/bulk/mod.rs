@@ -3,6 +3,7 @@
 mod captured;
 mod chaos;
 mod hostile;
+mod patience;
 mod program;
 mod races;
 mod scene;

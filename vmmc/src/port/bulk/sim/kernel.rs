@@ -182,15 +182,18 @@ impl Kernel {
         }
     }
 
-    /// Writes a frame into the place that is next, if there is one, and no more than is its.
+    /// Writes a frame into the place that is next, if there is one. Where NICs write before the gate, no more than is its: no more than a segment fits the link there.
     ///
-    /// A real kernel would write what is longer behind it. No more than a segment fits the link where NICs write before the gate; and elsewhere the gate lets in none that is longer, unless a
-    /// packet was dropped after it was let in: then a place may get one that was meant for the next run. That is left out.
+    /// Elsewhere the gate has counted that place for a packet of its length. But when packets were dropped after they had been let in, this is the place of one that was let in before.
+    ///
+    /// # Panics
+    /// When that is shorter: a kernel writes behind it. So all that is posted at a time is to be of one length.
     fn write(&self, frame: &[u8], start: usize) {
         let Some(Place { target, at, segment, .. }) = self.fill.front() else { return };
         let written = if self.overlap == 0 {
             let payload = &frame[start + BULK_HEADER_LEN..];
-            target.write(*at as u64, &payload[..payload.len().min(*segment)])
+            assert!(payload.len() <= *segment, "{} bytes have landed in a place of {segment}", payload.len());
+            target.write(*at as u64, payload)
         } else {
             target.write_from_guard(*at, self.overlap, &frame[..frame.len().min(self.overlap + segment)])
         };

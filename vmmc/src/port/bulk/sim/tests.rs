@@ -297,8 +297,8 @@ fn encap() -> Encap {
 
 #[test]
 fn rings_are_full_at_some_time() {
-    let config = SimBulkConfig { ring: 4, ..SimBulkConfig::new(address(2)) };
-    let mut pair = Pair::with(Conditions::default(), config);
+    let mut pair = Pair::new(Conditions::default(), true);
+    pair.receiver.config.ring = 4;
     assert_eq!((pair.receiver.room(SEGMENT), pair.receiver.room(3841)), (4, 2));
     pair.post(5, [3, 2, 1, 0]);
     assert_eq!((pair.receiver.room(SEGMENT), pair.receiver.post(&run(5), &pair.target, 0)), (0, None));
