@@ -3,6 +3,7 @@
 mod captured;
 mod chaos;
 mod hostile;
+mod pieces;
 mod program;
 mod races;
 mod scene;
