@@ -1,6 +1,6 @@
 //! Imports: handles on the exports of others, and sends into them.
 
-mod direct;
+pub(super) mod direct;
 
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -4,6 +4,7 @@ mod captured;
 mod chaos;
 mod hostile;
 mod patience;
+mod pieces;
 mod program;
 mod races;
 mod scene;
