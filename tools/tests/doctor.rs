@@ -80,10 +80,8 @@ fn a_healthy_veth_and_what_is_foreseen_comes_true() {
     assert_eq!(status, Some(0), "{vh1}");
     let trial = check(&vh1, "trial")["found"].as_str().expect("text");
     assert!(trial.contains("10.77.0.1:7000: native XDP, copy mode, multi-buffer"), "{trial}");
-    assert!(
-        trial.ends_with(", bulk lane") && vh1["forecast"].as_str().unwrap().ends_with("2 queues, bulk lane"),
-        "{vh1}"
-    );
+    let forecast = vh1["forecast"].as_str().expect("text");
+    assert!(trial.contains(", bulk lane in copy mode: ") && forecast.contains("2 queues, bulk lane in copy"), "{vh1}");
     assert!(!attached(&lab));
 
     // Without a name: every interface.
@@ -270,4 +268,30 @@ fn wrong_usage() {
         let output = run(command);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
+}
+
+#[test]
+fn thresholds_of_the_bulk_lane_are_those_that_a_file_says() {
+    let lab = lab(LabConfig { mtu: 9000, ..LabConfig::default() });
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let table = files.path().join("thresholds");
+    let look = |file: &std::path::Path| {
+        let mut command = lab.host(1).command(VMMC);
+        command.args(["doctor", "vh1", "--try", "--json"]).env(vmmc::node::THRESHOLDS_ENV, file);
+        let output = run(command);
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (output.status.code(), report["interfaces"][0].clone())
+    };
+    std::fs::write(&table, "1500 never\n9000 100000\n").expect("it can be written");
+    let (status, vh1) = look(&table);
+    let found = check(&vh1, "bulk threshold")["found"].as_str().expect("text").to_owned();
+    let expected = format!("sends of 100000 bytes and more take the lane at MTU 9000 (from {})", table.display());
+    assert_eq!((status, found), (Some(0), expected), "{vh1}");
+    // With one that is none no node opens, and both say the line.
+    std::fs::write(&table, "1500 never\n9000 much\n").expect("it can be written");
+    let (status, vh1) = look(&table);
+    assert_eq!(status, Some(1), "{vh1}");
+    assert_problem(&vh1, "bulk threshold", "line 2: \"much\" is no size", "vmmc-bench thresholds");
+    assert_problem(&vh1, "trial", "line 2: \"much\" is no size", "");
 }

@@ -230,6 +230,10 @@ impl Layer for Wire {
         self.bulk.as_mut().map(|bulk| bulk as &mut dyn BulkPort)
     }
 
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        self.bulk.as_ref().map(|bulk| bulk as &dyn BulkPort)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         if let Some(bulk) = &mut self.bulk {
             let before = bulk.counters().wakeups;
