@@ -157,14 +157,14 @@ fn a_stack_that_is_told_nothing_has_owned_buffers_take_the_lane_where_packets_ar
             });
             let (there, mut here) = stream(&server, &client);
             let content = Content::new(mtu.into());
-            let (plain, owned) = (5_000_000, 40);
+            let (plain, owned) = (5_000_000, 20);
             std::thread::scope(|scope| {
-                scope.spawn(|| read_much(&there, content, plain + owned * 500_000));
+                scope.spawn(|| read_much(&there, content, plain + owned * 1_000_000));
                 here.write_all(&content.bytes(0, plain)).unwrap();
                 assert_eq!(landed(&server), 0, "plain writes go as packets");
                 for n in 0..owned {
-                    let mut buffer = client.node().alloc_direct(500_000).unwrap();
-                    buffer.copy_from_slice(&content.bytes((plain + n * 500_000) as u64, 500_000));
+                    let mut buffer = client.node().alloc_direct(1_000_000).unwrap();
+                    buffer.copy_from_slice(&content.bytes((plain + n * 1_000_000) as u64, 1_000_000));
                     here.write_owned(buffer).unwrap();
                 }
                 here.shutdown(std::net::Shutdown::Write).unwrap();
