@@ -44,8 +44,15 @@ const SUBJECT: &str = "vmmc";
 const RECEIVERS: (&str, &str) = ("vmmc-block", "vmmc-eager-block");
 
 /// Who competes with whom where stream sockets do.
-const RIVALS: [(&str, &str); 4] =
-    [("sockets", "floor"), ("sockets", "tcp"), ("sockets", "tcp-nooff"), ("sockets-block", "tcp-block")];
+const RIVALS: [(&str, &str); 7] = [
+    ("sockets", "floor"),
+    ("sockets", "sockets-eager"),
+    ("sockets", "tcp"),
+    ("sockets", "tcp-nooff"),
+    ("sockets-owned", "floor-gather"),
+    ("sockets-owned", "tcp"),
+    ("sockets-block", "tcp-block"),
+];
 
 /// The tables, and how far the rounds differ.
 pub(crate) fn tables(report: &Report) -> String {
@@ -95,7 +102,10 @@ pub(crate) fn tables(report: &Report) -> String {
             shown.retain(|row| theirs.is_empty() || theirs.contains(&label(row)));
             if !shown.is_empty() {
                 let _ = writeln!(text, "\nstreams: {title}, MTU {mtu}");
-                write_table(&mut text, &shown, &RIVALS, &[("tcp-nooff", of(bench, "vs nooff"))]);
+                let others =
+                    [("tcp-nooff", "vs nooff"), ("sockets-eager", "vs sockets-eager"), ("floor-gather", "vs gather")];
+                let others = others.map(|(name, metric)| (name, of(bench, metric)));
+                write_table(&mut text, &shown, &RIVALS, &others);
             }
         }
     }

@@ -46,10 +46,11 @@ pub(crate) enum Rounds {
 pub(crate) const LEAST: usize = 3;
 
 /// What everybody's figures are compared with beside the floor's and TCP's: how that is called, in which bench, which figure, and whose.
-const COMPARED: [(&str, Bench, &str, &str); 5] = [
+const COMPARED: [(&str, Bench, &str, &str); 6] = [
     ("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff"),
     ("vs gather", Bench::Bw, "bandwidth", "floor-gather"),
     ("vs eager", Bench::Bw, "bandwidth", "vmmc-eager"),
+    ("vs sockets-eager", Bench::Bw, "bandwidth", "sockets-eager"),
     ("vs eager", Bench::Loss, "goodput", "vmmc-eager"),
     ("rx cpu vs eager", Bench::Bw, "rx cpu", "vmmc-eager-block"),
 ];

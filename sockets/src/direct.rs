@@ -9,12 +9,13 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::task::Waker;
 
-use vmmc::{Buffer, Loan};
+use vmmc::{Buffer, DirectSource, Loan, Ticket};
 
 use crate::VmmcStream;
-use crate::connection::Connection;
+use crate::connection::{Connection, WORTH_OWNED};
 use crate::error::from_node;
 use crate::stack::Inner;
 use crate::wait::lock;
@@ -32,14 +33,15 @@ impl Connection {
     {
         let place = {
             let mut rx = lock(&self.rx);
-            let wanted = !rx.busy && rx.receiver.ring_len() >= BUSY_RING;
+            // What comes by the bulk lane lands in the ring by itself, and couldn't in memory that isn't the lane's.
+            let wanted = !rx.busy && rx.receiver.ring_len() >= BUSY_RING && !rx.receiver.is_direct();
             let place = wanted.then(|| rx.receiver.expected_place(bytes.len())).flatten();
             rx.busy |= place.is_some();
             place
         };
         let Some(place) = place else { return Ok(None) };
-        let export = &self.session.export;
-        let range = place.offset..place.offset + place.len as u64;
+        let (export, offset) = self.session.incoming(place.offset);
+        let range = offset..offset + place.len as u64;
         let target = &mut bytes[..place.len];
         let outcome = export.redirect_scoped(range, target, |posted| {
             wait(&mut || (posted.received() > 0 || self.is_readable()).then_some(()))
@@ -62,7 +64,7 @@ impl Connection {
         for run in received.ranges() {
             let gap = &mut target[done..run.start as usize];
             if !gap.is_empty() {
-                result = result.and(export.read(place.offset + done as u64, gap));
+                result = result.and(export.read(offset + done as u64, gap));
             }
             done = run.end as usize;
         }
@@ -86,7 +88,8 @@ impl Connection {
         let Some(piece) = rx.receiver.front() else {
             return Ok(self.nothing_to_read(&rx)?.map(|_| None));
         };
-        let loan = self.session.export.lend(piece.offset..piece.offset + piece.len as u64).map_err(from_node)?;
+        let (export, offset) = self.session.incoming(piece.offset);
+        let loan = export.lend(offset..offset + piece.len as u64).map_err(from_node)?;
         rx.busy = true;
         Ok(Some(Some(loan)))
     }
@@ -201,18 +204,123 @@ impl VmmcStream {
         Ok(Loaned { stream: self.try_clone()?, loan, read })
     }
 
-    /// Writes all of an arena buffer ([`vmmc::Node::alloc`] of [`Stack::node`](crate::Stack::node)), and gives it back. Blocks as a write does.
+    /// Writes all of an arena buffer, and gives it back once it has arrived. Blocks as a write does.
+    ///
+    /// One of [`vmmc::Node::alloc_direct`] of [`Stack::node`](crate::Stack::node), of 64 KiB and more, is sent from where it lies if there is a bulk lane. Others are copied, and come
+    /// back as soon as there was room for all of their bytes.
     ///
     /// # Errors
     /// As a write; the buffer comes back, with how many bytes of it were written.
     pub fn write_owned(&self, buffer: Buffer) -> Result<Buffer, WriteFailed> {
-        let (mut written, mut stream) = (0, self);
+        self.start_write_owned(buffer)?.wait()
+    }
+
+    /// As [`VmmcStream::write_owned`], but doesn't wait until the buffer has arrived: that can be had back later. What is written to the stream afterwards comes after it. So a
+    /// program that has several buffers keeps the stream busy.
+    ///
+    /// # Errors
+    /// As a write; the buffer comes back, with how many bytes of it were written.
+    ///
+    /// ```no_run
+    /// # fn copy(stream: vmmc_sockets::VmmcStream, mut next: impl FnMut(&mut [u8]) -> bool) -> std::io::Result<()> {
+    /// let alloc = || stream.stack().node().alloc_direct(1 << 20).map_err(std::io::Error::other);
+    /// let (mut free, mut away) = (alloc()?, stream.start_write_owned(alloc()?)?);
+    /// while next(&mut free) {
+    ///     free = std::mem::replace(&mut away, stream.start_write_owned(free)?).wait()?;
+    /// }
+    /// away.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_write_owned(&self, buffer: Buffer) -> Result<Writing, WriteFailed> {
+        let stream = match self.try_clone() {
+            Ok(stream) => stream,
+            Err(error) => return Err(WriteFailed { error, buffer, written: 0 }),
+        };
+        if buffer.len() >= WORTH_OWNED && self.stack().node().has_direct(&buffer) && !self.is_nonblocking() {
+            return self.write_from(stream, buffer);
+        }
+        let (mut written, mut rest) = (0, self);
         while written < buffer.len() {
-            match io::Write::write(&mut stream, &buffer[written..]) {
+            match io::Write::write(&mut rest, &buffer[written..]) {
                 Ok(len) => written += len,
                 Err(error) => return Err(WriteFailed { error, buffer, written }),
             }
         }
-        Ok(buffer)
+        Ok(Writing { stream, held: Held::Copied(buffer) })
+    }
+
+    /// Writes a buffer from where it lies, as far as that goes by the bulk lane.
+    fn write_from(&self, stream: VmmcStream, buffer: Buffer) -> Result<Writing, WriteFailed> {
+        let (inner, connection) = (self.stack().inner(), self.connection());
+        let source = DirectSource::of_buffer(Arc::new(buffer));
+        let bytes = source.bytes().unwrap_or_default();
+        let (mut written, mut error) = (0, None);
+        while written < bytes.len() && error.is_none() {
+            match self.write_blocking(|| connection.write(inner, &bytes[written..], Some((&source, written)), false)) {
+                Ok(len) => written += len,
+                Err(failure) => error = Some(failure),
+            }
+        }
+        let writing = Writing { stream, held: Held::Away(source, connection.last_sent()) };
+        match error {
+            None => Ok(writing),
+            // What has been asked for goes on all the same: else nobody knew how far the stream has come.
+            Some(error) => Err(match writing.wait() {
+                Ok(buffer) => WriteFailed { error, buffer, written },
+                Err(failed) => WriteFailed { error, written, ..failed },
+            }),
+        }
+    }
+}
+
+/// A buffer that is being written: [`VmmcStream::start_write_owned`]. When it is dropped, the write goes on, and the buffer goes back to the arena.
+#[must_use = "`wait` gives the buffer back"]
+pub struct Writing {
+    stream: VmmcStream,
+    held: Held,
+}
+
+/// A buffer that is being written.
+enum Held {
+    /// It isn't, any more.
+    Copied(Buffer),
+    /// It has arrived when that has which was sent last.
+    Away(DirectSource, Option<Ticket>),
+}
+
+impl Writing {
+    /// Whether [`Writing::wait`] wouldn't block, as far as is known now.
+    pub fn is_done(&self) -> bool {
+        match &self.held {
+            Held::Away(_, sent) => self.stream.connection().has_arrived(sent),
+            Held::Copied(_) => true,
+        }
+    }
+
+    /// Blocks until the buffer has arrived, or the stream is lost: then its next call says so. No timeout applies.
+    ///
+    /// # Errors
+    /// When the interface has failed. The buffer comes back.
+    pub fn wait(self) -> Result<Buffer, WriteFailed> {
+        match self.held {
+            Held::Copied(buffer) => Ok(buffer),
+            Held::Away(source, sent) => {
+                let (inner, connection) = (self.stream.stack().inner(), self.stream.connection());
+                let (written, arrived) = (source.len(), || connection.has_arrived(&sent).then_some(()));
+                let waited = inner.waiting.wait(&**inner, &connection.writers, &connection.write_spin, None, arrived);
+                let buffer = connection.take_back(source);
+                match waited {
+                    Ok(_) => Ok(buffer),
+                    Err(error) => Err(WriteFailed { error, buffer, written }),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Writing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writing").field("is_done", &self.is_done()).finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ mod stream;
 pub mod tokio;
 mod wait;
 
-pub use direct::{Loaned, WriteFailed};
+pub use direct::{Loaned, WriteFailed, Writing};
 pub use error::SocketError;
 pub use listener::{Incoming, IntoIncoming, VmmcListener};
 pub use poller::{Poller, Ready};

@@ -39,6 +39,15 @@ impl World {
         World { server, client, _hosts: hosts }
     }
 
+    /// One whose hosts have bulk lanes, which long writes take.
+    fn with_bulk() -> World {
+        let hosts = Hosts::new(1, PERFECT);
+        let builder = Stack::builder().bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
+        let open = |n| builder.clone().open_on(hosts.lane_with_bulk(n)).expect("opening a stack");
+        let [server, client] = [2, 1].map(open);
+        World { server, client, _hosts: hosts }
+    }
+
     fn listen(&self) -> VmmcListener {
         VmmcListener::bind_on(&self.server, SocketAddr::new(Hosts::address(2), 0)).unwrap()
     }
@@ -63,6 +72,46 @@ fn on_each_runtime<F: Future<Output = ()>>(name: &str, case: impl Fn(World) -> F
     watched(&format!("{name} (two threads)"), move || {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
         runtime.block_on(case(World::new()));
+    });
+    watched(&format!("{name} (two threads, bulk lanes)"), move || {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        runtime.block_on(case(World::with_bulk()));
+    });
+}
+
+#[test]
+fn long_writes_go_by_the_bulk_lane_both_ways() {
+    watched("long writes", || {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        runtime.block_on(async {
+            let world = World::with_bulk();
+            let (mut client, server) = world.pair().await;
+            let echo = tokio::spawn(send_back(server));
+            let (content, length) = (Content::new(12), 20 << 20);
+            let (mut reader, mut writer) = client.split();
+            let writing = async {
+                for at in (0..length).step_by(1 << 20) {
+                    writer.write_all(&content.bytes(at, 1 << 20)).await.unwrap();
+                }
+                writer.shutdown().await.unwrap();
+            };
+            let reading = async {
+                let (mut at, mut buffer) = (0, vec![0; 300_000]);
+                loop {
+                    let read = reader.read(&mut buffer).await.unwrap();
+                    content.check(at, &buffer[..read]);
+                    at += read as u64;
+                    if read == 0 {
+                        break;
+                    }
+                }
+                assert_eq!(at, length);
+            };
+            tokio::join!(writing, reading);
+            echo.await.unwrap();
+            let landed = |stack: &Stack| stack.node().stats().unwrap().engine.rx_bulk_bytes;
+            assert!(landed(&world.server) > 0, "nothing has gone by the lane");
+        });
     });
 }
 

@@ -56,7 +56,8 @@ pub(crate) struct NodeArgs {
     ///
     /// Any of drop=1%, dup=0.1%, reorder=2%, delay=100us, corrupt=0.1% and seed=42, separated by commas. With on=receive faults are made in
     /// what is received, with on=both both ways. At the end it says how many were made, and how many packets were "spared": chosen, but
-    /// let through as they were, because no memory was free for the copy that is damaged, repeated or held back.
+    /// let through as they were, because no memory was free for the copy that is damaged, repeated or held back. Packets of the bulk lane meet with
+    /// faults as they are sent, not as they are received, and are damaged in their headers only: for the rest, have the other end make faults.
     #[arg(long, value_name = "FAULTS")]
     fault: Option<Faults>,
 }

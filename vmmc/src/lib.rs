@@ -39,9 +39,9 @@ pub mod wire;
 pub use engine::{EngineError, Event, Key, Landed, Notification, Piece, Place, Received, RedirectId, Ticket};
 pub use error::Error;
 pub use link::LinkEnd;
-pub use memory::{Buffer, HugePages, Loan, PagedBuffer, PagedMut, Paging, Target};
+pub use memory::{Buffer, DirectSource, HugePages, Loan, PagedBuffer, PagedMut, Paging, Target};
 pub use node::{
     Builder, Bulk, DEFAULT_PORT, Events, Export, FetchBuilder, FetchFailed, Import, Lane, NoBulkLane, Node, Pending,
     PendingFetch, Progress, Redirect, RedirectFailed, ScopedRedirect, SendBuilder, SendFailed, Sent, Source, Stats,
-    TrySend,
+    TryDirect, TrySend,
 };

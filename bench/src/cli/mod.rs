@@ -139,7 +139,7 @@ pub(crate) struct Common {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,
     /// Who is measured, separated by commas: floor, floor-gather, vmmc, vmmc-eager, vmmc-block, vmmc-eager-block, vmmc-watched, vmmc-nocrc, sockets,
-    /// sockets-block, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-put [default: all but ucx, ucx-put, vmmc-block, vmmc-eager-block and
+    /// sockets-eager, sockets-owned, sockets-block, tcp, tcp-nooff, tcp-block, tcp-block-nooff, ucx, ucx-put [default: all but ucx, ucx-put, vmmc-block, vmmc-eager-block and
     /// vmmc-watched; of versus all but vmmc-nocrc and vmmc-watched].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,

@@ -147,6 +147,13 @@ fn whom(name: &str) -> Option<&'static str> {
         "sockets" => {
             "VMMC’s stream sockets, both sides spinning: byte streams with the interface of the standard library’s TCP streams."
         }
+        "sockets-eager" => {
+            "the same without a bulk lane: each byte is copied once at either end, and packets carry it there."
+        }
+        "sockets-owned" => {
+            "VMMC’s stream sockets where the writer gives its buffers away and the reader looks at what has come where it lies: no byte is copied \
+             in user space."
+        }
         "sockets-block" => {
             "VMMC’s stream sockets whose calls may sleep when there is nothing to do. They are compared with tcp-block, which sleeps too."
         }

@@ -112,6 +112,7 @@ fn name(metric: &str) -> String {
         "vs nooff" => "bandwidth, of that of tcp-nooff",
         "vs gather" => "bandwidth, of that of floor-gather",
         "vs eager" => "bandwidth, of that of vmmc-eager",
+        "vs sockets-eager" => "bandwidth, of that of sockets-eager",
         "rx cpu vs eager" => "the receiver’s processor time, of that of vmmc-eager-block",
         "rx cpu" => "the receiver’s processor time",
         "tx copies per byte" => "copies of a byte, sender",

@@ -4,6 +4,7 @@
 //! them for a moment.
 
 mod ending;
+mod lane;
 mod rings;
 mod transfer;
 
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
+pub(crate) use lane::{Lane, Staging, WORTH as WORTH_OWNED};
 use vmmc::{Import, Ticket};
 
 use crate::error::SocketError;
@@ -32,6 +34,8 @@ pub(crate) struct Rx {
     pub busy: bool,
     /// Somebody else has found it so, and looks again when he is told.
     pub missed: bool,
+    /// The peer has long writes.
+    pub long: bool,
     growth: Growth,
 }
 
@@ -45,6 +49,7 @@ pub(crate) struct Tx {
     pub stuck: bool,
     /// Of what was written last.
     pub last: Option<Ticket>,
+    pub lane: Lane,
 }
 
 /// The life, and what depends on it.
@@ -135,9 +140,16 @@ impl Connection {
                 receiver: Receiver::new(ring.offset, ring.bytes()),
                 busy: false,
                 missed: false,
+                long: false,
                 growth: Growth::new(now),
             }),
-            tx: Mutex::new(Tx { sender: Sender::new(grant), target: life.peer(), stuck: false, last: None }),
+            tx: Mutex::new(Tx {
+                sender: Sender::new(grant),
+                target: life.peer(),
+                stuck: false,
+                last: None,
+                lane: Lane::default(),
+            }),
             alive: Mutex::new(Alive { life, request, answer: None, dropped: false, removed: false }),
             readers: Watch::default(),
             writers: Watch::default(),
@@ -195,7 +207,8 @@ impl Connection {
             return;
         };
         let mut alive = lock(&self.alive);
-        let result = State::parse(&bytes, import.len()).and_then(|state| self.take_state(inner, &mut alive, &state));
+        let places = import.len() + self.session.direct.peers_len();
+        let result = State::parse(&bytes, places).and_then(|state| self.take_state(inner, &mut alive, &state));
         if let Err(violation) = result {
             self.break_off(&mut alive, &violation);
         }
@@ -314,6 +327,12 @@ impl Connection {
             let receipt = lock(&self.rx).receiver.receipt();
             let progress = lock(&self.tx).sender.progress();
             let Some(out) = alive.life.outgoing(receipt, progress) else { break };
+            if self.must_wait(&out) {
+                if self.session.is_mute(self.index) {
+                    continue;
+                }
+                break;
+            }
             let state = out.state.emit();
             let mut send = import.try_send(&state, slot_offset(out.slot)).notify(out.tag.to_u32());
             if alive.life.is_only_credit(&out) || out.tag.kind == Kind::Done || Cork::is_in() {

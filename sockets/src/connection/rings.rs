@@ -1,6 +1,7 @@
 //! How long a connection's ring is: as long as it pays, and as there is room.
 
 use super::{Connection, Rx};
+use crate::proto::layout::MIN_RING;
 use crate::stack::Inner;
 use crate::wait::lock;
 
@@ -34,15 +35,45 @@ impl Connection {
         rx.receiver.ring_len() < len && rx.receiver.can_grant() && self.change(rx, len)
     }
 
-    /// Gives the stream a ring of another length, if that would be better.
+    /// Gives the stream another ring, if that would be better.
     fn fit(&self, inner: &Inner, rx: &mut Rx) -> bool {
-        let wanted = rx.growth.wants(inner.now(), &rx.receiver, self.session.ring_limit());
-        wanted.is_some_and(|len| self.change(rx, len))
+        let (is_direct, len) = (rx.receiver.is_direct(), rx.receiver.ring_len());
+        if rx.receiver.can_grant() {
+            let ring = if rx.long && !is_direct { self.session.direct_ring(inner) } else { None };
+            if let Some((offset, len)) = ring {
+                return self.grant(rx, offset, len);
+            }
+            if is_direct && !rx.long {
+                return self.change(rx, len.min(prev_power_of_two(self.session.ring_limit())).max(MIN_RING));
+            }
+        }
+        // One for long writes is long enough.
+        let limit = if is_direct { len } else { self.session.ring_limit() };
+        let Some(wanted) = rx.growth.wants(inner.now(), &rx.receiver, limit) else { return false };
+        // When the stream is idle it has no use for that. Its writer says so, should it have again.
+        rx.long &= !is_direct;
+        self.change(rx, wanted)
+    }
+
+    /// The peer has long writes, or has none any more.
+    pub(crate) fn on_long(&self, inner: &Inner, long: bool) {
+        let granted = {
+            let mut rx = lock(&self.rx);
+            rx.long = long;
+            self.fit(inner, &mut rx)
+        };
+        if granted {
+            self.tell(inner);
+        }
     }
 
     /// Gives the stream a ring of this length, if there is room.
     fn change(&self, rx: &mut Rx, len: u64) -> bool {
         let Some(offset) = self.session.ring(len) else { return false };
+        self.grant(rx, offset, len)
+    }
+
+    fn grant(&self, rx: &mut Rx, offset: u64, len: u64) -> bool {
         let granted = rx.receiver.grant(offset, len);
         if !granted {
             self.session.free_ring(offset, len);

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use super::lane::{Owned, Way};
 use super::{Connection, Rx};
 use crate::error::SocketError;
 use crate::proto;
@@ -41,7 +42,7 @@ impl Connection {
             {
                 let room = &mut target[at..];
                 let len = room.len().min(piece.len).min(COPY);
-                self.session.export.read(piece.offset, &mut room[..len]).map_err(crate::error::from_node)?;
+                self.session.read(piece.offset, &mut room[..len]).map_err(crate::error::from_node)?;
                 rx.receiver.consume(len);
                 (at, copied) = (at + len, copied + len);
                 while slice.as_ref().is_some_and(|slice| at == slice.len()) {
@@ -89,15 +90,21 @@ impl Connection {
             let len = piece.len.min(bytes.len() - done);
             if len > 0 {
                 let target = &mut bytes[done..done + len];
-                self.session.export.read(piece.offset, target).map_err(crate::error::from_node)?;
+                self.session.read(piece.offset, target).map_err(crate::error::from_node)?;
                 done += len;
             }
         }
         if done > 0 { Ok(Some(done)) } else { self.nothing_to_read(&rx) }
     }
 
-    /// Writes as much as there is room for. With `delay` the last packet may wait for more.
-    pub(crate) fn write(&self, bytes: &[u8], delay: bool) -> io::Result<Option<usize>> {
+    /// Writes as much as there is room for. With `delay` the last packet may wait for more. `owned` is where the bytes lie, if they can be sent from there.
+    pub(crate) fn write(
+        &self,
+        inner: &Inner,
+        bytes: &[u8],
+        owned: Option<Owned<'_>>,
+        delay: bool,
+    ) -> io::Result<Option<usize>> {
         let mut tx = lock(&self.tx);
         if tx.sender.is_over() {
             let finished = tx.sender.progress().finish.is_some();
@@ -114,25 +121,38 @@ impl Connection {
         if bytes.is_empty() {
             return Ok(Some(0));
         }
-        let (Some(import), Some(target)) = (self.import(), tx.target) else { return Ok(None) };
+        let Some(target) = tx.target else { return Ok(None) };
         let tag = proto::Tag::data(target).to_u32();
         let mut done = 0;
         while let Some(piece) = tx.sender.next(bytes.len() - done) {
-            let part = &bytes[done..done + piece.len];
-            let mut send = import.try_send(part, piece.offset).notify(tag);
-            if delay || Cork::is_in() {
-                send = send.queued();
-            }
-            let sent = match send.now() {
+            let rest = &bytes[done..];
+            let owned = owned.map(|(source, at)| (source, at + done));
+            let sent = match self.write_by_lane(inner, &mut tx, rest, owned, tag) {
+                Ok(Way::Packets) => {
+                    let Some((import, offset)) = self.session.outgoing(piece.offset) else { break };
+                    let mut send = import.try_send(&rest[..piece.len], offset).notify(tag);
+                    if delay || Cork::is_in() {
+                        send = send.queued();
+                    }
+                    send.now().map(|sent| {
+                        tx.last = sent.ticket.or(tx.last);
+                        self.wrote_packets(&mut tx, sent.bytes);
+                        sent.bytes
+                    })
+                }
+                Ok(Way::Lane(sent)) => Ok(sent),
+                Ok(Way::Wait) => Ok(0),
+                Err(error) => Err(error),
+            };
+            let sent = match sent {
                 Ok(sent) => sent,
                 // The session is over, and the streams are about to be told.
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(crate::error::from_node(error)),
             };
-            tx.sender.wrote(sent.bytes);
-            tx.last = sent.ticket.or(tx.last);
-            done += sent.bytes;
-            if sent.bytes > 0 {
+            tx.sender.wrote(sent);
+            done += sent;
+            if sent > 0 {
                 if std::mem::take(&mut tx.stuck) {
                     // Perhaps nobody tells of the room that there was.
                     self.session.unstick(self.index);

@@ -4,7 +4,11 @@
 //!   0            64 request slots of 64 bytes
 //!   4 KiB        16384 stream slots of 64 bytes: slot i is about stream i of the export's owner
 //!   4 KiB + 1M   rings, up to the end
+//!   64 MiB       more rings: the direct export, if there is one
 //! ```
+//!
+//! The *direct export* is another buffer, in memory that the bulk lane writes by itself. Its places are counted on from the end of the session export, so that a ring
+//! is a ring, wherever it lies.
 
 use super::Violation;
 
@@ -13,6 +17,9 @@ pub const VERSION: u32 = 1;
 
 /// The length of a session export, bytes. Parts of this module take another, which tests need.
 pub const SESSION_LEN: u64 = 64 << 20;
+
+/// The length of a direct export, bytes.
+pub const DIRECT_LEN: u64 = 8 << 20;
 
 /// The length of the place for a slot, bytes.
 pub const SLOT_LEN: u64 = 64;
@@ -60,6 +67,10 @@ pub enum Kind {
     Request = 3,
     /// A stream's slot was rewritten, and nothing more will be written about this stream.
     Done = 4,
+    /// Nothing: the stream's writer has long writes, and would like a ring in the direct export.
+    Long = 7,
+    /// Nothing: the stream's writer has none any more, and no use for such a ring.
+    Short = 8,
 }
 
 const KIND_SHIFT: u32 = 28;
@@ -84,6 +95,16 @@ impl Tag {
         Tag { kind: Kind::Request, index }
     }
 
+    /// The tag that asks for a ring in the direct export, for the peer's stream `index`.
+    pub const fn long(index: u32) -> Tag {
+        Tag { kind: Kind::Long, index }
+    }
+
+    /// The tag that gives it back.
+    pub const fn short(index: u32) -> Tag {
+        Tag { kind: Kind::Short, index }
+    }
+
     /// As it is sent.
     pub const fn to_u32(self) -> u32 {
         (self.kind as u32) << KIND_SHIFT | self.index
@@ -100,6 +121,8 @@ impl Tag {
             2 => (Kind::State, STREAMS),
             3 => (Kind::Request, REQUESTS),
             4 => (Kind::Done, STREAMS),
+            7 => (Kind::Long, STREAMS),
+            8 => (Kind::Short, STREAMS),
             _ => return Err(Violation::Tag { tag }),
         };
         if index >= indices {
@@ -128,7 +151,8 @@ mod tests {
         assert_eq!(Tag { kind: Kind::State, index: 16383 }.to_u32(), 0x2000_3fff);
         assert_eq!(Tag::request(63).to_u32(), 0x3000_003f);
         assert_eq!(Tag { kind: Kind::Done, index: 0 }.to_u32(), 0x4000_0000);
-        for tag in [0, 0x0000_0001, 0x1000_4000, 0x3000_0040, 0x5000_0000, u32::MAX] {
+        assert_eq!((Tag::long(1).to_u32(), Tag::short(2).to_u32()), (0x7000_0001, 0x8000_0002));
+        for tag in [0, 0x0000_0001, 0x1000_4000, 0x3000_0040, 0x5000_0000, 0x6000_0000, u32::MAX] {
             assert_eq!(Tag::parse(tag), Err(Violation::Tag { tag }));
         }
     }

@@ -4,6 +4,7 @@
 //! few rings lie close together, and the rest of the export, which is sparse, needs no memory.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::layout::{MAX_RING, MIN_RING, RINGS};
 
@@ -15,6 +16,7 @@ const ORDERS: usize = (MAX_RING.ilog2() - MIN_ORDER + 1) as usize;
 pub struct Pool {
     /// Offsets of the free blocks of 4 KiB, 8 KiB, and so on.
     free: [BTreeSet<u64>; ORDERS],
+    start: u64,
     end: u64,
     used: u64,
 }
@@ -23,8 +25,13 @@ impl Pool {
     /// All rings of an export of `export_len` bytes. Bytes after the last whole 4 KiB are left over.
     pub fn new(export_len: u64) -> Pool {
         let end = export_len - export_len % MIN_RING;
-        let mut pool = Pool { free: Default::default(), end: end.max(RINGS), used: 0 };
-        let mut offset = RINGS;
+        Pool::over(RINGS..end.max(RINGS))
+    }
+
+    /// All rings that lie in these places, whose ends are multiples of 4096.
+    pub fn over(places: Range<u64>) -> Pool {
+        let mut pool = Pool { free: Default::default(), start: places.start, end: places.end, used: 0 };
+        let mut offset = places.start;
         while offset < pool.end {
             // The largest block that begins here: as far as its alignment and the end allow.
             let order = offset.trailing_zeros().min((pool.end - offset).ilog2()).min(MAX_RING.ilog2());
@@ -53,7 +60,7 @@ impl Pool {
             debug_assert!(false, "{len} is no ring's length");
             return;
         };
-        debug_assert!(offset >= RINGS && offset.is_multiple_of(len) && offset + len <= self.end);
+        debug_assert!(offset >= self.start && offset.is_multiple_of(len) && offset + len <= self.end);
         let mut offset = offset;
         self.used -= len;
         for order in order..ORDERS {
@@ -75,7 +82,7 @@ impl Pool {
 
     /// How much there is, taken or not, bytes.
     pub fn total(&self) -> u64 {
-        self.end - RINGS
+        self.end - self.start
     }
 }
 

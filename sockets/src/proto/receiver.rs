@@ -8,6 +8,7 @@
 //! becomes known when it tells, or when it has written into the second. Everything before lies in the first, which is given back when
 //! it is read: [`Receiver::free_ring`].
 
+use super::layout::SESSION_LEN;
 use super::slot::{RingGrant, State};
 use super::stream::Receipt;
 use super::{Piece, Violation};
@@ -313,6 +314,11 @@ impl Receiver {
     /// The length of the newest ring, bytes.
     pub fn ring_len(&self) -> u64 {
         self.grant.bytes()
+    }
+
+    /// Whether the newest ring lies in the direct export.
+    pub fn is_direct(&self) -> bool {
+        self.grant.offset >= SESSION_LEN
     }
 
     /// How often the peer has filled the ring, or what it knew of it, since the stream began.

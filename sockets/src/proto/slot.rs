@@ -16,7 +16,7 @@
 //! Words are 64 bits, in network byte order.
 
 use super::Violation;
-use super::layout::{MAX_RING, MIN_RING, PAGE, RINGS, STREAMS};
+use super::layout::{MAX_RING, MIN_RING, PAGE, RINGS, SESSION_LEN, STREAMS};
 
 /// The length of what is written into a stream slot, bytes.
 pub const STATE_LEN: usize = 40;
@@ -72,7 +72,9 @@ impl RingGrant {
         let offset = (word >> 32) * PAGE;
         let log2 = (word >> EPOCH_BITS) as u8;
         let len = 1u64.checked_shl(log2.into()).unwrap_or(0);
-        let valid = (MIN_RING..=MAX_RING).contains(&len) && offset >= RINGS && offset + len <= export_len;
+        // What lies behind the session export is another one.
+        let whole = offset >= SESSION_LEN || offset + len <= SESSION_LEN;
+        let valid = (MIN_RING..=MAX_RING).contains(&len) && offset >= RINGS && offset + len <= export_len && whole;
         if !valid {
             return Err(Violation::Ring { offset, len });
         }
@@ -166,7 +168,7 @@ impl State {
         bytes
     }
 
-    /// Reads a slot, whose writer's export has `export_len` bytes.
+    /// Reads a slot, whose writer's export has `export_len` bytes, with the direct one that follows it.
     ///
     /// # Errors
     /// A [`Violation`] if a word means nothing, or the ring isn't one of that export.

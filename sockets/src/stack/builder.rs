@@ -12,6 +12,9 @@ use crate::error::from_node;
 /// How much address space the arena takes: rings for so many peers. Memory is taken as it is written.
 const PEERS: usize = 64;
 
+/// The memory that is pinned for the bulk lane, bytes.
+const BULK_ARENA: usize = 32 << 20;
+
 /// Describes a stack: [`Stack::builder`].
 #[derive(Clone, Debug)]
 pub struct StackBuilder {
@@ -30,17 +33,26 @@ pub(crate) struct Settings {
     pub ring: usize,
     /// The most connections that wait to be accepted.
     pub backlog: usize,
+    /// The shortest write that is copied to be sent by the bulk lane, bytes.
+    pub bulk_writes: usize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { spin: None, connect_timeout: Duration::from_secs(10), ring: 4 << 20, backlog: 1024 }
+        Settings {
+            spin: None,
+            connect_timeout: Duration::from_secs(10),
+            ring: 4 << 20,
+            backlog: 1024,
+            bulk_writes: usize::MAX,
+        }
     }
 }
 
 impl StackBuilder {
     pub(super) fn new() -> StackBuilder {
         let node = Node::builder().arena(PEERS * (SESSION_LEN + 8192)).huge_pages(HugePages::Never);
+        let node = node.bulk_arena(BULK_ARENA, HugePages::WhenFree);
         StackBuilder { node, settings: Settings::default() }
     }
 
@@ -91,6 +103,21 @@ impl StackBuilder {
     /// The most connections that wait to be accepted by one listener, 1 or more; others are held off until some are. Default: 1024.
     pub fn backlog(mut self, connections: usize) -> StackBuilder {
         self.settings.backlog = connections.max(1);
+        self
+    }
+
+    /// How much memory is pinned for the bulk lane, bytes, where there is one: what the program takes for [`VmmcStream::write_owned`](crate::VmmcStream::write_owned) by
+    /// [`Node::alloc_direct`], 8 MiB for each peer that sends so, and up to 4 MiB for [long writes](StackBuilder::bulk_writes). When it is used up streams do without the lane.
+    /// Default: 32 MiB.
+    pub fn bulk_memory(mut self, bytes: usize) -> StackBuilder {
+        self.node = self.node.bulk_arena(bytes, HugePages::WhenFree);
+        self
+    }
+
+    /// The shortest [`write`](std::io::Write::write) that goes by the bulk lane, bytes, 64 KiB at the least: it is copied once, to memory that can be sent from. Default:
+    /// `usize::MAX`, none, because packets, into which it is copied otherwise, are no slower. Owned buffers aren't copied, and this isn't about them.
+    pub fn bulk_writes(mut self, bytes: usize) -> StackBuilder {
+        self.settings.bulk_writes = bytes;
         self
     }
 

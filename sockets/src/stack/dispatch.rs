@@ -10,6 +10,7 @@ use std::time::Duration;
 use vmmc::{Event, Notification};
 
 use super::Inner;
+use super::direct::DIRECT;
 use super::session::{Phase, Session};
 use crate::connection::Connection;
 use crate::listener::Accepting;
@@ -25,6 +26,11 @@ pub(super) const DOOR_TOKEN: u64 = 0;
 pub(super) const EXPORT: u64 = 1;
 pub(super) const IMPORT: u64 = 2;
 pub(super) const PEERS_DOOR: u64 = 3;
+pub(super) const DIRECT_EXPORT: u64 = 4;
+pub(super) const DIRECT_IMPORT: u64 = 5;
+
+/// How many low bits that are.
+const WHAT_BITS: u32 = 3;
 
 /// The tag by which a peer says that it is ready.
 const HELLO: u32 = 0x5000_0000 | VERSION;
@@ -33,7 +39,11 @@ const HELLO: u32 = 0x5000_0000 | VERSION;
 const TIDY: Duration = Duration::from_millis(500);
 
 pub(super) fn token(session: u64, what: u64) -> u64 {
-    session << 2 | what
+    session << WHAT_BITS | what
+}
+
+fn what(token: u64) -> u64 {
+    token & ((1 << WHAT_BITS) - 1)
 }
 
 impl Inner {
@@ -47,16 +57,23 @@ impl Inner {
             match event {
                 Event::Notification { token: DOOR_TOKEN, notification } => self.on_knock(&notification, tasks),
                 Event::Notification { token, notification } => {
-                    if recent.as_ref().is_none_or(|session| session.id != token >> 2) {
-                        *recent = self.session(token >> 2);
+                    if recent.as_ref().is_none_or(|session| session.id != token >> WHAT_BITS) {
+                        *recent = self.session(token >> WHAT_BITS);
                     }
-                    if let Some(session) = &*recent {
-                        self.on_write(session, &notification, tasks);
+                    match &*recent {
+                        None => {}
+                        Some(session) if what(token) == DIRECT_EXPORT => {
+                            self.on_direct_write(session, &notification, tasks);
+                        }
+                        Some(session) => self.on_write(session, &notification, tasks),
                     }
                 }
                 Event::Import { token } => {
-                    if let Some(session) = self.session(token >> 2) {
-                        self.on_import(&session, token & 3, tasks);
+                    if let Some(session) = self.session(token >> WHAT_BITS) {
+                        match what(token) {
+                            DIRECT_IMPORT => self.on_direct_import(&session, tasks),
+                            what => self.on_import(&session, what, tasks),
+                        }
                     }
                     // It may have ended.
                     *recent = None;
@@ -154,7 +171,7 @@ impl Inner {
     }
 
     /// There may be room on the link again.
-    fn on_room(&self, session: &Arc<Session>, tasks: &mut Vec<Waker>) {
+    pub(super) fn on_room(&self, session: &Arc<Session>, tasks: &mut Vec<Waker>) {
         self.send_refusals(session);
         let mute = std::mem::take(&mut *lock(&session.mute));
         mute.into_iter().filter_map(|index| session.stream(index)).for_each(|stream| stream.tell(self));
@@ -173,6 +190,9 @@ impl Inner {
         if write.tag == HELLO {
             return self.start_import(session, tasks);
         }
+        if write.tag == DIRECT {
+            return self.start_direct_import(session, tasks);
+        }
         // A tag that says nothing is nobody's.
         let Ok(tag) = Tag::parse(write.tag) else { return };
         if tag.kind == Kind::Request {
@@ -186,6 +206,7 @@ impl Inner {
                 debug_assert!(slot_offset(tag.index) <= session.export.len() as u64);
                 stream.on_state(self, tag.kind == Kind::Done, tasks);
             }
+            Kind::Long | Kind::Short => stream.on_long(self, tag.kind == Kind::Long),
             Kind::Request => {}
         }
         if session.peer == self.local {
@@ -256,7 +277,7 @@ impl Inner {
                 table.by_peer.remove(&session.peer);
             }
         }
-        session.export.revoke();
+        session.revoke();
         session.clear().iter().for_each(|stream| stream.lose(self, tasks));
         session.opened.wake(&self.waiting, tasks);
     }

@@ -1,6 +1,7 @@
 //! A process's sockets on one node: sessions with other stacks, listeners, ports.
 
 mod builder;
+mod direct;
 mod dispatch;
 mod open;
 mod ports;
@@ -25,6 +26,7 @@ pub(crate) use session::{RequestSlot, Session};
 use vmmc::{Events, Export, Key, Node};
 
 use self::ports::Ports;
+use crate::connection::Staging;
 use crate::error::{self, from_node};
 use crate::listener::Accepting;
 use crate::proto::layout;
@@ -84,6 +86,7 @@ pub(crate) struct Inner {
     local: SocketAddr,
     pub(crate) settings: Settings,
     events: Events,
+    pub(crate) staging: Staging,
     /// Who wants streams knocks here.
     #[allow(dead_code)] // it is there to be imported
     door: Export,
@@ -132,6 +135,7 @@ impl Stack {
             node,
             settings,
             events,
+            staging: Staging::default(),
             door,
             waiting: Waiting::new(settings.spin),
             table: Mutex::default(),

@@ -17,7 +17,7 @@ use crate::proto::{Answer, Request, Tag};
 use crate::wait::{Spin, lock};
 
 /// How many notifications of a peer may wait to be taken. The leader takes them all each time.
-const QUEUE: usize = 4096;
+pub(super) const QUEUE: usize = 4096;
 
 /// How long to wait before a listener that was busy is asked again, at first.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -25,6 +25,11 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What a stack exports to `peer`, whoever that is.
 pub(super) fn export_name(peer: SocketAddr) -> String {
     format!("streams/{peer}")
+}
+
+/// And what of the bulk lane's memory.
+pub(super) fn direct_name(peer: SocketAddr) -> String {
+    format!("streams/{peer}/direct")
 }
 
 impl Inner {

@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use vmmc::{Export, Import};
 
 use super::Inner;
+use super::direct::Direct;
 use crate::connection::Connection;
 use crate::error::SocketError;
-use crate::proto::layout::{MIN_RING, REQUESTS, STREAMS};
+use crate::proto::layout::{DIRECT_LEN, MIN_RING, REQUESTS, SESSION_LEN, STREAMS};
 use crate::proto::{Outgoing, Pool, RingGrant};
 use crate::wait::{Watch, lock};
 
@@ -44,6 +45,8 @@ pub(super) struct Streams {
     slots: Vec<Option<Arc<Connection>>>,
     free: Vec<u32>,
     pub pool: Pool,
+    /// Of the direct export.
+    pub direct: Pool,
     requests: Vec<u32>,
     /// The session is over.
     closed: bool,
@@ -61,6 +64,7 @@ pub(crate) struct Session {
     /// The length of the longest ring that a stream may have, bytes.
     largest: u64,
     pub import: OnceLock<Import>,
+    pub direct: Direct,
     /// The peer's door, until the peer has come through ours.
     pub door: OnceLock<Import>,
     opening: AtomicBool,
@@ -88,6 +92,7 @@ impl Session {
             slots: Vec::new(),
             free: Vec::new(),
             pool,
+            direct: Pool::over(SESSION_LEN..SESSION_LEN + DIRECT_LEN),
             requests: (0..REQUESTS).rev().collect(),
             closed: false,
             refusals: VecDeque::new(),
@@ -98,6 +103,7 @@ impl Session {
             export,
             largest,
             import: OnceLock::new(),
+            direct: Direct::default(),
             door: OnceLock::new(),
             opening: AtomicBool::new(false),
             knocked: AtomicBool::new(false),
@@ -217,15 +223,22 @@ impl Session {
             self.large.fetch_sub(1, Ordering::Relaxed);
             if !keep || len > FIRST_RING {
                 // If it can't be it is only memory that isn't saved.
-                let _ = self.export.discard(offset..offset + len);
+                let _ = self.discard(offset..offset + len);
             }
         }
-        streams.pool.free(offset, len);
+        if offset >= SESSION_LEN { streams.direct.free(offset, len) } else { streams.pool.free(offset, len) }
     }
 
     /// A ring of this length, if there is room.
     pub(crate) fn ring(&self, len: u64) -> Option<u64> {
-        let offset = lock(&self.streams).pool.alloc(len)?;
+        self.ring_in(len, false)
+    }
+
+    /// Likewise, in the direct export or not.
+    pub(super) fn ring_in(&self, len: u64, direct: bool) -> Option<u64> {
+        let mut streams = lock(&self.streams);
+        let offset = if direct { streams.direct.alloc(len) } else { streams.pool.alloc(len) }?;
+        drop(streams);
         if len > MIN_RING {
             self.large.fetch_add(1, Ordering::Relaxed);
         }

@@ -49,7 +49,7 @@ impl VmmcStream {
     }
 
     /// Calls `write` until it has written something.
-    fn write_blocking(&self, mut write: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<usize> {
+    pub(crate) fn write_blocking(&self, mut write: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<usize> {
         let Shared { stack, connection, nonblocking, settings, .. } = &*self.shared;
         if nonblocking.load(Ordering::Relaxed) {
             return self.try_writing(write);
@@ -74,7 +74,7 @@ impl VmmcStream {
 
     /// Writes all of it, unless the stream is nonblocking or the timeout passes: then as much as there was room for.
     fn write_all_of(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Shared { connection, nodelay, .. } = &*self.shared;
+        let Shared { stack, connection, nodelay, .. } = &*self.shared;
         let delay = !nodelay.load(Ordering::Relaxed);
         let mut written = 0;
         let filled: Vec<&IoSlice<'_>> = slices.iter().filter(|slice| !slice.is_empty()).collect();
@@ -83,7 +83,7 @@ impl VmmcStream {
             let more = number + 1 < filled.len();
             let mut rest: &[u8] = slice;
             while !rest.is_empty() {
-                match self.write_blocking(|| connection.write(rest, delay || more)) {
+                match self.write_blocking(|| connection.write(stack.inner(), rest, None, delay || more)) {
                     Ok(len) => {
                         written += len;
                         rest = &rest[len..];

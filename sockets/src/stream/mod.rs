@@ -256,6 +256,10 @@ impl VmmcStream {
         Ok(())
     }
 
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.shared.nonblocking.load(Ordering::Relaxed)
+    }
+
     /// The error that is pending, if there is one, which then is no longer.
     ///
     /// # Errors
@@ -278,7 +282,8 @@ impl VmmcStream {
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock) when there is no room; or as a write.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_writing(|| self.shared.connection.write(bytes, !self.shared.nodelay.load(Ordering::Relaxed)))
+        let Shared { stack, connection, nodelay, .. } = &*self.shared;
+        self.try_writing(|| connection.write(stack.inner(), bytes, None, !nodelay.load(Ordering::Relaxed)))
     }
 
     /// Ready when a read wouldn't block: data is there, the end, or an error. Otherwise the task is woken once that is so.

@@ -3,6 +3,7 @@
 //! A [`Wire`] is a port of the network that nodes can sleep on: whoever sends through it delivers at once and wakes the others. Only what
 //! takes a detour is delivered by a thread, which sleeps while nothing is under way.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use vmmc::memory::Arena;
 use vmmc::node::Resolve;
+use vmmc::port::bulk::BulkPort;
+use vmmc::port::bulk::sim::{SimBulk, SimBulkConfig, SimBulkControl};
 use vmmc::port::sim::{Conditions, Network, SimPort};
 use vmmc::port::{Descriptors, Layer, Port, RxPacket, TxPacket};
 use vmmc::time::Time;
@@ -40,6 +44,9 @@ pub const PERFECT: Conditions = Conditions {
     mark: None,
 };
 
+/// What a bulk lane reads and writes, bytes.
+const BULK_ARENA: usize = 32 << 20;
+
 /// A simulated network that runs by the system's clock until it is dropped.
 pub struct Hosts {
     switch: Arc<Switch>,
@@ -52,6 +59,8 @@ struct Switch {
     sleepers: Mutex<Vec<Arc<OwnedFd>>>,
     /// Hosts whose interfaces have gone.
     gone: Mutex<Vec<u8>>,
+    /// Of the bulk lanes of hosts.
+    controls: Mutex<HashMap<u8, SimBulkControl>>,
     /// Whether packets are under way that the thread must deliver, or all is over.
     detours: Mutex<(bool, bool)>,
     changed: Condvar,
@@ -65,6 +74,7 @@ impl Hosts {
             start: Instant::now(),
             sleepers: Mutex::default(),
             gone: Mutex::default(),
+            controls: Mutex::default(),
             detours: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -85,10 +95,29 @@ impl Hosts {
 
     /// The wire of host `n`. One that has the host already gets nothing any more, as if it had been killed.
     pub fn lane(&self, n: u8) -> Lane {
+        self.wire(n, None)
+    }
+
+    /// Likewise, with a bulk lane.
+    pub fn lane_with_bulk(&self, n: u8) -> Lane {
+        self.wire(n, Some(Arena::new(BULK_ARENA).expect("memory for a bulk lane")))
+    }
+
+    /// To make things go wrong on the bulk lane of host `n` with.
+    pub fn control(&self, n: u8) -> SimBulkControl {
+        self.switch.controls.lock().unwrap().get(&n).expect("a host with a bulk lane").clone()
+    }
+
+    fn wire(&self, n: u8, arena: Option<Arena>) -> Lane {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd"));
         self.switch.sleepers.lock().unwrap().push(wake.clone());
-        let port =
-            Wire { port: self.switch.network.attach(mac(n)), switch: self.switch.clone(), wake, sent: false, host: n };
+        let port = self.switch.network.attach(mac(n));
+        let config = SimBulkConfig::new(Hosts::node_address(n));
+        let bulk = arena.as_ref().map(|arena| SimBulk::new(&port, arena, config));
+        if let Some(bulk) = &bulk {
+            self.switch.controls.lock().unwrap().insert(n, bulk.control());
+        }
+        let port = Wire { port, bulk, switch: self.switch.clone(), wake, sent: false, host: n };
         Lane {
             port: Box::new(port),
             address: Hosts::address(n),
@@ -100,7 +129,7 @@ impl Hosts {
             resolver: Box::new(LastByte),
             steering: None,
             binding: None,
-            arena: None,
+            arena,
             no_bulk: None,
         }
     }
@@ -176,6 +205,7 @@ fn deliver(switch: &Weak<Switch>) {
 /// A port of the network that can be slept on.
 struct Wire {
     port: SimPort,
+    bulk: Option<SimBulk>,
     switch: Arc<Switch>,
     wake: Arc<OwnedFd>,
     sent: bool,
@@ -196,7 +226,16 @@ impl Layer for Wire {
         self.port.submit(packet)
     }
 
+    fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
+        self.bulk.as_mut().map(|bulk| bulk as &mut dyn BulkPort)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(bulk) = &mut self.bulk {
+            let before = bulk.counters().wakeups;
+            bulk.flush()?;
+            self.sent |= bulk.counters().wakeups > before;
+        }
         if std::mem::take(&mut self.sent) {
             self.switch.advance();
             if self.switch.network.next_arrival().is_some() {

@@ -1,7 +1,7 @@
 //! One suite over the kernel's TCP and over VMMC: what std promises of `TcpListener` and `TcpStream`, method by method, and what Linux makes of
 //! it. Any difference is a failure, or a line of the table in [`deviations`].
 //!
-//! Each case runs in several worlds (see [`world`]), and is a test of its own in each: `tcp::a_case`, `simulated::a_case`, `lossy::a_case`, and
+//! Each case runs in several worlds (see [`world`]), and is a test of its own in each: `tcp::a_case`, `simulated::a_case`, `lossy::a_case`, `laned::a_case`, and
 //! some on a real veth pair: `veth::a_case`. They need root, and fail without.
 
 mod addresses;
@@ -51,6 +51,7 @@ macro_rules! suite {
         tests!(tcp, crate::world::Tcp: $($cases)*);
         tests!(simulated, crate::world::Simulated: $($cases)*);
         tests!(lossy, crate::world::Lossy: $($cases)*);
+        tests!(laned, crate::world::Laned: $($cases)*);
         list!($($cases)*);
     };
 }

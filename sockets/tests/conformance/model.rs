@@ -323,3 +323,8 @@ fn simulated() {
 fn lossy() {
     crate::common::watched_for(5 * PATIENCE, "model::lossy", || try_sequences::<crate::world::Lossy>(40));
 }
+
+#[test]
+fn laned() {
+    crate::common::watched_for(5 * PATIENCE, "model::laned", || try_sequences::<crate::world::Laned>(40));
+}

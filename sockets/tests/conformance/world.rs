@@ -5,6 +5,7 @@
 //! | [`Tcp`] | the kernel's | a veth pair between two namespaces |
 //! | [`Simulated`] | VMMC's | in memory, perfect |
 //! | [`Lossy`] | VMMC's | in memory, loses 1% and repeats, reorders and damages |
+//! | [`Laned`] | VMMC's | likewise, and both hosts have a bulk lane, which long writes take |
 //! | [`Veth`] | VMMC's | a veth pair between two namespaces |
 
 use std::io;
@@ -221,6 +222,13 @@ fn simulated(seed: u64, conditions: Conditions) -> ([Stack; 2], Hosts) {
     ([2, 1].map(|n| Stack::builder().open_on(hosts.lane(n)).expect("opening a stack")), hosts)
 }
 
+/// Likewise, with bulk lanes.
+fn laned(seed: u64, conditions: Conditions) -> ([Stack; 2], Hosts) {
+    let hosts = Hosts::new(seed, conditions);
+    let builder = Stack::builder().bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
+    ([2, 1].map(|n| builder.clone().open_on(hosts.lane_with_bulk(n)).expect("opening a stack")), hosts)
+}
+
 /// Stacks on the hosts 2 and 1 of a lab.
 fn veth(_: u64) -> ([Stack; 2], TempLab) {
     let lab = new_lab();
@@ -234,4 +242,5 @@ fn veth(_: u64) -> ([Stack; 2], TempLab) {
 
 vmmc_world!(Simulated, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], |seed| simulated(seed, PERFECT));
 vmmc_world!(Lossy, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], |seed| simulated(seed, BAD));
+vmmc_world!(Laned, Hosts, [10, 0, 0, 2], [10, 0, 0, 1], [10, 0, 0, 99], |seed| laned(seed, BAD));
 vmmc_world!(Veth, TempLab, [10, 77, 0, 2], [10, 77, 0, 1], [10, 77, 0, 99], veth);

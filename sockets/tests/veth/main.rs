@@ -12,6 +12,7 @@ mod descriptors;
 mod hostile;
 mod interface;
 mod killed;
+mod lane;
 mod nobody;
 mod process;
 #[allow(dead_code)] // not all methods are asked for here

@@ -12,6 +12,7 @@
 //! | `read S SALT AT LEN` | reads so much, and compares | |
 //! | `end S` | reads until the end or an error | how much that was |
 //! | `write_on S` | writes until an error | |
+//! | `write_long S SALT LEN` | writes that much of that content, in long writes | |
 //! | `shutdown S read\|write\|both` | | |
 //! | `drop S` | drops streams or listeners of that name | |
 //! | `serve L` | accepts for ever, and gives back to each client what it sends, on a thread each | |
@@ -51,6 +52,7 @@ fn process() {
     } else {
         let interface = variable(INTERFACE).expect("an interface");
         let stack = Stack::builder().interface(&interface).address(address).peer_timeout(PEER_TIMEOUT);
+        let stack = stack.bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
         let stack = stack.connect_timeout(2 * PEER_TIMEOUT).open().expect("opening a stack");
         obey(Vmmc(stack, address));
     }
@@ -255,6 +257,14 @@ fn stream_act<'a, S: Stream>(verb: &str, stream: &S, words: &mut impl Iterator<I
                 let piece = (end - at).min(100_000);
                 stream.write_all(&content.bytes(at, piece as usize))?;
                 at += piece;
+            }
+        }
+        "write_long" => {
+            let content = Content::new(word(words));
+            let (mut at, end): (u64, u64) = (0, word(words));
+            while at < end {
+                stream.write_all(&content.bytes(at, 1 << 20))?;
+                at += 1 << 20;
             }
         }
         "fill" => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vmmc::port::tap::{Direction, Frame};
 use vmmc::wire::frame::Datagram;
 
-use super::packet::Packet;
+use super::packet::{BulkPacket, Packet};
 
 /// Writes a capture.
 pub(crate) struct Lines<W: Write> {
@@ -31,7 +31,10 @@ impl<W: Write> Lines<W> {
         write!(self.out, "{} {arrow} {peer}  ", clock(frame.time))?;
         match Packet::parse(&frame.bytes, frame.length) {
             Ok(packet) => writeln!(self.out, "{packet}"),
-            Err(error) => writeln!(self.out, "no packet ({} bytes): {error}", frame.length),
+            Err(error) => match BulkPacket::parse(&frame.bytes, frame.length) {
+                Ok(packet) => writeln!(self.out, "{packet}"),
+                Err(_) => writeln!(self.out, "no packet ({} bytes): {error}", frame.length),
+            },
         }
     }
 
@@ -65,7 +68,7 @@ mod tests {
         let mut out = Vec::new();
         let mut lines = Lines::new(&mut out);
         let time = Duration::new(86_400 + 3661, 5_000);
-        let frame = Frame { time, direction: Direction::Received, length: 99, bytes: vec![0; 60] };
+        let frame = Frame { time, direction: Direction::Received, rebuilt: false, length: 99, bytes: vec![0; 60] };
         lines.frame(&frame, 3).unwrap();
         lines.finish(1).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -6,7 +6,9 @@ use std::fmt::{self, Write};
 
 use vmmc::wire::frame::Datagram;
 use vmmc::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, ImportStatus, Record, Refusal};
-use vmmc::wire::{CHECKSUM_LEN, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, Sack, WireError};
+use vmmc::wire::{
+    BULK_HEADER_LEN, BulkHeader, CHECKSUM_LEN, HEADER_LEN, HELLO_LEN, Header, Hello, Kind, Reader, Sack, WireError,
+};
 
 /// More records than this aren't told of in the line.
 const MOST_RECORDS: usize = 6;
@@ -54,6 +56,40 @@ impl Packet {
         let end = captured.len().saturating_sub(datagram.start + datagram.length - reader.remaining());
         let body = parse_body(&header, &mut reader, end, v6)?;
         Ok(Packet { header, body })
+    }
+}
+
+/// A packet of the bulk lane, which has a header of its own.
+pub(crate) struct BulkPacket {
+    header: BulkHeader,
+    /// Bytes of payload.
+    length: usize,
+    /// Why a node would count it as lost.
+    wrong: Option<WireError>,
+}
+
+impl BulkPacket {
+    /// Parses a frame as [`Packet::parse`] does.
+    pub(crate) fn parse(captured: &[u8], length: usize) -> Result<BulkPacket, WireError> {
+        let mut frame = captured.to_vec();
+        frame.resize(length.max(captured.len()), 0);
+        let datagram = Datagram::parse(&frame, frame.len())?;
+        let all = &frame[datagram.start..datagram.start + datagram.length];
+        let (header, payload) = all.split_first_chunk::<BULK_HEADER_LEN>().ok_or(WireError::Truncated("header"))?;
+        let (header, checksum) = BulkHeader::parse(header)?;
+        let whole = datagram.start + datagram.length <= captured.len();
+        let flags = all[6];
+        let is_right = |checksum| header.checksum(flags, |take| take(payload)) == checksum;
+        let wrong = checksum.filter(|&checksum| whole && !is_right(checksum)).map(|_| WireError::Checksum("packet's"));
+        Ok(BulkPacket { header, length: payload.len(), wrong })
+    }
+}
+
+impl fmt::Display for BulkPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BulkHeader { grant, segment, .. } = self.header;
+        write!(f, "BULK bulk={grant} segment={segment} len={}", self.length)?;
+        f.write_str(if self.wrong.is_some() { " [wrong checksum]" } else { "" })
     }
 }
 

@@ -25,6 +25,10 @@ pub(crate) struct About {
     pub(crate) snaplen: u32,
 }
 
+/// What is said of a packet whose headers are lost when it lands.
+const REBUILT: &str =
+    "landed on the bulk lane, which takes headers off: these are built again from the steering program's log";
+
 /// Writes a capture.
 pub(crate) struct Writer<W: Write> {
     file: PcapNgWriter<W>,
@@ -67,6 +71,9 @@ impl<W: Write> Writer<W> {
             Direction::Sent => 2,
         };
         let mut options = vec![EnhancedPacketOption::Flags(direction)];
+        if frame.rebuilt {
+            options.push(EnhancedPacketOption::Comment(REBUILT.into()));
+        }
         if missed > 0 {
             options.push(EnhancedPacketOption::DropCount(missed.into()));
         }

@@ -52,6 +52,7 @@ pub(super) fn node(name: &str, stats: &Stats, all: bool) -> String {
         ("Imports", imports(stats)),
         ("Receive frames, by where they are", receive(stats, all)),
         ("Send frames, by where they are", send(stats)),
+        ("The bulk lane, by link", transfers(stats)),
         ("Entries of the bulk lane's rings, by where they are", lane(stats)),
     ] {
         if let Some(table) = part {
@@ -223,6 +224,7 @@ pub(crate) fn rare(stats: &Stats) -> Vec<(&'static str, u64)> {
         ("segments asked for again", engine.rx_bulk_missing),
         ("bulk packets for nothing", engine.rx_bulk_wasted),
         ("times the bulk lane was opened anew", engine.bulk_reopened),
+        ("packets on queues where nobody hears them", stats.unheard),
         ("failures to pin or unpin", stats.utlb.failures),
         ("faults made in what was sent", faults(port.tx_faults)),
         ("faults made in what came", faults(port.rx_faults)),
@@ -279,7 +281,6 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Figure("received"),
             Figure("bytes"),
             Figure("MTU"),
-            Figure("bulk from"),
             Rare("again"),
             Rare("timeouts"),
             Rare("early"),
@@ -288,7 +289,6 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             Rare("odd"),
             Rare("grants"),
             Rare("serving"),
-            Rare("transfers"),
         ],
         all,
     );
@@ -301,7 +301,6 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
             count(counters.rx_data),
             bytes(counters.rx_bytes),
             link.mtu.to_string(),
-            link.bulk_from.map_or_else(|| "-".to_owned(), |from| bytes(from as u64)),
             count(counters.tx_retransmitted),
             count(counters.timeouts),
             count(counters.rx_early),
@@ -313,10 +312,6 @@ fn traffic(stats: &Stats, all: bool) -> Option<Table> {
                 (given, held) => format!("{given}+{held}"),
             },
             match (link.jobs, link.fetching) {
-                (0, 0) => "0".to_owned(),
-                (theirs, ours) => format!("{theirs}+{ours}"),
-            },
-            match (link.transfers_asked, link.transfers) {
                 (0, 0) => "0".to_owned(),
                 (theirs, ours) => format!("{theirs}+{ours}"),
             },
@@ -429,6 +424,20 @@ fn send(stats: &Stats) -> Option<Table> {
         format!("{} of {}", send.completed, send.ring),
     ]);
     (send.frames > 0).then_some(table)
+}
+
+fn transfers(stats: &Stats) -> Option<Table> {
+    let columns = [Text("peer"), Figure("sends from"), Figure("transfers to it"), Figure("from it")];
+    let mut table = Table::new(&columns, true);
+    for link in &stats.links {
+        table.row(vec![
+            link.peer.to_string(),
+            link.bulk_from.map_or_else(|| "-".to_owned(), |from| bytes(from as u64)),
+            link.transfers.to_string(),
+            link.transfers_asked.to_string(),
+        ]);
+    }
+    (stats.bulk.is_some() && !stats.links.is_empty()).then_some(table)
 }
 
 fn lane(stats: &Stats) -> Option<Table> {

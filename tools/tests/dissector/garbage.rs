@@ -24,7 +24,7 @@ fn wrap(payload: &[u8]) -> Frame {
     let mut bytes = vec![0; encap.len()];
     encap.write(&mut bytes, payload.len());
     bytes.extend(payload);
-    Frame { time: Duration::from_secs(1), direction: Direction::Sent, length: bytes.len(), bytes }
+    Frame { time: Duration::from_secs(1), direction: Direction::Sent, rebuilt: false, length: bytes.len(), bytes }
 }
 
 /// Packets of a real capture after something has happened to them; many of them have right checksums again.

@@ -9,7 +9,7 @@ use vmmc::wire::frame::Path;
 use vmmc::wire::record::Record;
 use vmmc::wire::{BulkHeader, Header, Kind, Reader, WireError};
 
-use crate::packet::{Body, Packet};
+use crate::packet::{Body, BulkPacket, Packet};
 use crate::scene::payload;
 use crate::{expected, file, scene, tshark};
 
@@ -190,7 +190,7 @@ fn packets_of_the_bulk_lane_are_shown() {
         encap.write(&mut bytes, header.len() + 9);
         bytes.extend([&header[..], b"a segment"].concat());
         *bytes.last_mut().unwrap() ^= damage;
-        Frame { time: Duration::from_secs(1), direction: Direction::Sent, length: bytes.len(), bytes }
+        Frame { time: Duration::from_secs(1), direction: Direction::Sent, rebuilt: false, length: bytes.len(), bytes }
     };
     let (usual, other) = (("10.77.0.1:7000", "10.77.0.2:7000"), ("[fd77::1]:4444", "[fd77::2]:5555"));
     let frames = [frame(usual, 0, true), frame(usual, 0, false), frame(usual, 1, true), frame(other, 0, true)];
@@ -207,4 +207,42 @@ fn packets_of_the_bulk_lane_are_shown() {
         format!("7\t6\t7\t1\t\t{info}"),
     ];
     assert_eq!(out.lines().collect::<Vec<_>>(), expected);
+    // The library's line is the same.
+    let lines = frames.iter().map(|frame| BulkPacket::parse(&frame.bytes, frame.length).unwrap().to_string());
+    assert!(lines.eq(expected.iter().map(|line| line.rsplit('\t').next().unwrap())));
+    assert!(BulkPacket::parse(&frames[0].bytes[..50], 50).is_err());
+    // What isn't there isn't found wrong.
+    let cut = BulkPacket::parse(&frames[2].bytes[..66], frames[2].length).unwrap().to_string();
+    assert_eq!(cut, info);
+}
+
+#[test]
+fn packets_that_have_landed_say_that_their_headers_are_built_again() {
+    let lanes = (0..2).map(|host| Some(crate::lanes::lane(host, true))).collect();
+    let link = vmmc::link::Config { mtu: 9000, ..crate::world::link_config() };
+    let conditions = vmmc::port::sim::Conditions { max_frame: 9018, ..Default::default() };
+    let mut world = crate::world::World::with_lanes(lanes, 1, conditions, link);
+    let capture = world.hosts[1].tap.capture(usize::MAX).unwrap();
+    let (inbox, _) = world.export(1, "inbox", 1 << 17, 8);
+    let import = world.import(0, 1, "inbox").unwrap();
+    let (now, host) = (world.now(), &mut world.hosts[0]);
+    let buffer = std::sync::Arc::new(host.arena.buffer(1 << 17).unwrap());
+    let source = vmmc::memory::DirectSource::of_buffer(buffer);
+    let mut send = vmmc::engine::DirectSend::new(source, 0..1 << 17, 0, Some(1));
+    host.engine.send_direct(now, &mut host.port, import, &mut send).unwrap().expect("all of it is asked for");
+    world.notification(1, inbox);
+    let frames = scene::drain(&capture);
+    let directory = tempfile::tempdir().unwrap();
+    let file = file::write(&directory, &frames);
+    let fields = ["vmmc.kind", "vmmc.checksum.status", "frame.packet_flags_direction", "frame.comment"];
+    let fields = fields.iter().flat_map(|field| ["-e", field]);
+    let args = ["-Y", "vmmc.kind == 7", "-T", "fields"];
+    let out = tshark::run(&file, &args.into_iter().chain(fields).collect::<Vec<_>>());
+    let landed = frames.iter().filter(|frame| frame.rebuilt).count();
+    assert!(landed > 10 && out.lines().count() == landed, "{landed}: {out}");
+    for line in out.lines() {
+        assert!(line.starts_with("7\t1\t0x00000001\t") && line.contains("headers off"), "{line}");
+    }
+    let comments = tshark::run(&file, &["-Y", "vmmc.kind != 7", "-T", "fields", "-e", "frame.comment"]);
+    assert!(!comments.contains("headers"), "{comments}");
 }

@@ -231,7 +231,7 @@ fn wrapped() -> Vec<Frame> {
             bytes.extend(header.emit());
             bytes.extend(body);
             let (time, length) = (Duration::from_nanos(1_700_000_000_123_456_789), bytes.len());
-            frames.push(Frame { time, direction: Direction::Received, length, bytes });
+            frames.push(Frame { time, direction: Direction::Received, rebuilt: false, length, bytes });
         }
     }
     frames

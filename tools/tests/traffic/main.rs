@@ -1,5 +1,6 @@
 //! `vmmc serve`, `ping`, `put`, `get`, `stats`, `top` and `capture` as users run them, on hosts of a temporary lab. Needs root.
 
+mod bulk;
 mod capture;
 mod faults;
 mod get;

@@ -186,6 +186,25 @@ fn a_peer_that_is_silent_because_the_interface_here_is_down() {
 }
 
 #[test]
+fn packets_on_the_bulk_lane_s_queue_are_noticed() {
+    let hosts = Hosts::new(2);
+    let server = hosts.serve(2, &[]);
+    let unheard = |stats: &str| stats.contains("packets on queues where nobody hears them");
+    let stats = hosts.look(&["stats", "vh2"]);
+    assert!(stats.code() == Some(0) && !unheard(&stats.out), "{stats:?}");
+    // A packet arrives on the queue that it is sent on: the server's second is its lane's.
+    hosts.fails(1, &["ping", "10.77.0.2", "--queue", "1"]);
+    for _ in 0..2 {
+        let stats = hosts.look(&["stats", "vh2"]);
+        assert!(stats.code() == Some(0) && unheard(&stats.out), "{stats:?}");
+    }
+    server.signal(Signal::INT);
+    let log = server.finish().err;
+    let told = log.matches("arrive on a queue where it doesn't hear them").count();
+    assert!(told == 1 && log.contains("Behind a Linux bridge give the interface one queue"), "{log}");
+}
+
+#[test]
 fn a_server_says_that_its_interface_has_gone_down() {
     let hosts = Hosts::new(2);
     let mut server = hosts.serve(2, &[]);

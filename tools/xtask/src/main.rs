@@ -2,11 +2,12 @@
 //!
 //! This program needs nothing but Rust. It installs the system packages that the rest of the
 //! workspace needs ([`setup`]), builds it, and runs the demo ([`demo`]), the tests ([`mod@test`]) or the fuzz targets ([`fuzz`]),
-//! has an interpreter look for undefined behaviour ([`mod@miri`]), or looks at a report in a browser ([`browser`]).
+//! has an interpreter look for undefined behaviour ([`mod@miri`]), looks at a report in a browser ([`browser`]), or tries nodes on emulated NICs ([`mod@guest`]).
 
 mod browser;
 mod demo;
 mod fuzz;
+mod guest;
 mod miri;
 mod nightly;
 mod process;
@@ -32,6 +33,8 @@ Usage: cargo xtask COMMAND
                   nightly compiler and Miri
   browser [FILE]  Open FILE, a page of `vmmc-bench --html` or `vmmc utlb run --html`, or one made for the purpose, in
                   headless Chromium, check it, and leave screenshots; installs Chromium
+  guest [NIC]     Run vmmc on the driver of igb, or virtio, or of first one, then the other, in a machine that QEMU emulates; downloads QEMU
+                  and a kernel from Debian, 170 MB, into the target directory
   setup           Only install the system packages that building and running need
   help            This
 
@@ -54,6 +57,8 @@ fn main() -> ExitCode {
         (Some("miri"), args) => miri::miri(args),
         (Some("browser"), []) => browser::browser(None),
         (Some("browser"), [file]) => browser::browser(Some(file)),
+        (Some("guest"), []) => guest::guest(None),
+        (Some("guest"), [nic]) => guest::guest(nic.to_str()),
         (Some("setup"), []) => setup::setup(),
         (Some("help" | "--help" | "-h"), _) => {
             print!("{HELP}");

@@ -40,6 +40,8 @@ struct Segment {
     landed: u64,
     /// When it was asked for last, and how many had landed by then.
     asked: Option<(Time, u64)>,
+    /// It has come since then, and was damaged.
+    damaged: bool,
 }
 
 /// What has become of a landing.
@@ -69,6 +71,8 @@ pub(crate) struct Incoming {
     here: u32,
     /// How many of them the sender was told of; never less than before.
     reported: u32,
+    /// Some that have come damaged are to be asked for.
+    damaged: bool,
     /// None below this one is here.
     lowest: u32,
     /// Landings kept, ever.
@@ -94,6 +98,7 @@ impl Incoming {
             free_below: segments,
             here: 0,
             reported: 0,
+            damaged: false,
             lowest: segments,
             landings: 0,
             trusted: 0,
@@ -173,6 +178,9 @@ impl Incoming {
             (self.landed_at, self.quiet_since, self.vain) = (now, now, 0);
         } else {
             self.free(position);
+            if let Some(segment) = self.segments.get_mut(segment as usize).filter(|s| !intact && s.landed == 0) {
+                (segment.damaged, self.damaged) = (true, true);
+            }
         }
         Some(Landed { position, kept, restore, damaged })
     }
@@ -286,6 +294,11 @@ impl Incoming {
         }
     }
 
+    /// How many have landed that were kept.
+    pub(crate) fn landings(&self) -> u64 {
+        self.landings
+    }
+
     /// How often in a row all that is missing was asked for, and nothing of it has landed since.
     pub(crate) fn in_vain(&self) -> u32 {
         self.vain
@@ -309,12 +322,13 @@ impl Incoming {
 
     /// The segments to ask the sender for again now, as ranges, highest first, at most `limit`; they count as asked for. Those are
     ///
+    /// - what has come damaged;
     /// - what is missing though [`REORDERED`] of those that are sent after it have landed, since it was last asked for; or as many as there are;
     /// - all that is missing, when nothing has landed and nothing was asked for during `stall`, which doubles each time until something lands, up to 32 times as long;
     ///
-    /// but nothing that was asked for less than `stall` ago. `stall` is more than a round trip.
+    /// but, what has come damaged apart, nothing that was asked for less than `stall` ago. `stall` is more than a round trip.
     pub(crate) fn ask(&mut self, now: Time, stall: Duration, limit: usize) -> Vec<Range<u32>> {
-        let gap = self.here < self.segments.len() as u32 - self.lowest;
+        let gap = std::mem::take(&mut self.damaged) || self.here < self.segments.len() as u32 - self.lowest;
         let stalled = self.deadline(stall).is_some_and(|deadline| deadline <= now);
         if !(gap || stalled) {
             return Vec::new();
@@ -333,14 +347,16 @@ impl Incoming {
             }
             let (rested, landings) = segment.asked.map_or((true, 0), |(at, landings)| (at + stall <= now, landings));
             let overtaken = number > 0 && latest[REORDERED.min(number) - 1] > landings;
-            if rested && (stalled || overtaken) {
+            if segment.damaged || rested && (stalled || overtaken) {
                 due.push(number as u32);
             }
         }
         let (ranges, all) = ranges(due.into_iter().rev(), limit);
         for segment in ranges.iter().cloned().flatten() {
-            self.segments[segment as usize].asked = Some((now, self.landings));
+            let segment = &mut self.segments[segment as usize];
+            (segment.asked, segment.damaged) = (Some((now, self.landings)), false);
         }
+        self.damaged = !all;
         if all && !ranges.is_empty() {
             self.quiet_since = now;
             self.vain = self.vain.saturating_add(u32::from(stalled));

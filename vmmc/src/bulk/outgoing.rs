@@ -60,6 +60,8 @@ struct Transfer {
     /// Whether a segment is among them.
     is_again: Vec<bool>,
     landed: u32,
+    /// Its receiver has asked for what is missing.
+    wanted: bool,
 }
 
 /// A segment to be sent.
@@ -106,6 +108,7 @@ impl Outgoing {
             again: VecDeque::new(),
             is_again: vec![false; segments as usize],
             landed: 0,
+            wanted: false,
         });
         Some(number)
     }
@@ -162,6 +165,7 @@ impl Outgoing {
             }
             above = start;
         }
+        transfer.wanted = true;
         for segment in ranges.iter().cloned().flat_map(Iterator::rev) {
             if segment >= transfer.unsent && !std::mem::replace(&mut transfer.is_again[segment as usize], true) {
                 transfer.again.push_back(segment);
@@ -202,9 +206,15 @@ impl Outgoing {
         let again = self.transfers.iter().filter_map(|transfer| of(transfer, transfer.again.front().copied(), true));
         let first = self.transfers.iter().filter_map(|transfer| of(transfer, transfer.unsent.checked_sub(1), false));
         let oldest = |(order, _, _): &(u64, Next, u32)| *order;
-        let (_, next, in_flight) = again.min_by_key(oldest).or_else(|| first.min_by_key(oldest))?;
         // What is under way of another may have to wait until this one's places are used.
-        (in_flight == 0 || self.in_flight() < window).then_some(next)
+        let has_room = self.in_flight() < window;
+        let may = |(_, _, in_flight): &(u64, Next, u32)| has_room || *in_flight == 0;
+        // Or its turn has come before that of one asked for earlier, whose places were used by packets that came twice.
+        let wanted = self.transfers.iter().filter(|transfer| transfer.wanted && transfer.in_flight() == 0);
+        let wanted = wanted.filter_map(|transfer| of(transfer, transfer.unsent.checked_sub(1), false));
+        let next = again.filter(may).min_by_key(oldest);
+        let next = next.or_else(|| first.min_by_key(oldest).filter(may)).or_else(|| wanted.min_by_key(oldest));
+        next.map(|(_, next, _)| next)
     }
 
     /// What [`next_segment`](Outgoing::next_segment) returned was sent.

@@ -114,7 +114,7 @@ impl Engine {
         for (place, peer) in self.peers.iter_mut().enumerate() {
             if let Some(peer) = peer {
                 // Others follow when that is done.
-                if !peer.transfers.hold() {
+                if !peer.transfers.are_sending() {
                     peer.link.close(now);
                 }
                 self.timers.set(place, now);
@@ -127,7 +127,7 @@ impl Engine {
         self.peers
             .iter()
             .flatten()
-            .all(|p| p.open.is_none() && p.is_told() && !p.transfers.hold() && p.link.in_flight() == 0)
+            .all(|p| p.open.is_none() && p.is_told() && !p.transfers.are_sending() && p.link.in_flight() == 0)
     }
 
     /// Whether no link is open or waits for the other side to close.

@@ -155,6 +155,11 @@ impl Link {
         self.remote_token
     }
 
+    /// The way to the peer.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What stands in front of packets of the bulk lane.
     pub(crate) fn bulk_encap(&self) -> &Encap {
         &self.bulk_encap

@@ -302,6 +302,8 @@ impl Snapshot {
         });
         w.counter("faults", "Faults made on demand", None, &refs(&faults), |n| *n)?;
         bulk(w, nodes)?;
+        let help = "Packets for the node that have arrived on queues where it doesn't hear them";
+        w.counter("unheard", help, None, nodes, |n| n.unheard)?;
         let verdicts = by(nodes, "verdict", |n| n.verdicts.iter().flat_map(|verdicts| verdicts.iter()).collect());
         w.counter("steering_frames", "Frames the eBPF program saw, by verdict", None, &refs(&verdicts), |n| *n)
     }

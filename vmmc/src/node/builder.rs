@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::progress::{Core, Shared};
+use super::unheard::Unheard;
 use super::{Bulk, DEFAULT_PORT, Identity, Lane, Node, find_thresholds};
 use crate::engine::{self, Engine, LEAST_THRESHOLD, Thresholds};
 use crate::error::Error;
@@ -42,6 +43,7 @@ pub struct Builder {
     queue: Option<u32>,
     mtu: Option<usize>,
     arena: usize,
+    bulk_arena: Option<(usize, HugePages)>,
     bulk: Bulk,
     bulk_threshold: Option<usize>,
     bulk_mtu: Option<usize>,
@@ -71,6 +73,7 @@ impl Builder {
             queue: None,
             mtu: None,
             arena: 64 << 20,
+            bulk_arena: None,
             bulk: Bulk::WhenPossible,
             bulk_threshold: None,
             bulk_mtu: None,
@@ -135,6 +138,14 @@ impl Builder {
     /// there is one.
     pub fn bulk(mut self, bulk: Bulk) -> Builder {
         self.bulk = bulk;
+        self
+    }
+
+    /// A second arena, of so many bytes, for the bulk lane alone: only this one is pinned, and the other may be as large and as sparse as it likes. What is to be sent or to land without a copy
+    /// is then taken from it, by [`Node::alloc_direct`] and [`ExportBuilder::direct`](super::ExportBuilder::direct). There is none where there is no lane. Default: the node has one
+    /// arena, and the lane reads and writes that.
+    pub fn bulk_arena(mut self, bytes: usize, huge: HugePages) -> Builder {
+        self.bulk_arena = Some((bytes, huge));
         self
     }
 
@@ -254,32 +265,36 @@ impl Builder {
         let Some(interface) = &self.interface else {
             return Err(Error::Config("a node needs an interface: Node::builder().interface(\"eth0\")".to_owned()));
         };
-        if self.arena == 0 {
+        if self.arena == 0 || self.bulk_arena.is_some_and(|(bytes, _)| bytes == 0) {
             return Err(MemoryError::BadLength { len: 0 }.into());
         }
         // What a lane takes for itself doesn't come out of what was asked for.
         let own = if self.bulk == Bulk::Never { 0 } else { Arena::footprint(bulk::OWN) };
+        let (bytes, huge_pages) = self.bulk_arena.unwrap_or((self.arena, self.huge_pages));
         let huge_pages = match self.bulk {
             // Without them it can't be, and how many there have to be is told best here.
             Bulk::RequireZeroCopy => HugePages::Require,
-            _ => self.huge_pages,
+            _ => huge_pages,
         };
-        let arena = Arena::with(self.arena.saturating_add(own), huge_pages)?;
+        let arena = Arena::with(bytes.saturating_add(own), huge_pages)?;
         let bulk = Some((self.bulk, &arena));
         let lane = Lane::open(interface, self.queue, self.address, self.port, self.mtu, bulk)?;
         self.open_on(lane)
     }
 
     /// Opens the node on a wire that is open already: one that another process has opened, or a simulated one. The settings
-    /// of interface, address, port, queue and MTU are the lane's.
+    /// of interface, address, port, queue and MTU are the lane's. An arena that comes with it is the node's, unless there is to be [one for the bulk lane
+    /// alone](Builder::bulk_arena): then it is that one.
     ///
     /// # Errors
     /// When a setting can't be.
     pub fn open_on(self, mut lane: Lane) -> Result<Node, Error> {
         self.check()?;
-        let (arena, has_bulk) = match lane.arena {
-            Some(arena) => (arena, true),
-            None => (Arena::with(self.arena, self.huge_pages)?, false),
+        let direct = lane.arena;
+        let has_bulk = direct.is_some();
+        let arena = match &direct {
+            Some(arena) if self.bulk_arena.is_none() => arena.clone(),
+            _ => Arena::with(self.arena, self.huge_pages)?,
         };
         let capacity = u16::try_from(lane.port.rx_capacity()).unwrap_or(u16::MAX);
         // Where a NIC writes before anybody has looked, packets leave no room for others, and what has landed is verified before it is believed.
@@ -335,12 +350,13 @@ impl Builder {
             paging: Paging::new(arena.clone(), utlb),
             binding: lane.binding,
             no_bulk: lane.no_bulk.map(|reason| reason.to_string()),
+            unheard: Unheard::new(lane.steering.as_deref()),
         };
         let (local, progress) = (SocketAddr::new(lane.address, lane.udp_port), self.progress);
         let shared = Arc::new(Shared::new(core, drives, self.spin, lane.resolver, lane.steering, identity)?);
         info!(target: "vmmc::node", %local, mtu = lane.mtu, ?progress, arena = arena.len(), arena_page = arena.page_size(), checksum = self.checksum,
             peer_timeout = ?self.peer_timeout, "node open");
-        Node::start(shared, arena, &self)
+        Node::start(shared, (arena, direct), &self)
     }
 
     /// Which sends take the bulk lane.

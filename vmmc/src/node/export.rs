@@ -18,6 +18,7 @@ pub struct ExportBuilder<'a> {
     len: usize,
     key: Option<Key>,
     sparse: bool,
+    direct: bool,
     options: ExportOptions,
     report: Option<(&'a Events, u64)>,
     merge: bool,
@@ -41,6 +42,7 @@ impl<'a> ExportBuilder<'a> {
             len: 4096,
             key: None,
             sparse: false,
+            direct: false,
             options,
             report: None,
             merge: false,
@@ -82,6 +84,12 @@ impl<'a> ExportBuilder<'a> {
     /// An arena in huge pages has taken all its memory already: there this changes nothing. Default: false.
     pub fn sparse(mut self, sparse: bool) -> Self {
         self.sparse = sparse;
+        self
+    }
+
+    /// Whether it lies in the arena that the bulk lane reads and writes, where there is [one of its own](super::Builder::bulk_arena). It isn't sparse there. Default: false.
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
         self
     }
 
@@ -140,7 +148,11 @@ impl<'a> ExportBuilder<'a> {
         if let Some((events, _)) = self.report {
             events.check(handle)?;
         }
-        let region = if self.sparse { handle.arena.sparse(self.len) } else { handle.arena.alloc(self.len) }?;
+        let region = match &handle.direct {
+            Some(arena) if self.direct => arena.alloc(self.len),
+            _ if self.sparse => handle.arena.sparse(self.len),
+            _ => handle.arena.alloc(self.len),
+        }?;
         self.options.key = match self.key {
             Some(key) => key,
             None => Key::random()?,

@@ -1,6 +1,6 @@
 //! Imports: handles on the exports of others, and sends into them.
 
-mod direct;
+pub(super) mod direct;
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -88,7 +88,9 @@ impl Import {
             }
             port.flush().map_err(Error::Wire)?;
             Ok(Step::from(engine.imported(id)?))
-        })?;
+        });
+        // It may have answered, and not be heard.
+        let length = length.inspect_err(|_| shared.look_for_unheard())?;
         let length = length.ok_or(Error::Timeout { what: "answer to an import", after: patience })?;
         import.length.get_or_init(|| length);
         Ok(import)

@@ -39,7 +39,9 @@ mod scoped;
 mod source;
 mod stats;
 mod thresholds;
+mod try_direct;
 mod try_send;
+mod unheard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +58,7 @@ pub use redirect::{Redirect, RedirectFailed};
 pub use scoped::ScopedRedirect;
 pub use source::{Held, SendFailed, Source};
 pub use thresholds::{BadThresholds, Origin, THRESHOLDS_ENV, THRESHOLDS_FILE, find_thresholds};
+pub use try_direct::TryDirect;
 pub use try_send::{Sent, TrySend};
 
 pub use stats::Stats;
@@ -86,6 +89,8 @@ pub struct Node {
 pub(crate) struct Handle {
     shared: Arc<Shared>,
     arena: Arena,
+    /// What the bulk lane reads and writes, if there is one. It may be the same.
+    direct: Option<Arena>,
     thread: Option<std::thread::JoinHandle<()>>,
     monitor: Option<Server>,
     #[cfg(feature = "metrics")]
@@ -98,7 +103,7 @@ impl Node {
         Builder::new()
     }
 
-    fn start(shared: Arc<Shared>, arena: Arena, settings: &Builder) -> Result<Node, Error> {
+    fn start(shared: Arc<Shared>, (arena, direct): (Arena, Option<Arena>), settings: &Builder) -> Result<Node, Error> {
         #[cfg(feature = "metrics")]
         let metrics = settings.metrics.map(|address| MetricsServer::start(&shared, address)).transpose()?;
         let thread = match settings.progress {
@@ -109,6 +114,7 @@ impl Node {
         let handle = Handle {
             shared,
             arena,
+            direct,
             thread,
             monitor,
             #[cfg(feature = "metrics")]
@@ -159,6 +165,19 @@ impl Node {
     /// As [`Node::alloc`]; or when `align` is none of these.
     pub fn alloc_aligned(&self, len: usize, align: usize) -> Result<Buffer, Error> {
         Ok(self.handle.arena.buffer_aligned(len, align)?)
+    }
+
+    /// As [`Node::alloc`], from the arena that the bulk lane reads and writes: long sends from this buffer go from where it lies. Where there is no lane it is [`Node::alloc`].
+    ///
+    /// # Errors
+    /// As [`Node::alloc`].
+    pub fn alloc_direct(&self, len: usize) -> Result<Buffer, Error> {
+        Ok(self.handle.direct.as_ref().unwrap_or(&self.handle.arena).buffer(len)?)
+    }
+
+    /// Whether these bytes lie in the arena that the bulk lane reads and writes.
+    pub fn has_direct(&self, bytes: &[u8]) -> bool {
+        self.handle.direct.as_ref().is_some_and(|arena| arena.has(bytes))
     }
 
     /// Imports the buffer that the node at `peer` exports as `name`. Blocks: a link is opened unless there is one, and the

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Shared;
+use super::unheard::Unheard;
 use crate::engine::{EngineCounters, ExportInfo, ImportInfo, LinkInfo};
 use crate::error::Error;
 use crate::memory::{Paging, utlb};
@@ -55,6 +56,9 @@ pub struct Stats {
     pub imports: Vec<ImportInfo>,
     /// What the steering program decided about the interface's frames; `None` on a simulated wire.
     pub verdicts: Option<xdp_prog::Verdicts>,
+    /// Packets for the node that have arrived on a queue where it has no socket, or only that of the bulk lane, since it opened: it doesn't hear them. On a NIC, its packets are to be steered to the node's queues;
+    /// behind a Linux bridge, which chooses queues as it likes, interfaces are to have one queue, or the node [no bulk lane](super::Bulk::Never).
+    pub unheard: u64,
     /// Whether the steering program runs in the driver; `None` on a simulated wire.
     pub mode: Option<xdp_prog::Mode>,
     /// How the AF_XDP socket is bound; `None` on a simulated wire.
@@ -90,6 +94,7 @@ pub(crate) struct Identity {
     pub binding: Option<Binding>,
     /// Why there is no bulk lane.
     pub no_bulk: Option<String>,
+    pub unheard: Unheard,
 }
 
 impl Shared {
@@ -98,7 +103,8 @@ impl Shared {
         let verdicts = self.steering.as_ref().map(|s| s.counters()).transpose()?;
         // Whoever is resolving an address may take a second, and knows no more.
         let trouble = self.resolver.try_lock().ok().and_then(|mut resolver| resolver.trouble());
-        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, paging, binding, no_bulk } = &self.identity;
+        let Identity { interface, vlan, mtu, arena_bytes, arena_page_bytes, paging, binding, no_bulk, .. } =
+            &self.identity;
         let utlb = paging.counters();
         let mut core = self.enter();
         let now = core.now();
@@ -131,6 +137,7 @@ impl Shared {
             links,
             exports,
             imports,
+            unheard: verdicts.as_ref().map_or(0, |verdicts| self.unheard(verdicts)),
             verdicts,
             mode: self.steering.as_ref().map(|s| s.mode()),
             binding: *binding,

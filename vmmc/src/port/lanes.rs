@@ -40,4 +40,8 @@ impl Layer for Lanes {
     fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
         Some(&mut *self.bulk)
     }
+
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        Some(&*self.bulk)
+    }
 }

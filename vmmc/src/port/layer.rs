@@ -49,6 +49,10 @@ pub trait Layer: Send {
     fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
         self.inner_mut().bulk()
     }
+
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        self.inner().bulk_ref()
+    }
 }
 
 impl<L: Layer> Port for L {
@@ -122,5 +126,9 @@ impl<L: Layer> Port for L {
 
     fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
         Layer::bulk(self)
+    }
+
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        Layer::bulk_ref(self)
     }
 }

@@ -182,6 +182,11 @@ pub trait Port: Send {
     fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
         None
     }
+
+    /// The same, to look at. It has one whenever [`Port::bulk`] has.
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        None
+    }
 }
 
 /// How long [`wait`] may last at most.

@@ -36,7 +36,7 @@
 //!   | the frame's first `captured` bytes ...
 //! ```
 //!
-//! `what` is 1 for a frame that was received, 2 for one that was sent. 0 is the end, in order: no frame, and nothing after it.
+//! `what` is 1 for a frame that was received, 2 for one that was sent, 3 for one that has landed on the bulk lane, whose headers are [rebuilt](Frame::rebuilt). 0 is the end, in order: no frame, and nothing after it.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +45,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zerocopy::byteorder::network_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::bulk::{BulkLayer, BulkPort};
 use super::{Layer, Port, RxPacket, TxPacket};
+use crate::memory::{DirectSource, DirectTarget};
+use crate::wire::BULK_HEADER_LEN;
+use crate::wire::frame::{Encap, MAX_ENCAP_LEN};
 
 /// How much of what was captured waits for its reader at most, bytes.
 pub const CAPACITY: usize = 8 << 20;
@@ -123,6 +127,7 @@ impl Waiting {
 const END: u8 = 0;
 const RECEIVED: u8 = 1;
 const SENT: u8 = 2;
+const REBUILT: u8 = 3;
 
 type Buffer = Arc<Mutex<Waiting>>;
 
@@ -159,6 +164,20 @@ impl Tap {
         for (buffer, _) in self.outlets.drain(..) {
             lock(&buffer).end();
         }
+    }
+
+    /// How much of a frame anybody wants, bytes.
+    fn snaplen(&self) -> usize {
+        self.outlets.iter().map(|(_, snaplen)| *snaplen).max().unwrap_or(0)
+    }
+
+    /// Records a packet of the bulk lane: headers, and of `len` bytes of payload so many as anybody wants, which `payload` appends.
+    fn record_bulk(&mut self, what: u8, headers: &[u8], len: usize, payload: impl FnOnce(&mut Vec<u8>, usize)) {
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        payload(&mut held, self.snaplen().saturating_sub(headers.len()).min(len));
+        self.record(what, headers.len() + len, &[headers, &held], now());
+        self.held = held;
     }
 
     fn record(&mut self, what: u8, length: usize, pieces: &[&[u8]], time: Duration) {
@@ -215,6 +234,8 @@ pub struct Frame {
     pub time: Duration,
     /// Which way it went.
     pub direction: Direction,
+    /// It was received on the bulk lane, where headers are lost: these are built again from what the steering program has noted. Hop limit, ECN marks and the sender's Ethernet address may have been others.
+    pub rebuilt: bool,
     /// The length it had, bytes.
     pub length: usize,
     /// Its bytes, or the first of them.
@@ -240,9 +261,10 @@ pub fn read(stream: &mut impl Read) -> io::Result<(Item, u32)> {
     stream.read_exact(&mut raw)?;
     let raw: Raw = zerocopy::transmute!(raw);
     let (length, captured) = (raw.length.get() as usize, raw.captured.get() as usize);
+    let rebuilt = raw.what == REBUILT;
     let direction = match raw.what {
         END => return Ok((Item::End, raw.missed.get())),
-        RECEIVED => Direction::Received,
+        RECEIVED | REBUILT => Direction::Received,
         SENT => Direction::Sent,
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
@@ -252,7 +274,7 @@ pub fn read(stream: &mut impl Read) -> io::Result<(Item, u32)> {
     let mut bytes = vec![0; captured];
     stream.read_exact(&mut bytes)?;
     let time = Duration::from_nanos(raw.time.get());
-    Ok((Item::Frame(Frame { time, direction, length, bytes }), raw.missed.get()))
+    Ok((Item::Frame(Frame { time, direction, rebuilt, length, bytes }), raw.missed.get()))
 }
 
 /// A port that is listened to.
@@ -296,6 +318,51 @@ impl Layer for Tapped<'_> {
             }
         }
         received
+    }
+
+    fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
+        self.inner.bulk_ref()?;
+        Some(self)
+    }
+
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        self.inner.bulk_ref()?;
+        Some(self)
+    }
+}
+
+impl BulkLayer for Tapped<'_> {
+    fn lane(&self) -> Option<&dyn BulkPort> {
+        self.inner.bulk_ref()
+    }
+
+    fn lane_mut(&mut self) -> Option<&mut dyn BulkPort> {
+        self.inner.bulk()
+    }
+
+    fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool {
+        let sent = self.inner.bulk().is_some_and(|lane| lane.submit(encap, header, source, at, len));
+        if sent {
+            let mut headers = [0; MAX_ENCAP_LEN + BULK_HEADER_LEN];
+            let (encap_len, head) = (encap.len(), encap.len() + header.len());
+            encap.write(&mut headers, header.len() + len);
+            headers[encap_len..head].copy_from_slice(header);
+            // The source is kept, and nobody writes it.
+            self.tap.record_bulk(SENT, &headers[..head], len, |held, wanted| {
+                source.for_each(at, wanted, |bytes| held.extend_from_slice(bytes));
+            });
+        }
+        sent
+    }
+
+    fn is_watched(&self) -> bool {
+        true
+    }
+
+    fn show(&mut self, headers: &[u8], target: &DirectTarget, at: usize, len: usize) {
+        self.tap.record_bulk(REBUILT, headers, len, |held, wanted| {
+            target.for_each(at, wanted, |bytes| held.extend_from_slice(bytes));
+        });
     }
 }
 

@@ -20,9 +20,9 @@
 //! the link's sequence: what becomes of them is told by records.
 
 use zerocopy::byteorder::network_endian::{U32, U64};
-use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::VERSION;
+use super::{VERSION, WireError};
 
 /// Length of the header, bytes.
 pub const BULK_HEADER_LEN: usize = 24;
@@ -33,7 +33,7 @@ pub const BULK_KIND: u8 = 7;
 /// The flag that says that the checksum field holds one.
 pub const BULK_CHECKED: u8 = 1 << 2;
 
-#[derive(IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Raw {
     checksum: U32,
@@ -46,7 +46,7 @@ struct Raw {
     segment: U32,
 }
 
-/// A header. Nobody parses one but the steering program: it takes it off, and keeps account of what it said.
+/// A header. No node parses one: the steering program takes it off, and keeps account of what it said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkHeader {
     /// The link, by the name its receiver gave it in the handshake.
@@ -63,6 +63,28 @@ impl BulkHeader {
         let flags = if payload.is_some() { BULK_CHECKED } else { 0 };
         let checksum = payload.map_or(0, |payload| self.checksum(flags, payload));
         zerocopy::transmute!(self.raw(checksum, flags))
+    }
+
+    /// The header's bytes, with a checksum that is known, or with none.
+    pub fn emit_with(&self, checksum: Option<u32>) -> [u8; BULK_HEADER_LEN] {
+        let flags = if checksum.is_some() { BULK_CHECKED } else { 0 };
+        zerocopy::transmute!(self.raw(checksum.unwrap_or(0), flags))
+    }
+
+    /// Parses a header. Returns the checksum that it holds, too, if it does.
+    ///
+    /// # Errors
+    /// When it is of another version or kind. All else the steering program takes as it is.
+    pub fn parse(bytes: &[u8; BULK_HEADER_LEN]) -> Result<(BulkHeader, Option<u32>), WireError> {
+        let raw: Raw = zerocopy::transmute!(*bytes);
+        if raw.version != VERSION {
+            return Err(WireError::Unknown { field: "protocol version", value: raw.version.into() });
+        }
+        if raw.kind != BULK_KIND {
+            return Err(WireError::Unknown { field: "packet kind", value: raw.kind.into() });
+        }
+        let header = BulkHeader { token: raw.token.get(), grant: raw.grant.get(), segment: raw.segment.get() };
+        Ok((header, (raw.flags & BULK_CHECKED != 0).then_some(raw.checksum.get())))
     }
 
     /// The CRC32C of all that follows the checksum field of a packet.
@@ -108,5 +130,14 @@ mod tests {
         whole[2] = BULK_CHECKED;
         whole.extend(b"some bytes");
         assert_eq!(checked[..4], crc_fast::crc32_iscsi(&whole).to_be_bytes());
+        for bytes in [bytes, checked] {
+            let (parsed, checksum) = BulkHeader::parse(&bytes).unwrap();
+            assert_eq!((parsed, parsed.emit_with(checksum)), (header, bytes));
+        }
+        for (at, byte) in [(4, VERSION + 1), (5, 1)] {
+            let mut other = bytes;
+            other[at] = byte;
+            BulkHeader::parse(&other).unwrap_err();
+        }
     }
 }

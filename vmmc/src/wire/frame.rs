@@ -71,6 +71,13 @@ impl Path {
         path
     }
 
+    /// That of packets of the bulk lane that come from there, as the peer sees it; where there are routers in between, with the last one's Ethernet address for its.
+    pub fn back_on_bulk(&self) -> Path {
+        let mut local = self.local;
+        local.set_port(bulk_port(local.port()));
+        Path { local: self.remote, remote: local, local_mac: self.next_hop, next_hop: self.local_mac, vlan: self.vlan }
+    }
+
     /// The bytes to put in front of each packet.
     ///
     /// # Errors

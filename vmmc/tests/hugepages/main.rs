@@ -10,7 +10,8 @@ use vmmc::memory::utlb::{Config, Rule};
 use vmmc::memory::{Arena, HugePages, MemoryError, Paging};
 use vmmc::node::Resolve;
 use vmmc::port::sim::{Conditions, Network};
-use vmmc::{Error, Lane, Node};
+use vmmc::{Bulk, Error, Lane, NoBulkLane, Node};
+use vmmc_lab::{LabConfig, TempLab};
 
 /// How many huge pages the test has the system keep. Fewer than an arena of the usual length takes: so nodes that other programs
 /// open meanwhile leave them alone.
@@ -146,6 +147,7 @@ fn arenas_in_huge_pages() {
     assert!(matches!(refused, Error::Memory(MemoryError::NoHugePages { .. })), "{refused}");
 
     paged_buffers(size);
+    zero_copy_lanes(size, most);
 
     let before = number.before;
     drop(number);
@@ -191,4 +193,22 @@ fn inherited(at: *const u8) -> Option<String> {
         }
     }
     panic!("nothing is mapped at {at:p}");
+}
+
+/// A bulk lane that is in zero-copy mode, or else an error: which says what is missing, the pages or the NIC. On a veth pair it is always something.
+fn zero_copy_lanes(size: usize, most: usize) {
+    let lab = TempLab::new(&LabConfig { hosts: 2, ..LabConfig::default() })
+        .unwrap_or_else(|error| panic!("this test needs root and network namespaces: {error}"));
+    let host = lab.host(1);
+    let open =
+        |arena, bulk| host.enter(|| Node::builder().interface(&host.interface).arena(arena).bulk(bulk).open()).unwrap();
+    let error = open(most + size, Bulk::RequireZeroCopy).unwrap_err();
+    assert!(matches!(error, Error::Memory(MemoryError::NoHugePages { .. })), "{error}");
+    let error = open(2 * size, Bulk::RequireZeroCopy).unwrap_err();
+    let Error::NoBulkLane { reason, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**reason, NoBulkLane::Copies { .. }), "{error}");
+    assert!(error.to_string().contains("has no XDP_ZEROCOPY"), "{error}");
+    let stats = open(2 * size, Bulk::Require).unwrap().stats().unwrap();
+    assert_eq!(stats.arena_page_bytes as usize, size);
+    assert!(stats.bulk_copied.is_some_and(|why| why.contains("has no XDP_ZEROCOPY")));
 }

@@ -33,6 +33,11 @@ impl Puppet {
         Puppet { host, to, tap, header: Header { kind: Kind::Data, sequence, credit: 200, ..last } }
     }
 
+    /// What the other host calls the link.
+    pub fn token(&self) -> u64 {
+        self.header.token
+    }
+
     /// Says this, in a packet of its own.
     pub fn say(&mut self, world: &mut World, record: Record, body: &[u8]) {
         self.add(world, record, body);

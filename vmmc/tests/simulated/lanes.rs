@@ -2,7 +2,7 @@
 
 use std::io;
 
-use vmmc::memory::Arena;
+use vmmc::memory::{Arena, Region};
 use vmmc::port::bulk::sim::{SimBulk, SimBulkConfig, SimBulkControl};
 use vmmc::port::bulk::{BulkCounters, BulkPort};
 use vmmc::port::sim::SimPort;
@@ -13,6 +13,9 @@ use crate::world::address;
 pub struct HostPort {
     eager: SimPort,
     bulk: Option<SimBulk>,
+    /// Somebody writes here all the time: between a packet's checksum and its sending, too.
+    pub written: Option<Region>,
+    writes: u8,
 }
 
 /// A bulk lane for a host: one that takes headers off, or one that leaves them in front of what has landed.
@@ -23,7 +26,7 @@ pub fn lane(host: usize, strip: bool) -> SimBulkConfig {
 impl HostPort {
     pub fn new(eager: SimPort, arena: &Arena, lane: Option<SimBulkConfig>) -> HostPort {
         let bulk = lane.map(|lane| SimBulk::new(&eager, arena, lane));
-        HostPort { eager, bulk }
+        HostPort { eager, bulk, written: None, writes: 0 }
     }
 
     /// What the bulk lane has counted; nothing, if there is none.
@@ -47,10 +50,18 @@ impl Layer for HostPort {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(region) = &self.written {
+            self.writes = self.writes.wrapping_add(1);
+            region.fill(self.writes).map_err(io::Error::other)?;
+        }
         self.bulk.as_mut().map_or(Ok(()), SimBulk::flush).and(self.eager.flush())
     }
 
     fn bulk(&mut self) -> Option<&mut dyn BulkPort> {
         self.bulk.as_mut().map(|bulk| bulk as &mut dyn BulkPort)
+    }
+
+    fn bulk_ref(&self) -> Option<&dyn BulkPort> {
+        self.bulk.as_ref().map(|bulk| bulk as &dyn BulkPort)
     }
 }

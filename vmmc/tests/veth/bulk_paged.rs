@@ -18,7 +18,10 @@ fn pair(mtu: u32, budget: usize) -> (TempLab, Node, Node) {
     let config = Config { rule: Rule::Pin, budget: Some(budget), ..Config::default() };
     let open = |host, config| {
         let thread = Progress::Thread { core: None };
-        open_with(&lab, host, |b| b.bulk(Bulk::Require).arena(16 * MIB).utlb(config).progress(thread)).unwrap()
+        open_with(&lab, host, |b| {
+            b.bulk(Bulk::Require).bulk_threshold(64 << 10).arena(16 * MIB).utlb(config).progress(thread)
+        })
+        .unwrap()
     };
     let (from, to) = (open(1, config), open(2, Config::default()));
     (lab, from, to)

@@ -1,6 +1,7 @@
 //! Nodes on real veth pairs, in network namespaces that the tests make. They need root, and fail without.
 
 mod bulk;
+mod bulk_arena;
 mod bulk_node;
 mod bulk_paged;
 mod damage;

@@ -13,6 +13,7 @@ pub(crate) mod connects;
 pub(crate) mod idle;
 pub(crate) mod kernel;
 mod memory;
+pub(crate) mod owned;
 mod requests;
 pub(crate) mod stack;
 

@@ -4,11 +4,17 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
+use vmmc::Bulk;
+use vmmc::wire::MIN_MTU;
 use vmmc_sockets::{Poller, Ready, Stack, VmmcListener, VmmcStream};
 
 use super::{Poll, Stream, Transport};
 use crate::peers::{Patience, PeerError};
+use crate::spec::Spec;
 use crate::worker::Session;
+
+/// Memory of the bulk lane that streams take themselves, bytes.
+const STREAMS: usize = 32 << 20;
 
 /// A stack of one process: its waits spin, or they spin for a while and then sleep.
 pub(crate) struct OnStack {
@@ -17,9 +23,21 @@ pub(crate) struct OnStack {
 }
 
 impl OnStack {
-    /// Opens a stack on this host's interface.
-    pub(crate) fn open(session: &Session, blocks: bool) -> Result<OnStack, PeerError> {
+    /// Opens a stack on this host's interface. `owned` is how much memory its program takes to write from.
+    pub(crate) fn open(
+        spec: &Spec,
+        session: &Session,
+        blocks: bool,
+        bulk: bool,
+        owned: usize,
+    ) -> Result<OnStack, PeerError> {
         let builder = Stack::builder().interface(&session.local.interface).address(session.local.address.into());
+        let builder = if bulk { builder } else { builder.node(|node| node.bulk(Bulk::Never)) };
+        let builder = match spec.bulk_from {
+            Some(bytes) => builder.bulk_writes(bytes).node(|node| node.bulk_mtu(MIN_MTU)),
+            None => builder,
+        };
+        let builder = if owned > 0 { builder.bulk_memory(STREAMS + owned) } else { builder };
         let builder = if blocks { builder } else { builder.spin(Duration::MAX) };
         let stack = builder.open().map_err(|e| format!("opening a stack of stream sockets: {e}"))?;
         Ok(OnStack { stack, blocks })
@@ -60,7 +78,7 @@ impl Transport for OnStack {
 }
 
 /// One end of a VMMC stream.
-pub(crate) struct StackStream(VmmcStream);
+pub(crate) struct StackStream(pub(super) VmmcStream);
 
 impl StackStream {
     fn new(stream: VmmcStream) -> io::Result<StackStream> {

@@ -82,10 +82,16 @@ pub(super) fn lane(m: &Machine, port: &PortFacts, mtu: u32) -> Check {
     Check::ok(NAME, format!("on queue {last}; pins the arena, {} unless told otherwise", bytes(ARENA)))
 }
 
-/// Which sends would take it, as long as no program says otherwise. A table that is none has been told of.
-pub(super) fn threshold(m: &Machine, mtu: u32) -> Option<Check> {
+/// Which sends would take it, as long as no program says otherwise. With a table that can't be used no node with a lane opens.
+pub(super) fn threshold(m: &Machine, mtu: u32) -> Check {
     const NAME: &str = "bulk threshold";
-    let (table, origin) = m.thresholds.as_ref().ok()?;
+    let (table, origin) = match &m.thresholds {
+        Ok(found) => found,
+        Err(error) => {
+            let mend = format!("vmmc-bench thresholds --write FILE, or unset {THRESHOLDS_ENV}");
+            return Check::new(NAME, Verdict::Problem, error, mend);
+        }
+    };
     let source = match origin {
         Origin::BuiltIn => "built in; `vmmc-bench thresholds` finds out what is best here".to_owned(),
         file => format!("from {file}"),
@@ -97,14 +103,7 @@ pub(super) fn threshold(m: &Machine, mtu: u32) -> Option<Check> {
             None => format!("no send takes the lane at MTU {mtu} ({source})"),
         },
     };
-    Some(Check::ok(NAME, found))
-}
-
-/// A table of thresholds that can't be used: no node opens then.
-pub(super) fn table(m: &Machine) -> Option<Check> {
-    let error = m.thresholds.as_ref().err()?;
-    let mend = format!("vmmc-bench thresholds --write FILE, or unset {THRESHOLDS_ENV}");
-    Some(Check::new("bulk threshold", Verdict::Problem, error, mend))
+    Check::ok(NAME, found)
 }
 
 /// Whether there is a way to more queues: on a NIC that says how many it can have, that isn't more than one; of a veth pair another can be made.

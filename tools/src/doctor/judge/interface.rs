@@ -39,7 +39,7 @@ pub(in crate::doctor) fn interface(m: &Machine, name: &str, look: &Look) -> Diag
         let lane = bulk::lane(m, port, mtu);
         forecast = Some(foresee(m, port, mtu, lane.verdict == Verdict::Ok));
         let zero_copy = bulk::zero_copy(m, port).filter(|_| lane.verdict == Verdict::Ok);
-        let threshold = bulk::threshold(m, mtu).filter(|_| lane.verdict == Verdict::Ok);
+        let threshold = (lane.verdict == Verdict::Ok).then(|| bulk::threshold(m, mtu));
         checks.extend([Some(lane), threshold, zero_copy].into_iter().flatten());
     }
     Diagnosis { name: facts.name.clone(), checks, forecast }

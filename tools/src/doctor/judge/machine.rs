@@ -24,7 +24,6 @@ pub(in crate::doctor) fn machine(m: &Machine) -> Vec<Check> {
         memory(m),
         processors(m),
         ethtool(m),
-        super::bulk::table(m),
     ];
     checks.into_iter().flatten().collect()
 }

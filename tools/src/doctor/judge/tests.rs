@@ -544,14 +544,17 @@ fn the_thresholds_that_hold_are_told_and_where_they_come_from() {
         assert_eq!(found(mtu, table, file.clone()).as_deref(), Some(expected));
     }
     assert!(found(9000, table, Origin::BuiltIn).unwrap().contains("(built in; `vmmc-bench thresholds`"));
-    // Where there is no lane they are of no interest, and a bad one is everybody's problem.
-    let mut facts = healthy_interface();
-    features(&mut facts).native = false;
-    let checks = interface(&healthy_machine(), "eth0", &Look::Found(facts.into())).checks;
-    assert!(checks.iter().all(|check| check.name != "bulk threshold"));
+    // A bad table is a problem where there is a lane, and of no interest where there is none.
     let bad = Machine { thresholds: Err("/etc/there: line 3: no".to_owned()), ..healthy_machine() };
-    let check = machine(&bad).into_iter().find(|check| check.verdict == Problem);
-    assert_is(check, "a bad table", "bulk threshold", Problem, "line 3", "vmmc-bench thresholds");
+    let check = |facts: InterfaceFacts| {
+        let checks = interface(&bad, "eth0", &Look::Found(facts.into())).checks;
+        checks.into_iter().find(|check| check.name == "bulk threshold")
+    };
+    let found = check(healthy_interface());
+    assert_is(found, "a bad table", "bulk threshold", Problem, "line 3", "vmmc-bench thresholds");
+    let mut without = healthy_interface();
+    features(&mut without).native = false;
+    assert_eq!(check(without), None);
 }
 
 #[test]

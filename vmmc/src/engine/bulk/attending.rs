@@ -24,9 +24,6 @@ use crate::wire::record::BulkRecord;
 /// The least time without a landing after which what is missing is asked for again.
 const LEAST_STALL: Duration = Duration::from_millis(10);
 
-/// How long what is on the way to places that are to be used up may take.
-const DRAINED_WITHIN: Duration = Duration::from_millis(10);
-
 /// The sender is told of landings once so many haven't been reported, and at most once a turn. Its window may be as small.
 const REPORT_EVERY: u32 = 4;
 
@@ -68,27 +65,12 @@ impl Engine {
         let verdict = lane.turn.attend(now, holder.filter(|&token| lane.schedule.others_wait(token)));
         let mut guilty = SmallVec::<[u64; 2]>::new();
         guilty.extend(holder.filter(|_| verdict == Verdict::Over));
-        let (mut drained, mut condemned) = (SmallVec::<[u64; 2]>::new(), false);
-        for number in 0..lane.open.len() {
-            let granted = &lane.open[number];
+        for granted in &lane.open {
             let token = granted.run.token;
-            condemned |= granted.condemned;
-            if granted.draining {
-                let rest = lane.open.iter().filter(|other| other.run.token == token && other.draining);
-                let rest: SmallVec<[&Granted; 8]> = rest.collect();
-                let is_quiet = rest.iter().all(|other| other.seen_at() + DRAINED_WITHIN <= now);
-                if is_quiet || rest.iter().all(|other| other.incoming.unused() == 0) {
-                    drained.push(token);
-                }
-            } else if granted.is_spoilt() && !granted.incoming.is_complete() {
-                let behind = lane.open.iter_mut().skip(number).filter(|other| other.run.token == token);
-                behind.for_each(|other| other.draining = true);
-                lane.asked.retain(|&(of, _), _| of != token);
-                lane.schedule.withdraw(token);
-            } else if !lane.is_held_up(granted)
-                && let Some(peer) = self.peers.get(place_of(token)).and_then(Option::as_deref)
-                && granted.is_hopeless(now, stall(Some(peer)), peer.link.silence(now))
-            {
+            let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
+            let silence = peer.map_or(Duration::ZERO, |peer| peer.link.silence(now));
+            let is_hopeless = !lane.is_held_up(granted) && granted.is_hopeless(now, stall(peer), silence);
+            if is_hopeless || granted.is_spoilt() && !granted.incoming.is_complete() {
                 guilty.push(token);
             }
         }
@@ -96,15 +78,7 @@ impl Engine {
             self.abandon(Some(now), port, |granted| guilty.contains(&granted.run.token), true);
             guilty.into_iter().for_each(|token| self.blame(token));
         }
-        if condemned {
-            self.abandon(Some(now), port, |granted| granted.condemned, true);
-        }
-        for token in drained {
-            let of = |granted: &Granted| granted.draining && granted.run.token == token;
-            if self.abandon(Some(now), port, of, true) {
-                self.blame(token);
-            }
-        }
+        self.abandon(Some(now), port, |granted| granted.condemned, true);
         if let Some(holder) = holder.filter(|_| verdict == Verdict::Slow) {
             self.blame(holder);
         }
@@ -130,7 +104,8 @@ impl Engine {
             let granted = &mut lane.open[number];
             let (token, grant) = (granted.run.token, granted.run.grant);
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
-            let ranges = if is_held_up { Vec::new() } else { granted.ask(now, stall(peer)) };
+            let silence = peer.map(|peer| peer.link.silence(now)).filter(|_| !is_held_up);
+            let ranges = granted.ask(now, stall(peer), silence);
             // When the kernel has dropped what was let in, there is one place less than the program thinks, and nothing more is let in.
             inconsistent |= !ranges.is_empty() && port.bulk().is_some_and(|bulk| !bulk.is_consistent());
             let unreported = granted.incoming.unreported();
@@ -172,11 +147,10 @@ impl Engine {
         let Some(lane) = &self.lane else { return Time::FAR };
         let deadline = |granted: &Granted| {
             let peer = self.peers.get(place_of(granted.run.token)).and_then(Option::as_deref);
-            let ask = granted.ask_at(stall(peer)).filter(|_| !lane.is_held_up(granted)).unwrap_or(Time::FAR);
+            let ask = granted.ask_at(stall(peer)).unwrap_or(Time::FAR);
             let reports = granted.incoming.unreported() > 0;
             let report = if reports { granted.incoming.landed_at() + REPORT_WITHIN } else { Time::FAR };
-            let drained = if granted.draining { granted.seen_at() + DRAINED_WITHIN } else { Time::FAR };
-            if granted.condemned { Time::ZERO } else { ask.min(report).min(drained) }
+            if granted.condemned { Time::ZERO } else { ask.min(report) }
         };
         lane.open.iter().map(deadline).chain(lane.turn.deadline()).min().unwrap_or(Time::FAR)
     }

@@ -16,11 +16,11 @@ use crate::wire::{BULK_CHECKED, BulkHeader};
 /// Once all has been sent, how long it may take on its way through queues and past others.
 const SETTLED_WITHIN: Duration = Duration::from_micros(100);
 
-/// How often all that is missing is asked for, while the sender lives and nothing comes.
-const MOST_IN_VAIN: u32 = 8;
+/// How often in a row a sender that lives may be asked for all that is missing, and nothing comes.
+const MOST_IGNORED: u32 = 8;
 
-/// So few packets may come damaged of any transfer.
-const FEW_DAMAGED: u32 = 4;
+/// So many more packets may come damaged than whole.
+const FEW_DAMAGED: u64 = 4;
 
 /// Where what lands belongs.
 #[derive(Debug)]
@@ -54,12 +54,10 @@ pub(super) struct Granted {
     pub late: bool,
     /// When all that is missing was asked for last.
     asked_at: Time,
-    /// When anything landed in its places last, whatever it was worth.
-    seen_at: Time,
+    /// How often in a row nothing came of that, and the sender was heard meanwhile.
+    ignored: u32,
     /// So many packets came with a wrong checksum.
-    damaged: u32,
-    /// Nothing is posted or asked for any more: once its places are used up it is to be abandoned.
-    pub draining: bool,
+    damaged: u64,
     /// It is to be abandoned.
     pub condemned: bool,
 }
@@ -101,9 +99,8 @@ impl Granted {
             sent: false,
             late: false,
             asked_at: granted_at,
-            seen_at: granted_at,
+            ignored: 0,
             damaged: 0,
-            draining: false,
             condemned: false,
         }
     }
@@ -122,7 +119,7 @@ impl Granted {
     }
 
     /// Where in the target a position begins.
-    fn at(&self, position: u32) -> usize {
+    pub(super) fn at(&self, position: u32) -> usize {
         self.start + self.rest + position as usize * self.run.segment as usize
     }
 
@@ -132,7 +129,7 @@ impl Granted {
     /// When the port can't write there.
     pub(super) fn post(&mut self, port: &mut dyn BulkPort, posted: Option<u32>) -> Result<bool, Unpostable> {
         let mut any = false;
-        if self.draining || posted.is_some_and(|posted| posted != self.run.segment) {
+        if posted.is_some_and(|posted| posted != self.run.segment) {
             return Ok(any);
         }
         while let Some(position) = self.incoming.next_to_post() {
@@ -164,8 +161,7 @@ impl Granted {
         let Some(landed) = self.incoming.landed(now, landing.place, landing.segment, intact) else {
             return Outcome::Foreign;
         };
-        self.seen_at = now;
-        self.damaged += u32::from(!intact && landing.grant == self.run.grant);
+        self.damaged += u64::from(!intact && landing.grant == self.run.grant);
         if landed.restore {
             self.restore(landed.position);
         }
@@ -235,40 +231,40 @@ impl Granted {
         Ok(copied)
     }
 
-    /// The segments to ask for again now.
-    pub(super) fn ask(&mut self, now: Time, stall: Duration) -> Vec<std::ops::Range<u32>> {
-        if self.draining {
-            return Vec::new();
-        }
+    /// The segments to ask for again now. The sender was last heard so long ago; `None` if nothing could come of it meanwhile in any case.
+    pub(super) fn ask(&mut self, now: Time, stall: Duration, silence: Option<Duration>) -> Vec<std::ops::Range<u32>> {
         let before = self.incoming.in_vain();
         let ranges = self.incoming.ask(now, self.stall(stall), MAX_MISSING);
         self.sent &= ranges.is_empty();
         if self.incoming.in_vain() > before {
-            self.asked_at = now;
+            let is_ignored = silence.is_some_and(|silence| self.is_heard(now, silence));
+            let ignored = self.ignored + u32::from(is_ignored);
+            (self.ignored, self.asked_at) = (if before > 0 && silence.is_some() { ignored } else { 0 }, now);
         }
         ranges
     }
 
     /// When that is, landings apart; `None` when all are here.
     pub(super) fn ask_at(&self, stall: Duration) -> Option<Time> {
-        self.incoming.deadline(self.stall(stall)).filter(|_| !self.draining)
+        self.incoming.deadline(self.stall(stall))
     }
 
-    /// Whether there is no sense in asking again: that was done often enough, the sender lives and has been heard since, and nothing comes.
+    /// Whether there is no sense in asking again: the sender lives, and has ignored it often enough.
     pub(super) fn is_hopeless(&self, now: Time, stall: Duration, silence: Duration) -> bool {
-        self.incoming.in_vain() >= MOST_IN_VAIN
+        self.incoming.in_vain() > 0
+            && self.ignored >= MOST_IGNORED
             && self.ask_at(stall).is_some_and(|at| at <= now)
-            && silence < now.since(self.asked_at)
+            && self.is_heard(now, silence)
+    }
+
+    /// Whether the sender was heard since it was asked.
+    fn is_heard(&self, now: Time, silence: Duration) -> bool {
+        silence < now.since(self.asked_at)
     }
 
     /// Whether so much of it comes damaged that this is no accident of the network: what is fetched while somebody writes it changes between its checksum and its sending.
     pub(super) fn is_spoilt(&self) -> bool {
-        self.damaged > FEW_DAMAGED.max(self.segments / 2)
-    }
-
-    /// Since when nothing at all has landed.
-    pub(super) fn seen_at(&self) -> Time {
-        self.seen_at
+        self.damaged > self.incoming.landings() + FEW_DAMAGED
     }
 
     /// How long nothing may land.
@@ -278,8 +274,10 @@ impl Granted {
 
     /// The sender says that it has sent all.
     pub(super) fn all_sent(&mut self, now: Time) {
-        self.sent = true;
-        self.incoming.all_sent(now);
+        // Once for each question: else it could be said so often that there is never another.
+        if !std::mem::replace(&mut self.sent, true) {
+            self.incoming.all_sent(now);
+        }
     }
 }
 

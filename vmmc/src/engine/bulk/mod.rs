@@ -9,6 +9,7 @@ mod granted;
 mod receiving;
 mod retreat;
 mod sending;
+mod shown;
 mod thresholds;
 mod transfer;
 

@@ -138,10 +138,6 @@ impl Engine {
         let request = Request { peer: token, transfer, entries, segment: asked.segment, arena, range };
         let (fits, host) = (asked.segment as usize <= LONGEST_SEGMENT, peer.link.peer().ip());
         let lane = self.lane.as_mut().filter(|lane| fits && lane.is_usable() && lane.trust.trusts(now, host));
-        if lane.as_ref().is_some_and(|lane| lane.open.iter().any(|of| of.draining && of.run.token == token)) {
-            // It goes with those before it.
-            return;
-        }
         if let Some(lane) = lane
             && lane.schedule.request(request).is_ok()
         {
@@ -292,6 +288,9 @@ impl Engine {
         self.look(now);
         let Some(lane) = self.lane.as_mut() else { return Ok(false) };
         let (peers, late) = (&self.peers, self.late);
+        if bulk.is_watched() {
+            lane.show(peers, bulk);
+        }
         for landing in lane.batch.drain(..) {
             let mut outcome = Outcome::Foreign;
             for number in 0..lane.open.len() {

@@ -7,12 +7,14 @@
 //! ```
 //!
 //! Transfers to one peer are done in the order they were asked for, and as long as one isn't, no PUT goes to that peer: so what is sent arrives as if it had all
-//! gone one way. One that is declined goes as PUTs, when its turn has come, and all behind it do, too.
+//! gone one way. Those of a send that is *piecewise* keep that order among each other only: PUTs don't wait for them. One that is declined goes as PUTs, when its turn has come, and
+//! all behind it do, too.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::super::imports::Imports;
 use super::super::peer::Peer;
 use super::super::send::Send;
 use super::super::serve::Job;
@@ -54,6 +56,8 @@ pub struct DirectSend {
     pub offset: u64,
     /// Notify with this tag.
     pub notify: Option<u32>,
+    /// It needn't be asked for in whole. Each transfer is a send of its own, which announces its own bytes, and PUTs don't wait for it.
+    pub piecewise: bool,
     done: usize,
     counted: bool,
     last: u32,
@@ -67,7 +71,7 @@ impl DirectSend {
 
     /// A send of a part of `source` to `offset`.
     pub fn new(source: DirectSource, part: Range<usize>, offset: u64, notify: Option<u32>) -> DirectSend {
-        DirectSend { source, part, offset, notify, done: 0, counted: false, last: 0 }
+        DirectSend { source, part, offset, notify, piecewise: false, done: 0, counted: false, last: 0 }
     }
 }
 
@@ -91,6 +95,8 @@ struct Transfer {
     declined: Option<(usize, u64)>,
     /// All of it has been put into packets.
     sent: bool,
+    /// PUTs don't wait for it.
+    piecewise: bool,
 }
 
 /// The end of a fetch that has transfers: it is told of once these have ended. Before, its number would be taken for another's.
@@ -127,11 +133,20 @@ pub(in crate::engine) struct Transfers {
     endings: Vec<Ending>,
     /// Until when no more is asked for, because a send that isn't a transfer waits for its turn: [`Time::FAR`] while it can't have it.
     turn: Option<Time>,
+    /// Imports whose programs send piecewise, and are to hear when a transfer is over.
+    listening: Vec<u32>,
+    /// One is.
+    over: bool,
 }
 
 impl Transfers {
     /// Whether PUTs have to wait.
     pub(in crate::engine) fn hold(&self) -> bool {
+        self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }) && !transfer.piecewise)
+    }
+
+    /// Whether any send isn't done.
+    pub(in crate::engine) fn are_sending(&self) -> bool {
         self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }))
     }
 
@@ -154,6 +169,11 @@ impl Transfers {
     /// Whether one more that is a send may be. Whatever waits for those that there are has its turn first: else it would wait for ever where many send.
     fn may_ask_for_send(&self, now: Time) -> bool {
         self.may_ask() && self.behind.is_empty() && self.turn.is_none_or(|until| until <= now)
+    }
+
+    /// Whether one more of a piecewise send may be. It holds nobody up.
+    fn may_ask_for_piece(&self) -> bool {
+        self.may_ask() && self.behind.is_empty()
     }
 
     /// Whether one more that answers a fetch may be.
@@ -190,12 +210,37 @@ impl Transfers {
 impl Engine {
     /// Whether a send of so many bytes would go by the bulk lane, as far as is known now.
     pub fn is_direct(&self, id: u32, length: usize) -> bool {
-        let Some(import) = self.imports.get(id) else { return false };
-        let Some(peer) = self.peer(import.link) else { return false };
-        peer.lane_from().is_some_and(|from| length >= from)
+        self.direct_from(id).is_some_and(|from| length >= from)
     }
 
-    /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been: its memory is kept until it is
+    /// The shortest send that would go by it, bytes; `None` if none would.
+    pub fn direct_from(&self, id: u32) -> Option<usize> {
+        self.peer(self.imports.get(id)?.link)?.lane_from()
+    }
+
+    /// Whether a piece of a send by the bulk lane may be asked for now. If not, and the import reports to a queue, an event of it says when that may have changed.
+    pub fn has_direct_room(&mut self, id: u32) -> bool {
+        let Some(link) = self.imports.get(id).map(|import| import.link) else { return false };
+        let Some(peer) = self.peer_mut(link) else { return false };
+        if peer.transfers.may_ask_for_piece() && peer.link.control_room() > 0 {
+            return true;
+        }
+        self.await_direct_room(place_of(link), id);
+        false
+    }
+
+    /// Has an event come when a transfer to a peer is over; if there is none, when the link has room.
+    fn await_direct_room(&mut self, place: usize, id: u32) {
+        let Some(peer) = self.peers[place].as_deref_mut() else { return };
+        if !peer.transfers.listening.contains(&id) {
+            peer.transfers.listening.push(id);
+        }
+        if peer.transfers.is_idle() {
+            self.await_room(id);
+        }
+    }
+
+    /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been, or with a piecewise one for what has been asked for so far: its memory is kept until that is
     /// [delivered](Engine::is_delivered), or never will be. Only for sends that [are direct](Engine::is_direct), of memory of this node's arena; others are for [`Engine::send`].
     ///
     /// # Errors
@@ -212,33 +257,41 @@ impl Engine {
             Some(remote) => remote,
             None => return Ok(None),
         };
-        if !std::mem::replace(&mut send.counted, true) {
-            self.count(id, length as u64, true);
-        }
-        let place = place_of(link);
+        let (place, before) = (place_of(link), send.done);
         let most = port.bulk().map_or(0, |bulk| bulk.max_segment());
         let (peers, counters) = (&mut self.peers, &mut self.counters);
         let peer = peers.get_mut(place).and_then(Option::as_deref_mut).filter(|peer| peer.link.token() == link);
         let Some(peer) = peer else { return Err(EngineError::Dropped) };
         while send.done < length {
-            if !peer.transfers.may_ask_for_send(now) || peer.link.control_room() == 0 {
+            let transfers = &peer.transfers;
+            let may = if send.piecewise { transfers.may_ask_for_piece() } else { transfers.may_ask_for_send(now) };
+            if !may || peer.link.control_room() == 0 {
                 break;
             }
             let parts = Parts::of(length - send.done, Packets::of(&peer.link, most));
             let Some(parts) = parts else { break };
             let (start, offset) = (send.part.start + send.done, send.offset + send.done as u64);
-            let notify = send.notify.filter(|_| send.done + parts.len() == length);
-            let errand = Errand::Put { grant, notify: notify.map(|tag| Notify { tag, total: length as u64 }) };
-            let asked = peer.ask(id, send.source.clone(), (start, offset), parts, errand, None, counters);
+            let total = if send.piecewise { parts.len() } else { length } as u64;
+            let notify = send.notify.filter(|_| send.piecewise || send.done + parts.len() == length);
+            let errand = Errand::Put { grant, notify: notify.map(|tag| Notify { tag, total }) };
+            let source = (send.source.clone(), send.piecewise);
+            let asked = peer.ask(id, source, (start, offset), parts, errand, None, counters);
             let Some(number) = asked else { break };
             send.last = number;
             send.done += parts.len();
         }
         peer.pump(now, port);
+        if send.done > before {
+            self.count(id, (send.done - before) as u64, !std::mem::replace(&mut send.counted, true));
+        }
+        if send.piecewise {
+            self.await_direct_room(place, id);
+        }
         self.list(place);
         self.timers.set(place, now);
         let last = self.peer(link).map_or(0, |peer| peer.link.next_sequence());
-        Ok((send.done == length).then_some(Ticket { import: id, link, last, transfer: Some(send.last) }))
+        let is_begun = send.done == length || send.piecewise && send.done > before;
+        Ok(is_begun.then_some(Ticket { import: id, link, last, transfer: Some(send.last) }))
     }
 
     /// Sends nothing more from this memory. What is under way may still land; its receiver is told that no more will come.
@@ -312,6 +365,7 @@ impl Engine {
                     return Err(nonsense());
                 }
                 transfers.outgoing.on_done(transfer).map_err(|_| nonsense())?;
+                transfers.over = true;
                 self.counters.tx_bulk_done += 1;
                 pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()), late);
                 if let Some(Transfer { job: Some(job), parts, .. }) = transfers.queue.remove(at) {
@@ -338,6 +392,7 @@ impl Engine {
                     }
                 }
                 transfers.queue.retain(|transfer| transfer.declined.is_none() || transfer.job.is_none());
+                transfers.over = true;
                 pace.gone(before.saturating_sub(transfers.outgoing.in_flight()));
                 self.acknowledged += 1;
                 peer.tell(Record::Bulk(BulkRecord::Cleared { transfer }), &[]);
@@ -347,6 +402,7 @@ impl Engine {
                 let _ = transfers.outgoing.on_declined(transfer);
                 pace.gone(before.saturating_sub(transfers.outgoing.in_flight()));
                 let gone = transfers.queue.iter().position(|t| t.number == transfer);
+                transfers.over = true;
                 if let Some(gone) = gone.and_then(|at| transfers.queue.remove(at)) {
                     spoil(&mut transfers.endings, gone.errand);
                     if let Some(import) = self.imports.get_mut(gone.import)
@@ -380,7 +436,18 @@ impl Engine {
         }
         let Some(peer) = self.peers[place].as_deref_mut() else { return false };
         let behind = peer.tell_behind();
-        if self.closing && peer.link.is_open() && !peer.transfers.hold() && !behind {
+        if std::mem::take(&mut peer.transfers.over) {
+            let Transfers { queue, listening, .. } = &mut peer.transfers;
+            let Imports { slab, events, .. } = &mut self.imports;
+            for &id in &*listening {
+                if let Some(import) = slab.get_mut(id) {
+                    import.announce(id, events);
+                }
+            }
+            // Others listen again when they have found no room.
+            listening.retain(|id| queue.iter().any(|transfer| transfer.import == *id && transfer.piecewise));
+        }
+        if self.closing && peer.link.is_open() && !peer.transfers.are_sending() && !behind {
             peer.link.close(now);
             self.timers.set(place, now);
         }
@@ -408,6 +475,7 @@ impl Engine {
             && completed > last
         {
             peer.transfers.queue.pop_front();
+            peer.transfers.over = true;
             if let Some(import) = self.imports.get_mut(import)
                 && import.refused_from.is_some_and(|from| from <= last)
             {
@@ -471,13 +539,13 @@ impl Peer {
         let source = DirectSource::of_region(region.clone());
         let start = usize::try_from(job.offset + job.done).ok()?;
         let errand = Errand::Fetched { request: job.request };
-        self.ask(0, source, (start, job.done), parts, errand, Some(*job), counters)?;
+        self.ask(0, (source, false), (start, job.done), parts, errand, Some(*job), counters)?;
         Some(parts.len() as u64)
     }
 
     /// Queues a record that the peer must not hear before it has all that is sent to it by the bulk lane.
     pub(in crate::engine) fn tell_in_order(&mut self, record: Record) {
-        if self.transfers.hold() {
+        if self.transfers.are_sending() {
             self.transfers.behind.push(record);
         } else {
             self.tell_behind();
@@ -529,7 +597,7 @@ impl Peer {
 
     /// Queues those records, if the peer has all. Returns whether there were any.
     fn tell_behind(&mut self) -> bool {
-        if self.transfers.hold() || self.transfers.behind.is_empty() {
+        if self.transfers.are_sending() || self.transfers.behind.is_empty() {
             return false;
         }
         std::mem::take(&mut self.transfers.behind).into_iter().for_each(|record| self.tell(record, &[]));
@@ -541,7 +609,7 @@ impl Peer {
     fn ask(
         &mut self,
         import: u32,
-        source: DirectSource,
+        (source, piecewise): (DirectSource, bool),
         (start, offset): (usize, u64),
         parts: Parts,
         errand: Errand,
@@ -575,6 +643,7 @@ impl Peer {
             untold: None,
             declined: None,
             sent: false,
+            piecewise,
         };
         self.transfers.queue.push_back(transfer);
         Some(number)

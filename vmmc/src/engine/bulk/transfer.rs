@@ -10,6 +10,7 @@
 //! what somebody else has there.
 
 use crate::link::Link;
+use crate::port::bulk::LEAST_ENTRIES;
 use crate::wire::record::BULK_ASK_LEN;
 use crate::wire::{BULK_HEADER_LEN, HEADER_LEN};
 
@@ -23,7 +24,7 @@ const ALIGN: usize = 16;
 pub(super) const ENTRY: usize = 3840;
 
 /// The most entries of the fill ring that one transfer takes.
-pub(super) const MOST_ENTRIES: usize = 1024;
+pub(super) const MOST_ENTRIES: usize = LEAST_ENTRIES;
 
 /// The longest transfer, bytes: a long send takes several, of which some are under way while others are asked for.
 const LONGEST: usize = 1 << 20;

@@ -16,7 +16,8 @@ const TRIES: usize = 1000;
 impl Import {
     /// Whether a send of `length` bytes of this source would go by the bulk lane, if all of them lie in the arena.
     pub(super) fn takes_direct(&self, source: &impl Source, length: usize) -> bool {
-        source.is_in(&self.handle.arena) && self.handle.shared.enter().engine.is_direct(self.id, length)
+        self.handle.direct.as_ref().is_some_and(|arena| source.is_in(arena))
+            && self.handle.shared.enter().engine.is_direct(self.id, length)
     }
 }
 
@@ -58,9 +59,22 @@ pub(super) fn start<'i, H: Held>(
 /// # Panics
 /// When it doesn't, though it has been closed: that would be a mistake of this library.
 pub(super) fn take_back<H: Held>(import: &Import, mut source: DirectSource) -> H {
+    let_go(import, &source);
+    loop {
+        match source.into_origin() {
+            Ok(origin) => return H::from_origin(origin).expect("a buffer that was sent is somebody else's, too"),
+            // Another thread has it for a moment: the one that drives.
+            Err(back) => source = back,
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Has the lane let go of a source: of one that isn't sent to the end, nothing more is sent.
+pub(in crate::node) fn let_go(import: &Import, source: &DirectSource) {
     let shared = &import.handle.shared;
     let mut core = shared.enter();
-    core.with(|engine, now, port| engine.cancel_direct(now, port, &source));
+    core.with(|engine, now, port| engine.cancel_direct(now, port, source));
     for _ in 0..TRIES {
         // When the interface is down nothing is taken, and the lane closed in the end.
         let _ = core.port.flush();
@@ -72,13 +86,4 @@ pub(super) fn take_back<H: Held>(import: &Import, mut source: DirectSource) -> H
         core.with(|engine, _, port| engine.clear_lane(port));
     }
     shared.leave(&mut core);
-    drop(core);
-    loop {
-        match source.into_origin() {
-            Ok(origin) => return H::from_origin(origin).expect("a buffer that was sent is somebody else's, too"),
-            // Another thread has it for a moment: the one that drives.
-            Err(back) => source = back,
-        }
-        std::thread::yield_now();
-    }
 }

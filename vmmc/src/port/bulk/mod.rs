@@ -15,6 +15,7 @@
 mod error;
 mod gate;
 mod lane;
+mod layer;
 mod mode;
 mod places;
 mod rings;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::BulkError;
 pub use self::lane::{BulkConfig, BulkLane};
+pub use self::layer::BulkLayer;
 pub use self::mode::{WhyCopy, ZeroCopy};
 pub(crate) use self::slots::OWN;
 use crate::memory::{DirectSource, DirectTarget};
@@ -39,6 +41,9 @@ use crate::wire::frame::Encap;
 
 /// The most bytes of payload that a packet can have, whatever the port, its MTU aside: 65535 bytes less what stands before.
 pub const MAX_SEGMENT: usize = 65535 - 40 - 8 - BULK_HEADER_LEN;
+
+/// Entries of the fill ring that every bulk port has at the least: no grant takes more.
+pub const LEAST_ENTRIES: usize = 1024;
 
 /// Which packets are let into the places of a run: those of one grant, from one peer, of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +92,8 @@ pub struct BulkCounters {
 }
 
 /// Sends packets from memory where it lies, and has others land where they belong.
+///
+/// Where nothing is posted there is [room](BulkPort::room) for places of [`LEAST_ENTRIES`] pieces of 3840 bytes, or of more: what is asked for is granted once there is as much room as it takes.
 pub trait BulkPort: Send {
     /// Why the kernel copies each packet; `None` where a NIC reads and writes the arena by itself.
     ///
@@ -161,4 +168,13 @@ pub trait BulkPort: Send {
 
     /// What is in its rings now.
     fn rings(&self) -> BulkRings;
+
+    /// Whether what has been [received](BulkPort::receive) is to be [shown](BulkPort::show), because somebody captures. A port that nobody stands before doesn't want that.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    /// Shows a packet that has been received: its headers, as they must have been, and its payload, bytes `at..at + len` of `target`.
+    #[allow(unused_variables)] // it shows them to nobody
+    fn show(&mut self, headers: &[u8], target: &DirectTarget, at: usize, len: usize) {}
 }

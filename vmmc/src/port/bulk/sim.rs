@@ -4,7 +4,7 @@
 //! doubled, delayed and damaged on the way as all others are. They land when the network delivers them, whether anybody looks or not.
 //!
 //! Two kinds of NIC are there to choose from. Where [`SimBulkConfig::strip`] is set, headers are taken off before a payload is written. Where it isn't,
-//! each frame is written whole, so that its payload comes to lie in its place and its headers on what is below; and frames that are refused have been written, too.
+//! each frame is written whole, so that its payload comes to lie in its place and its headers on what is below; and frames that are refused have been written, too. Their places are used again, behind all others.
 //!
 //! [`SimBulk::control`] makes things go wrong that only a kernel gets wrong, and says what the gate has refused.
 
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use self::kernel::Kernel;
 pub use self::kernel::Verdicts;
 use self::kernel::{Admitting, CHUNK, HEADROOM, Place, chunks};
-use super::{BulkCounters, BulkPort, BulkRings, Landing, MAX_SEGMENT, Run};
+use super::{BulkCounters, BulkPort, BulkRings, LEAST_ENTRIES, Landing, MAX_SEGMENT, Run};
 use crate::memory::{Arena, DirectSource, DirectTarget};
 use crate::port::sim::{Network, SimPort};
 use crate::wire::frame::{ETHERNET_LEN, Encap};
@@ -40,7 +40,7 @@ pub struct SimBulkConfig {
     pub local: SocketAddr,
     /// Whether headers are taken off before a packet is written into its place.
     pub strip: bool,
-    /// How many chunks of places there may be, up to 4096. A packet takes one for each 3840 bytes, from when its place is posted until it has been received.
+    /// How many chunks of places there may be, [`LEAST_ENTRIES`] to 4096. A packet takes one for each 3840 bytes, from when its place is posted until it has been received.
     pub ring: usize,
     /// How many pieces may be queued for sending. A packet takes one for its headers, and one for each 4096 bytes.
     pub tx_ring: usize,
@@ -81,7 +81,11 @@ pub struct SimBulk {
 
 impl SimBulk {
     /// Gives `port`'s Ethernet address a bulk lane, whose packet memory is `arena`. It takes over from one that was there.
+    ///
+    /// # Panics
+    /// When the ring is smaller than any bulk port's may be.
     pub fn new(port: &SimPort, arena: &Arena, config: SimBulkConfig) -> SimBulk {
+        assert!(config.ring >= LEAST_ENTRIES, "a ring of {}: the least is {LEAST_ENTRIES}", config.ring);
         arena.register();
         let local = SocketAddr::new(config.local.ip(), config.local.port().wrapping_add(1));
         let encap = if local.is_ipv4() { ETHERNET_LEN + 20 + 8 } else { ETHERNET_LEN + 40 + 8 };
@@ -178,7 +182,7 @@ impl BulkPort for SimBulk {
         if !is_segment || self.room(segment) == 0 || !self.fits(place, segment) || !self.add(run) {
             return None;
         }
-        self.kernel().fill.push_back(Place { target: target.clone(), at, segment });
+        self.kernel().fill.push_back(Place { target: target.clone(), at, segment, number: self.next });
         self.counters.places += 1;
         let number = self.next;
         self.next += 1;

@@ -34,6 +34,7 @@ use crate::memory::Arena;
 pub(super) const CHUNK: u32 = 4096;
 /// Entries in the fill and RX rings: as many as the gate's log has, so that whatever may be let in has an entry everywhere.
 pub(super) const RX_RING: u32 = 4096;
+const _: () = assert!(RX_RING as usize >= super::LEAST_ENTRIES);
 /// Entries in the TX and completion rings: more than a hundred of the longest packets there are.
 pub(super) const TX_RING: u32 = 2048;
 /// Packets may have several descriptors. (The bindings don't have it.)

@@ -50,10 +50,16 @@ impl Fate {
     pub fn damage(&self, frame: &mut [u8]) -> bool {
         let tagged = frame.get(12..14) == Some(&[0x81, 0x00]);
         let spared = if tagged { ETHERNET_LEN + VLAN_LEN } else { ETHERNET_LEN };
-        let bits = frame.len().saturating_sub(spared) * 8;
+        let end = frame.len();
+        self.damage_any(&mut frame[spared.min(end)..])
+    }
+
+    /// Turns over any bit of these bytes, if there is to be damage. Returns whether it was done.
+    pub fn damage_any(&self, bytes: &mut [u8]) -> bool {
+        let bits = bytes.len() * 8;
         let Some(place) = self.corrupted.filter(|_| bits > 0) else { return false };
-        let bit = spared * 8 + ((place * bits as f64) as usize).min(bits - 1);
-        frame[bit / 8] ^= 1 << (bit % 8);
+        let bit = ((place * bits as f64) as usize).min(bits - 1);
+        bytes[bit / 8] ^= 1 << (bit % 8);
         true
     }
 }

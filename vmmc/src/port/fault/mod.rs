@@ -19,11 +19,15 @@
 //! hasn't given back. Beyond that, and when the port has no frame to send a copy from, a packet goes on as it is, and is counted
 //! as `spared`. So faults take no receive memory from the port, however many packets they hold back.
 //!
+//! Packets of the [bulk lane](super::bulk) meet with the same as they are sent, but for damage, which is only in their headers; and with nothing as they land, because then they are
+//! where they belong, or drops of them would be places that nobody uses: for that, have the other end make faults.
+//!
 //! A port has no clock, but a delay needs one: this one uses the system's, because it is for real wires. (The network in [`sim`](super::sim)
 //! has faults of its own, in its virtual time.) So a seed decides *which* packets meet with what, and not the microsecond. Packets that are
 //! due leave with the next [`Port::receive`] or [`Port::flush`], and are received with the next [`Port::receive`]; a timer is among
 //! the [descriptors](Port::readable) to sleep on, so that one who sleeps wakes up for them.
 
+mod bulk;
 mod fate;
 mod receiving;
 mod sending;
@@ -35,6 +39,7 @@ use std::os::fd::AsFd;
 
 use serde::{Deserialize, Serialize};
 
+use self::bulk::BulkSending;
 use self::receiving::Receiving;
 use self::sending::Sending;
 pub use self::spec::{Faults, FaultsError, Way};
@@ -60,10 +65,26 @@ pub struct FaultCounters {
     pub spared: u64,
 }
 
+impl std::ops::Add for FaultCounters {
+    type Output = FaultCounters;
+
+    fn add(self, other: FaultCounters) -> FaultCounters {
+        FaultCounters {
+            dropped: self.dropped + other.dropped,
+            duplicated: self.duplicated + other.duplicated,
+            delayed: self.delayed + other.delayed,
+            corrupted: self.corrupted + other.corrupted,
+            spared: self.spared + other.spared,
+        }
+    }
+}
+
 /// A port that makes [`Faults`] in what it sends, what it receives, or both.
 pub struct FaultPort {
     inner: Box<dyn Port>,
     sending: Sending,
+    /// In what the bulk lane sends.
+    bulk: BulkSending,
     receiving: Receiving,
     /// Expires when the first packet that is held back is due.
     timer: Timer,
@@ -78,12 +99,20 @@ impl FaultPort {
     pub fn new(inner: Box<dyn Port>, faults: Faults) -> io::Result<FaultPort> {
         faults.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let (sending, receiving) = (Sending::new(&faults), Receiving::new(&faults));
-        Ok(FaultPort { inner, sending, receiving, timer: Timer::new()? })
+        let bulk = BulkSending::new(&faults);
+        Ok(FaultPort { inner, sending, bulk, receiving, timer: Timer::new()? })
     }
 
     fn set_timer(&mut self) {
-        let dues = [self.sending.due(), self.receiving.due()];
+        let dues = [self.sending.due(), self.bulk.due(), self.receiving.due()];
         self.timer.set(dues.into_iter().flatten().min());
+    }
+
+    /// Queues what is due. Returns whether there was any.
+    fn release(&mut self) -> bool {
+        let eager = self.sending.release(&mut *self.inner);
+        let bulk = self.inner.bulk().is_some_and(|lane| self.bulk.release(lane));
+        eager || bulk
     }
 }
 
@@ -104,14 +133,14 @@ impl super::Layer for FaultPort {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.sending.release(&mut *self.inner);
+        self.release();
         self.set_timer();
         self.inner.flush()
     }
 
     fn receive(&mut self, batch: &mut Vec<RxPacket>) -> io::Result<()> {
         // One who receives nothing may not flush either.
-        if self.sending.release(&mut *self.inner) {
+        if self.release() {
             self.inner.flush()?;
         }
         let received = self.receiving.receive(&mut *self.inner, batch);
@@ -136,8 +165,18 @@ impl super::Layer for FaultPort {
     }
 
     fn counters(&self) -> PortCounters {
-        let (tx_faults, rx_faults) = (self.sending.counters, self.receiving.counters);
+        let (tx_faults, rx_faults) = (self.sending.counters + self.bulk.counters, self.receiving.counters);
         PortCounters { tx_faults, rx_faults, ..self.inner.counters() }
+    }
+
+    fn bulk(&mut self) -> Option<&mut dyn super::bulk::BulkPort> {
+        self.inner.bulk_ref()?;
+        Some(self)
+    }
+
+    fn bulk_ref(&self) -> Option<&dyn super::bulk::BulkPort> {
+        self.inner.bulk_ref()?;
+        Some(self)
     }
 }
 

@@ -29,9 +29,9 @@ pub struct Faults {
     pub reorder: f64,
     /// For how long, up to 10 s. Default: 100 us.
     pub delay: Duration,
-    /// Share of packets of which one bit is turned over, anywhere behind the Ethernet header.
+    /// Share of packets of which one bit is turned over, anywhere behind the Ethernet header; in those of the bulk lane, in its own header.
     pub corrupt: f64,
-    /// Whether packets meet with faults as they are sent, as they are received, or both. Default: sent.
+    /// Whether packets meet with faults as they are sent, as they are received, or both; those of the bulk lane never do as they are received. Default: sent.
     pub on: Way,
     /// Chooses the packets: the same seed makes the same decisions about the first, the second, the third packet. Default: 1.
     pub seed: u64,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vmmc::Target;
+use vmmc::port::sim::Conditions;
 use vmmc::wire::record::{BulkRecord, Errand, Record};
 
 use super::chaos::{Put, export};
@@ -120,4 +121,24 @@ fn who_asks_and_cancels_does_not_keep_the_lane_closed() {
     assert!((1..=2).contains(&reopened), "reopened {reopened} times");
     world.run(Duration::from_secs(2));
     puppet.told();
+}
+
+/// Whatever is damaged on the way, no link ends by it: what opens, resets and asks has a checksum, and so has what lands.
+#[test]
+fn damage_ends_no_link() {
+    let seeds = std::env::var("SEEDS").map_or(4, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        let mut world = world(3, seed, Some(true));
+        export(&mut world, 2, "inbox", 600_000);
+        let imports = [0, 1].map(|from| world.import(from, 2, "inbox").unwrap());
+        world.network.set_conditions(Conditions { corruption: 0.1, duplication: 0.05, ..Conditions::default() });
+        let mut puts = [0, 1].map(|from| Put::new(&world, from, imports[from], seed, 300_000, 0, 1));
+        world.until("both deliveries", |world| {
+            let [one, other] = &mut puts;
+            let done = [one, other].map(|put| put.go_on(world).unwrap_or_else(|error| panic!("{error}, seed {seed}")));
+            (done == [true; 2]).then_some(())
+        });
+        let ended = world.hosts.iter().map(|host| host.engine.counters().links_ended);
+        assert_eq!(ended.sum::<u64>(), 0, "seed {seed}");
+    }
 }

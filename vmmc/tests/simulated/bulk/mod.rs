@@ -1,7 +1,10 @@
 //! The bulk lane: whatever the network does, and the kernel, what comes of a program is what would come of it without.
 
+mod captured;
 mod chaos;
 mod hostile;
+mod patience;
+mod pieces;
 mod program;
 mod races;
 mod scene;

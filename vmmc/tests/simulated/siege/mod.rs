@@ -22,9 +22,10 @@ use vmmc::engine::{ExportOptions, Key, RedirectId, Send, Wanted};
 use vmmc::memory::Region;
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
-use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
+use vmmc::wire::{BulkHeader, CHECKSUM_LEN, Flags, HEADER_LEN, Header, Hello, Kind, checksum};
 
-use self::packets::{Captured, Head, PACKET, Piece, frame};
+use self::packets::{Captured, Head, PACKET, Piece, frame, lane_frame};
+use crate::lanes::lane;
 use crate::world::{Host, World, contents, export_options as options, key, link_config};
 
 /// What happens, and in which order.
@@ -64,6 +65,10 @@ pub enum Step {
     Damage { back: u8, at: u16, bits: u8 },
     /// The peer sends any packet.
     Betray { forth: bool, head: Head, body: Vec<Piece> },
+    /// The peer says something, in the packet that comes next.
+    Say { forth: bool, body: Vec<Piece> },
+    /// The peer sends a packet to the bulk lane.
+    Land { forth: bool, grant: u8, segment: u8, length: u8, checked: bool },
     /// A frame of the link with one byte changed, and the checksum made right.
     Alter { back: u8, at: u16, bits: u8 },
 }
@@ -105,7 +110,8 @@ pub fn run(siege: &Siege) {
 
 impl Scene {
     fn new() -> Scene {
-        let mut world = World::new(3, 1, Conditions::default());
+        let lanes = (0..3).map(|host| Some(lane(host, true))).collect();
+        let mut world = World::with_lanes(lanes, 1, Conditions::default(), link_config());
         let tap = world.network.tap();
         let mut guards = Vec::new();
         let mut export = |world: &mut World, host: usize, name: &str, key: Key| {
@@ -222,6 +228,19 @@ impl Scene {
                     head.header(near.token, near),
                     &self.captured.body(to, body),
                 ));
+            }
+            Step::Say { forth, ref body } => {
+                let to = usize::from(forth);
+                self.betrayed = true;
+                let body = self.captured.body(to, body);
+                self.world.network.inject(&frame(to, None, self.captured.next(to), &body));
+            }
+            Step::Land { forth, grant, segment, length, checked } => {
+                let to = usize::from(forth);
+                let token = self.captured.heads[to].token;
+                let header = BulkHeader { token, grant: (grant % 16).into(), segment: (segment % 24).into() };
+                self.betrayed = true;
+                self.world.network.inject(&lane_frame(to, header, length, checked));
             }
             Step::Alter { back, at, bits } => {
                 let Some(mut frame) = self.captured.back(back).cloned() else { return };
@@ -403,6 +422,7 @@ mod tests {
     use arbitrary::{Arbitrary, Unstructured};
     use proptest::prelude::*;
 
+    use super::packets::Piece;
     use super::{Siege, Step, run};
 
     /// Steps, made of bytes as the fuzzer makes them.
@@ -410,6 +430,25 @@ mod tests {
         let step = prop::collection::vec(any::<u8>(), 8..150)
             .prop_filter_map("too short", |bytes| Step::arbitrary(&mut Unstructured::new(&bytes)).ok());
         prop::collection::vec(step, 0..50)
+    }
+
+    /// Mostly what a sender may say, and mostly so that it is granted something: else the link ends with the first step.
+    fn on_the_lane([which, kind, transfer, grant, segment, segments, offset, rest, more, a, b, c]: [u8; 12]) -> Step {
+        let forth = which & 128 == 0;
+        let bulk = |kind: u8| {
+            let kind = if kind < 250 { [0, 0, 0, 13, 14, 15, 64][usize::from(kind % 7)] } else { kind };
+            let segment = if segment < 250 { 1 } else { segment };
+            let notify = (b > 250).then_some((7, u64::from(c) * 10));
+            let (segments, offset) = (u16::from(segments % 5) + 1, u16::from(offset % 16) * 100);
+            Piece::Bulk { kind, transfer, grant: grant % 6, segment, segments, offset, notify, rest: rest | 128 }
+        };
+        match which % 8 {
+            0 => Step::Run(a),
+            1..=4 => {
+                Step::Land { forth, grant: a % 6, segment: b % 6, length: if c < 230 { 1 } else { c }, checked: c > 9 }
+            }
+            _ => Step::Say { forth, body: vec![bulk(kind), bulk(more)] },
+        }
     }
 
     proptest! {
@@ -420,9 +459,16 @@ mod tests {
             run(&Siege { steps });
         }
 
+        /// The peer is only about the lane: it asks, is granted, lands, and cancels, whatever it is told.
+        #[test]
+        fn anything_happens_on_the_bulk_lane(seeds in prop::collection::vec(any::<[u8; 12]>(), 1..60)) {
+            let steps = seeds.into_iter().map(on_the_lane).collect();
+            run(&Siege { steps });
+        }
+
         #[test]
         fn anything_outsiders_can_do_happens(mut steps in steps()) {
-            steps.retain(|step| !matches!(step, Step::Betray { .. } | Step::Alter { .. }));
+            steps.retain(|step| !matches!(step, Step::Betray { .. } | Step::Say { .. } | Step::Land { .. } | Step::Alter { .. }));
             run(&Siege { steps });
         }
     }

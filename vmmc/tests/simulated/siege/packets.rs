@@ -1,12 +1,13 @@
 //! The packets of a siege: frames of the link as they went by, and packets made after their likeness.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 
 use arbitrary::Arbitrary;
 use vmmc::Key;
 use vmmc::wire::frame::Path;
-use vmmc::wire::record::{Access, FetchRefusal, ImportStatus, Notify, Record, Refusal};
-use vmmc::wire::{CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, Reader, checksum};
+use vmmc::wire::record::{Access, BulkRecord, Declined, Errand, FetchRefusal, ImportStatus, Notify, Record, Refusal};
+use vmmc::wire::{BulkHeader, CHECKSUM_LEN, Flags, HEADER_LEN, Header, Kind, Reader, checksum};
 
 use crate::world::{address, key};
 
@@ -71,7 +72,21 @@ pub enum Piece {
         reason: u8,
     },
     FetchCancel(u8),
+    /// Of transfers on the bulk lane: their numbers, those of grants, and what they are about, are small or near.
+    Bulk {
+        kind: u8,
+        transfer: u8,
+        grant: u8,
+        segment: u8,
+        segments: u16,
+        offset: u16,
+        notify: Option<(u32, u64)>,
+        rest: u8,
+    },
 }
+
+/// How long segments of transfers are, bytes: too short, right, too long.
+const SEGMENTS: [u32; 8] = [14, 100, 100, 100, 1000, 13, 1446, 1 << 20];
 
 /// Of the link between hosts 0 and 1.
 #[derive(Default)]
@@ -108,6 +123,20 @@ impl Captured {
             }
             self.frames.push(frame);
         }
+    }
+
+    /// The header of the DATA packet that comes next towards a host.
+    pub fn next(&mut self, to: usize) -> Header {
+        let near = &mut self.heads[to];
+        let sequence = near.sequence.wrapping_add(u32::from(near.kind == Kind::Data));
+        *near = Header {
+            kind: Kind::Data,
+            sequence,
+            credit: 100,
+            flags: Flags { checked: true, ..Flags::default() },
+            ..*near
+        };
+        *near
     }
 
     /// One of the frames that went by, counted from the last; half of all numbers mean the last four.
@@ -176,6 +205,43 @@ impl Captured {
                     ];
                     add(Record::FetchRefused { request, reason: all[usize::from(reason % 5)] }, &[]);
                 }
+                Piece::Bulk { kind, transfer, grant, segment, segments, offset, notify, rest } => {
+                    let (transfer, bulk) = (u32::from(transfer % 16), u32::from(grant % 16));
+                    let segments = u32::from(if segments < 0xf000 { segments % 20 } else { segments });
+                    let count = u16::from(rest % 4);
+                    let record = match kind % 16 {
+                        0..=7 => {
+                            let notify = notify.map(|(tag, total)| Notify { tag, total });
+                            let errand = if kind & 64 == 0 {
+                                Errand::Put { grant: near ^ u32::from(grant / 128), notify }
+                            } else {
+                                Errand::Fetched { request: self.requests[1 - to] ^ u32::from(grant / 128) }
+                            };
+                            let segment = SEGMENTS[usize::from(segment % 8)];
+                            let (offset, rest) = (u64::from(offset) % 6000, rest.into());
+                            BulkRecord::Ask { transfer, errand, offset, segment, segments, rest }
+                        }
+                        8 => BulkRecord::Granted { transfer, grant: bulk },
+                        9 if kind & 128 == 0 => BulkRecord::Declined { transfer, reason: Declined::Unable },
+                        9 => BulkRecord::Declined { transfer, reason: Declined::Unwanted },
+                        10 => BulkRecord::Landed { grant: bulk, packets: segments },
+                        11 => BulkRecord::Missing { grant: bulk, ranges: count },
+                        12 => BulkRecord::Done { transfer },
+                        13 => BulkRecord::Cleared { transfer },
+                        14 => BulkRecord::Cancel { transfer },
+                        _ => BulkRecord::Sent { grant: bulk },
+                    };
+                    let body = match record {
+                        BulkRecord::Ask { .. } => vec![1; rest.into()],
+                        BulkRecord::Missing { .. } => {
+                            let ranges =
+                                (0..u32::from(count)).rev().map(|n| 2 * n..2 * n + 1 + u32::from(segment) / 200);
+                            BulkRecord::missing_body(&ranges.collect::<Vec<_>>())
+                        }
+                        _ => Vec::new(),
+                    };
+                    add(Record::Bulk(record), &body);
+                }
                 Piece::FetchCancel(request) => {
                     add(Record::FetchCancel { request: self.requests[to] ^ u32::from(request) }, &[]);
                 }
@@ -211,19 +277,38 @@ impl Head {
     }
 }
 
+/// A packet for the bulk lane of host `to`, as from its peer, with a right checksum or none. It never is all zeros.
+pub fn lane_frame(to: usize, header: BulkHeader, segment: u8, checked: bool) -> Vec<u8> {
+    let payload = vec![1; SEGMENTS[usize::from(segment % 7)] as usize];
+    let bytes = header.emit(checked.then_some(|take: &mut dyn FnMut(&[u8])| take(&payload)));
+    let mut path = path(to, address(1 - to));
+    path.remote.set_port(path.remote.port() + 1);
+    let encap = path.encap().unwrap();
+    let mut frame = vec![0; encap.len()];
+    encap.write(&mut frame, bytes.len() + payload.len());
+    frame.extend(bytes);
+    frame.extend(payload);
+    frame
+}
+
+/// The way to host `to` from its peer's Ethernet address.
+fn path(to: usize, local: SocketAddr) -> Path {
+    Path {
+        local,
+        remote: address(to),
+        local_mac: [2, 0, 0, 0, 0, 2 - to as u8],
+        next_hop: [2, 0, 0, 0, 0, 1 + to as u8],
+        vlan: None,
+    }
+}
+
 /// A packet for host `to`, as from its peer or from a stranger.
 pub fn frame(to: usize, stranger: Option<u8>, header: Header, body: &[u8]) -> Vec<u8> {
     let local = match stranger {
         Some(stranger) => format!("10.9.0.{stranger}:7000").parse().unwrap(),
         None => address(1 - to),
     };
-    let path = Path {
-        local,
-        remote: address(to),
-        local_mac: [2, 0, 0, 0, 0, 2 - to as u8],
-        next_hop: [2, 0, 0, 0, 0, 1 + to as u8],
-        vlan: None,
-    };
+    let path = path(to, local);
     let sum = if header.flags.checked { checksum([&header.emit()[CHECKSUM_LEN..], body]) } else { 0 };
     let header = Header { checksum: sum, ..header };
     let encap = path.encap().unwrap();

@@ -39,6 +39,8 @@ pub(super) struct Place {
     pub target: DirectTarget,
     pub at: usize,
     pub segment: usize,
+    /// Among all that were ever posted.
+    pub number: u64,
 }
 
 /// The places of a run, by their numbers.
@@ -132,8 +134,10 @@ impl Kernel {
             Refused::Foreign => &mut verdicts.foreign,
         } += 1;
         if self.overlap > 0 {
-            // The NIC has written it before any program saw it; the place is still there.
+            // The NIC has written it before any program saw it, and takes the place again, but behind the others.
             self.write(frame, steered.start);
+            let recycled = self.fill.pop_front();
+            self.fill.extend(recycled);
         }
         true
     }
@@ -164,8 +168,12 @@ impl Kernel {
     fn land(&mut self, frame: &[u8], start: usize, entry: Entry) {
         self.write(frame, start);
         self.log.push_back(entry);
+        let misplaced = self.overlap > 0 && self.fill.front().is_some_and(|place| place.number != self.used);
         self.used += 1;
-        if self.to_drop > 0 {
+        if misplaced {
+            // Whoever looks at the descriptor sees that it isn't where it should be, and believes nothing any more.
+            self.has_dropped = true;
+        } else if self.to_drop > 0 {
             // Its memory is the kernel's again, and the first that it uses.
             self.to_drop -= 1;
             self.has_dropped = true;
@@ -174,15 +182,18 @@ impl Kernel {
         }
     }
 
-    /// Writes a frame into the place that is next, if there is one, and no more than is its.
+    /// Writes a frame into the place that is next, if there is one. Where NICs write before the gate, no more than is its: no more than a segment fits the link there.
     ///
-    /// A real kernel would write what is longer behind it. No more than a segment fits the link where NICs write before the gate; and elsewhere the gate lets in none that is longer, unless a
-    /// packet was dropped after it was let in: then a place may get one that was meant for the next run. That is left out.
+    /// Elsewhere the gate has counted that place for a packet of its length. But when packets were dropped after they had been let in, this is the place of one that was let in before.
+    ///
+    /// # Panics
+    /// When that is shorter: a kernel writes behind it. So all that is posted at a time is to be of one length.
     fn write(&self, frame: &[u8], start: usize) {
-        let Some(Place { target, at, segment }) = self.fill.front() else { return };
+        let Some(Place { target, at, segment, .. }) = self.fill.front() else { return };
         let written = if self.overlap == 0 {
             let payload = &frame[start + BULK_HEADER_LEN..];
-            target.write(*at as u64, &payload[..payload.len().min(*segment)])
+            assert!(payload.len() <= *segment, "{} bytes have landed in a place of {segment}", payload.len());
+            target.write(*at as u64, payload)
         } else {
             target.write_from_guard(*at, self.overlap, &frame[..frame.len().min(self.overlap + segment)])
         };

@@ -1,0 +1,333 @@
+//! Senders that are slow, pause, die, trickle and lie: who lives and gets on keeps what it was granted, who doesn't loses it, and nobody keeps the lane from the others.
+
+use std::time::Duration;
+
+use vmmc::Target;
+use vmmc::engine::EngineError;
+use vmmc::time::Time;
+use vmmc::wire::frame::Path;
+use vmmc::wire::record::{BulkRecord, Declined, Errand, Record};
+use vmmc::wire::{BULK_CHECKED, BulkHeader};
+
+use super::chaos::{Put, export};
+use super::{into_bytes, world};
+use crate::fetch_hostile::Puppet;
+use crate::world::{World, address};
+
+const LEN: usize = 2_000_000;
+
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// Of a puppet's transfers: segments, and bytes of each.
+const SEGMENTS: u32 = 100;
+const SEGMENT: u32 = 1000;
+
+#[test]
+fn who_pauses_keeps_what_it_was_granted() {
+    for pause in [20, 200, 2000] {
+        let mut world = world(2, 1, Some(true));
+        export(&mut world, 1, "inbox", LEN);
+        let import = world.import(0, 1, "inbox").unwrap();
+        let mut put = Put::new(&world, 0, import, 1, LEN, 0, 1);
+        let mut pauses = 0;
+        while !put.steps(&mut world, 10).unwrap() {
+            // Its machine lets it do nothing.
+            world.hosts[0].on = false;
+            world.run(Duration::from_millis(pause));
+            world.hosts[0].on = true;
+            pauses += 1;
+        }
+        let counters = world.hosts[1].engine.counters();
+        assert_eq!((counters.rx_bulk_abandoned, counters.bulk_reopened, counters.rx_bulk_declined), (0, 0, 0));
+        assert!(pauses >= 3, "{pauses} pauses");
+    }
+}
+
+#[test]
+fn who_shares_its_core_with_others_keeps_what_it_was_granted() {
+    for every in [4, 20, 100] {
+        let mut world = world(3, 1, Some(true));
+        export(&mut world, 2, "inbox", LEN);
+        let imports = [0, 1].map(|from| world.import(from, 2, "inbox").unwrap());
+        // And the receiver does, too.
+        world.hosts[0].looks_every = Some(Duration::from_millis(every));
+        world.hosts[2].looks_every = Some(Duration::from_millis(every + 1));
+        let mut slow = Put::new(&world, 0, imports[0], 1, LEN, 0, 1);
+        let mut other = Put::new(&world, 1, imports[1], 2, LEN, 0, 1);
+        world
+            .until("both deliveries", |world| (slow.go_on(world).unwrap() & other.go_on(world).unwrap()).then_some(()));
+        let counters = world.hosts[2].engine.counters();
+        assert_eq!((counters.rx_bulk_abandoned, counters.bulk_reopened), (0, 0), "looking every {every} ms");
+    }
+}
+
+#[test]
+fn a_receiver_that_was_away_blames_nobody() {
+    let mut world = world(3, 1, Some(true));
+    export(&mut world, 2, "inbox", LEN);
+    let imports = [0, 1].map(|from| world.import(from, 2, "inbox").unwrap());
+    let mut put = [0, 1].map(|from| Put::new(&world, from, imports[from], 1, LEN, 0, 1));
+    let mut done = [false; 2];
+    while done != [true; 2] {
+        for (put, done) in put.iter_mut().zip(&mut done) {
+            *done |= put.go_on(&mut world).unwrap();
+        }
+        (0..100).for_each(|_| world.step());
+        world.hosts[2].on = false;
+        world.run(Duration::from_secs(3));
+        world.hosts[2].on = true;
+    }
+    let counters = world.hosts[2].engine.counters();
+    assert_eq!((counters.rx_bulk_abandoned, counters.bulk_reopened, counters.rx_bulk_declined), (0, 0, 0));
+}
+
+#[test]
+fn who_dies_keeps_others_waiting_for_a_moment() {
+    let mut world = world(3, 1, Some(true));
+    export(&mut world, 2, "inbox", LEN);
+    let imports = [0, 1].map(|from| world.import(from, 2, "inbox").unwrap());
+    let mut dying = Put::new(&world, 0, imports[0], 1, LEN, 0, 1);
+    assert!(!dying.steps(&mut world, 30).unwrap());
+    assert!(world.hosts[2].engine.counters().rx_bulk_grants > 0);
+    world.hosts[0].on = false;
+    // Alone it might have been back.
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.hosts[2].engine.counters().rx_bulk_abandoned, 0);
+    let begin = world.now();
+    Put::new(&world, 1, imports[1], 2, LEN, 0, 1).finish(&mut world).unwrap();
+    let counters = world.hosts[2].engine.counters();
+    assert!(counters.rx_bulk_abandoned > 0 && counters.bulk_reopened == 1, "{counters:?}");
+    assert!(world.now().since(begin) < Duration::from_millis(200), "{:?}", world.now().since(begin));
+    assert!(counters.rx_bulk_bytes > LEN as u64 * 9 / 10, "the other's went by the lane");
+}
+
+/// Host 0 has its own way of sending to host 1, on whose export it has a grant. Host 2 sends there, too.
+struct Hostile {
+    world: World,
+    puppet: Puppet,
+    grant: u32,
+    inbox: u32,
+    import: u32,
+    next: u32,
+    /// What it was granted: the transfer, the grant, and how many segments it hasn't sent.
+    granted: Vec<(u32, u32, u32)>,
+    told: Vec<Record>,
+}
+
+impl Hostile {
+    fn new() -> Hostile {
+        let mut world = world(4, 1, Some(true));
+        // So that no step is long.
+        world.hosts[3].looks_every = Some(Duration::from_millis(1));
+        let (inbox, _) = export(&mut world, 1, "inbox", LEN);
+        let import = world.import(2, 1, "inbox").unwrap();
+        let tap = world.network.tap();
+        world.import(0, 1, "inbox").unwrap();
+        let puppet = Puppet::new(&mut world, tap, 0, 1);
+        Hostile { world, puppet, grant: 1 << 20, inbox, import, next: 0, granted: Vec::new(), told: Vec::new() }
+    }
+
+    fn ask(&mut self) {
+        let errand = Errand::Put { grant: self.grant, notify: None };
+        let transfer = self.next;
+        self.next += 1;
+        let ask = BulkRecord::Ask { transfer, errand, offset: 0, segment: SEGMENT, segments: SEGMENTS, rest: 128 };
+        self.puppet.add(&mut self.world, Record::Bulk(ask), &[0; 128]);
+    }
+
+    /// Hears what it is told, and says what it must, or its link would end.
+    fn hear(&mut self) -> usize {
+        let told = self.puppet.told();
+        let mut ended = 0;
+        for record in &told {
+            match *record {
+                Record::Bulk(BulkRecord::Granted { transfer, grant }) => self.granted.push((transfer, grant, SEGMENTS)),
+                Record::Bulk(BulkRecord::Declined { transfer, reason }) => {
+                    if reason == Declined::Unable {
+                        self.puppet.add(&mut self.world, Record::Bulk(BulkRecord::Cleared { transfer }), &[]);
+                    }
+                    self.granted.retain(|&(of, _, _)| of < transfer);
+                    ended += 1;
+                }
+                Record::Bulk(BulkRecord::Done { .. }) => {
+                    self.granted.remove(0);
+                    ended += 1;
+                }
+                _ => {}
+            }
+        }
+        self.told.extend(told);
+        ended
+    }
+
+    /// Sends a segment of the first grant.
+    fn send(&mut self) {
+        let Some((_, grant, left @ 1..)) = self.granted.first_mut() else { return };
+        *left -= 1;
+        let payload = [1; SEGMENT as usize];
+        let header = BulkHeader { token: self.puppet.token(), grant: *grant, segment: *left };
+        let mac = |host: usize| [2, 0, 0, 0, 0, host as u8 + 1];
+        let mut remote = address(1);
+        remote.set_port(7001);
+        let path = Path { local: address(0), remote, local_mac: mac(0), next_hop: mac(1), vlan: None };
+        let header = header.emit(Some(|take: &mut dyn FnMut(&[u8])| take(&payload)));
+        assert!(header[6] & BULK_CHECKED != 0);
+        let encap = path.encap().unwrap();
+        let mut frame = vec![0; encap.len()];
+        encap.write(&mut frame, header.len() + payload.len());
+        frame.extend(header);
+        frame.extend(payload);
+        self.world.network.inject(&frame);
+    }
+
+    /// Host 2 puts something every 20 ms for four seconds, in which host 0 always asks for more, and sends a segment each `every`. Returns how many puts have arrived.
+    fn beside(&mut self, every: Option<Duration>) -> u64 {
+        let (begin, mut at) = (self.world.now(), self.world.now());
+        let (mut done, mut asks_at, mut put) = (0, begin, None::<Put>);
+        while self.world.now() < begin + Duration::from_secs(4) {
+            self.hear();
+            if self.granted.len() < 2 && self.world.now() >= asks_at {
+                self.ask();
+                asks_at = self.world.now() + Duration::from_millis(2);
+            }
+            if let Some(every) = every.filter(|_| self.world.now() >= at) {
+                self.send();
+                at = self.world.now() + every;
+            }
+            if put.is_none() && self.world.now() >= begin + PERIOD * done {
+                put = Some(Put::new(&self.world, 2, self.import, done.into(), 100_000, 0, 1));
+            }
+            if let Some(going) = &mut put
+                && going.go_on(&mut self.world).unwrap()
+            {
+                done += 1;
+                put = None;
+                while self.world.hosts[1].engine.take_notification(self.inbox).is_some() {}
+            }
+            self.world.step();
+        }
+        assert_eq!(self.world.hosts[1].engine.counters().links_ended, 0);
+        done.into()
+    }
+}
+
+#[test]
+fn who_trickles_does_not_keep_the_lane_for_itself() {
+    for every in [None, Some(490), Some(90), Some(9), Some(1)] {
+        let mut hostile = Hostile::new();
+        let done = hostile.beside(every.map(Duration::from_millis));
+        let counters = hostile.world.hosts[1].engine.counters();
+        assert!(done > 100, "a segment each {every:?} ms: {done} of 200 puts, {counters:?}");
+        assert!(counters.bulk_reopened <= 10, "{counters:?}");
+        assert!(counters.rx_bulk_grants > done / 2, "{done} puts, {counters:?}");
+        assert!(hostile.told.iter().any(|r| matches!(r, Record::Bulk(BulkRecord::Granted { .. }))));
+    }
+}
+
+#[test]
+fn who_says_that_all_was_sent_and_lies_is_found_out() {
+    let mut hostile = Hostile::new();
+    hostile.ask();
+    hostile.world.run(Duration::from_micros(100));
+    hostile.hear();
+    let (_, grant, _) = hostile.granted[0];
+    let begin = hostile.world.now();
+    let mut questions = 0;
+    while hostile.hear() == 0 {
+        let asked = |record: &Record| matches!(record, Record::Bulk(BulkRecord::Missing { .. }));
+        let so_far = hostile.told.iter().filter(|record| asked(record)).count();
+        if so_far > questions || questions == 0 {
+            questions = so_far;
+            hostile.puppet.add(&mut hostile.world, Record::Bulk(BulkRecord::Sent { grant }), &[]);
+        }
+        hostile.world.step();
+        assert!(hostile.world.now().since(begin) < Duration::from_secs(1), "{questions} questions");
+    }
+    assert!((5..20).contains(&questions), "{questions}");
+    let counters = hostile.world.hosts[1].engine.counters();
+    assert_eq!((counters.rx_bulk_abandoned, counters.bulk_reopened), (1, 1));
+}
+
+#[test]
+fn who_comes_again_and_again_is_known_by_its_address() {
+    let mut world = world(3, 1, Some(true));
+    export(&mut world, 1, "inbox", LEN);
+    let (mut granted, begin) = (0, world.now());
+    for _ in 0..60 {
+        let import = loop {
+            match world.import(0, 1, "inbox") {
+                Ok(import) => break import,
+                Err(EngineError::LinkEnded { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let before = world.hosts[1].engine.counters().rx_bulk_grants;
+        let mut put = Put::new(&world, 0, import, 1, LEN, 0, 1);
+        let _ = put.steps(&mut world, 30);
+        granted += u64::from(world.hosts[1].engine.counters().rx_bulk_grants > before);
+        world.reboot(0);
+    }
+    let (reopened, span) = (world.hosts[1].engine.counters().bulk_reopened, world.now().since(begin));
+    assert!(granted > 0 && reopened <= 10, "reopened {reopened} times in {span:?}, granted {granted} times");
+    // Others have nothing to do with it.
+    let import = world.import(2, 1, "inbox").unwrap();
+    Put::new(&world, 2, import, 1, LEN, 0, 1).finish(&mut world).unwrap();
+    assert_eq!(world.hosts[2].engine.counters().tx_bulk_declined, 0);
+}
+
+#[test]
+fn what_is_fetched_while_it_is_written_comes_as_a_copy_soon() {
+    for mtu in [1500, 9000] {
+        let lanes = (0..2).map(|host| Some(crate::lanes::lane(host, true))).collect();
+        let mut world = super::world_with(lanes, 1, mtu);
+        let (_, region) = export(&mut world, 0, "table", LEN);
+        let import = world.import(1, 0, "table").unwrap();
+        world.hosts[0].port.written = Some(region);
+        let (now, host) = (world.now(), &mut world.hosts[1]);
+        let mut target: Option<Box<dyn Target>> = Some(Box::new(host.arena.buffer(LEN).unwrap()));
+        let fetch = host.engine.fetch(now, &mut host.port, import, 0, &mut target).unwrap().expect("a fetch");
+        let fetched = world.until("a fetch", |w| w.hosts[1].fetched(fetch).map_err(|(error, _)| error).unwrap());
+        assert!(into_bytes(fetched).iter().any(|&byte| byte > 0));
+        let (counters, took) = (world.hosts[1].engine.counters(), world.now().since(now));
+        assert!(counters.rx_bulk_abandoned > 0, "it came by the lane: {counters:?}");
+        assert!(took < Duration::from_millis(100), "{took:?}");
+    }
+}
+
+#[test]
+fn a_kernel_that_always_drops_costs_the_lane_and_nothing_else() {
+    let mut world = world(2, 1, Some(true));
+    export(&mut world, 1, "inbox", LEN);
+    let import = world.import(0, 1, "inbox").unwrap();
+    world.hosts[1].port.control().unwrap().drop_admitted(u64::MAX);
+    Put::new(&world, 0, import, 1, LEN, 0, 1).finish(&mut world).unwrap();
+    let reopened = world.hosts[1].engine.counters().bulk_reopened;
+    assert!((2..20).contains(&reopened), "reopened {reopened} times");
+    let now: Time = world.now();
+    Put::new(&world, 0, import, 2, LEN, 0, 1).finish(&mut world).unwrap();
+    let counters = world.hosts[1].engine.counters();
+    assert_eq!(counters.bulk_reopened, reopened);
+    assert!(world.now().since(now) < Duration::from_secs(1));
+}
+
+#[test]
+fn who_takes_its_notifications_slowly_gets_them_by_the_lane() {
+    let mut world = world(3, 1, Some(true));
+    let (slow, _) = world.export(2, "slow", LEN, 1);
+    export(&mut world, 2, "inbox", LEN);
+    let (import, beside) = (world.import(0, 2, "slow").unwrap(), world.import(1, 2, "inbox").unwrap());
+    for round in 0..5 {
+        let mut put = Put::new(&world, 0, import, round, LEN, 0, round as u32);
+        let mut next = Put::new(&world, 0, import, round, LEN, 0, round as u32);
+        while !put.go_on(&mut world).unwrap() {
+            world.step();
+        }
+        assert!(!next.steps(&mut world, 2000).unwrap(), "there is no room for its notification");
+        // Nobody else waits for that.
+        Put::new(&world, 1, beside, round, LEN, 0, 1).finish(&mut world).unwrap();
+        assert!(world.hosts[2].engine.take_notification(slow).is_some());
+        next.finish(&mut world).unwrap();
+        assert!(world.hosts[2].engine.take_notification(slow).is_some());
+    }
+    assert_eq!(world.hosts[0].engine.counters().tx_bulk_declined, 0);
+}
