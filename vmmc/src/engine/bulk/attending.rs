@@ -198,12 +198,13 @@ impl Engine {
         let Some(lane) = &mut self.lane else { return };
         lane.mistaken += 1;
         let hopeless = lane.mistaken > MOST_MISTAKEN;
-        self.reopen(port);
         if hopeless {
             self.give_up_lane(
                 &"the kernel's statistics say again and again that packets were dropped, or can't be read",
             );
         }
+        // After that: so nothing is posted again that nobody takes back any more.
+        self.reopen(port);
     }
 }
 
