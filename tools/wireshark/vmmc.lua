@@ -1,4 +1,4 @@
--- Wireshark dissector for VMMC, protocol version 6: docs/protocol.md says what every field means.
+-- Wireshark dissector for VMMC, protocol version 7: docs/protocol.md says what every field means.
 --
 -- To try it:       wireshark -X lua_script:vmmc.lua FILE
 -- To install it:   copy it to the folder "Personal Lua Plugins" of Help > About Wireshark > Folders,
@@ -8,7 +8,7 @@
 -- What it flags as malformed is what a node refuses. It links each packet to the one that announced its token, PUTs
 -- and FETCHes to the name of the export they are for, and repetitions to the first packet of their number, as far as the capture has these.
 
-local VERSION = 6
+local VERSION = 7
 local HEADER_LEN, HELLO_LEN, PUT_LEN, NOTIFY_LEN, FETCH_LEN, FETCHED_LEN = 32, 40, 16, 16, 32, 16
 local BULK_HEADER_LEN, BULK_ASK_LEN = 24, 32
 local MIN_MTU, MAX_NAME, MAX_SACK, MAX_MISSING = 1280, 128, 128, 64
@@ -111,6 +111,7 @@ local f = {
   fetch_cancel_request = ProtoField.uint32("vmmc.fetch_cancel.request", "Request"),
   bulk_transfer = ProtoField.uint32("vmmc.bulk.transfer", "Transfer"),
   bulk_grant = ProtoField.uint32("vmmc.bulk.grant", "Bulk grant"),
+  bulk_questions = ProtoField.uint16("vmmc.bulk.questions", "Questions heard"),
   bulk_packets = ProtoField.uint32("vmmc.bulk.packets", "Packets that have landed"),
   bulk_reason = ProtoField.uint8("vmmc.bulk.reason", "Reason", base.DEC, bulk_refusals),
   bulk_ranges = ProtoField.uint16("vmmc.bulk.ranges", "Ranges"),
@@ -640,8 +641,9 @@ parse_record[BULK_CANCEL] = parse_transfer
 
 parse_record[BULK_SENT] = function(cursor)
   if not cursor:has(7, "BULK_SENT") then return end
-  cursor:reserve(3, f.record_reserved)
-  return "bulk=" .. cursor:take(4, f.bulk_grant):uint()
+  cursor:reserve(1, f.record_reserved)
+  local questions = cursor:take(2, f.bulk_questions):uint()
+  return "bulk=" .. cursor:take(4, f.bulk_grant):uint() .. " questions=" .. questions
 end
 
 -- More records than this aren't told of in the Info column.

@@ -297,6 +297,6 @@ fn bulk(f: &mut fmt::Formatter<'_>, record: BulkRecord, bytes: &[u8]) -> fmt::Re
         BulkRecord::Done { transfer } => write!(f, "BULK_DONE transfer={transfer}"),
         BulkRecord::Cleared { transfer } => write!(f, "BULK_CLEARED transfer={transfer}"),
         BulkRecord::Cancel { transfer } => write!(f, "BULK_CANCEL transfer={transfer}"),
-        BulkRecord::Sent { grant } => write!(f, "BULK_SENT bulk={grant}"),
+        BulkRecord::Sent { grant, questions } => write!(f, "BULK_SENT bulk={grant} questions={questions}"),
     }
 }

@@ -225,8 +225,9 @@ fn bulk(tree: &mut Tree, record: BulkRecord, bytes: &[u8]) {
             put(tree, "vmmc.record.reserved", "00:00:00");
             put(tree, "vmmc.bulk.transfer", transfer);
         }
-        BulkRecord::Sent { grant } => {
-            put(tree, "vmmc.record.reserved", "00:00:00");
+        BulkRecord::Sent { grant, questions } => {
+            put(tree, "vmmc.record.reserved", "00");
+            put(tree, "vmmc.bulk.questions", questions);
             put(tree, "vmmc.bulk.grant", grant);
         }
     }

@@ -188,7 +188,7 @@ fn unusual() -> [Record; UNUSUAL] {
         Record::Bulk(BulkRecord::Done { transfer: 1 }),
         Record::Bulk(BulkRecord::Cleared { transfer: 1 }),
         Record::Bulk(BulkRecord::Cancel { transfer: 1 }),
-        Record::Bulk(BulkRecord::Sent { grant: 2 }),
+        Record::Bulk(BulkRecord::Sent { grant: 2, questions: 3 }),
         Record::Imported { request, status: ImportStatus::TooMany, grant: 0, access, length: 0 },
         Record::Refused { reason: Refusal::OutOfRange, grant, sequence: u32::MAX },
         Record::Refused { reason: Refusal::NotWritable, grant, sequence: 0 },

@@ -210,7 +210,7 @@ impl World {
                     self.inboxes[peer].send(self.now, Record::Put { at, bytes });
                 }
                 Record::Landed { grant, count } => outgoing.on_landed(grant, count).unwrap(),
-                Record::Missing { grant, ranges } => outgoing.on_missing(grant, &ranges).unwrap(),
+                Record::Missing { grant, ranges } => _ = outgoing.on_missing(grant, &ranges).unwrap(),
                 Record::Done { transfer } => {
                     outgoing.on_done(transfer).unwrap();
                     contents.remove(&transfer).unwrap();

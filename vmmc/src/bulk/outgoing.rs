@@ -53,14 +53,17 @@ struct Transfer {
     cancelled: bool,
     /// Its number, and how many grants there were before.
     grant: Option<(u32, u64)>,
-    /// From this one on all were sent at least once.
+    /// From this one on all were sent at least once, and not taken for lost since.
     unsent: u32,
+    /// From this one on all were sent at least once.
+    never_sent: u32,
     /// Those to be sent again, in the order asked for.
     again: VecDeque<u32>,
     /// Whether a segment is among them.
     is_again: Vec<bool>,
     landed: u32,
-    /// Its receiver has asked for what is missing.
+    /// How often its receiver has asked for what is missing, modulo 2^16, and whether it has.
+    questions: u16,
     wanted: bool,
 }
 
@@ -105,9 +108,11 @@ impl Outgoing {
             cancelled: false,
             grant: None,
             unsent: segments,
+            never_sent: segments,
             again: VecDeque::new(),
             is_again: vec![false; segments as usize],
             landed: 0,
+            questions: 0,
             wanted: false,
         });
         Some(number)
@@ -143,19 +148,24 @@ impl Outgoing {
     /// If there is no such grant, or they are more than were sent.
     pub(crate) fn on_landed(&mut self, grant: u32, count: u32) -> Result<(), Nonsense> {
         let transfer = self.granted(grant)?;
-        let (landed, sent) = (u64::from(transfer.landed) + u64::from(count), transfer.segments - transfer.unsent);
+        let (landed, sent) = (u64::from(transfer.landed) + u64::from(count), transfer.segments - transfer.never_sent);
         if landed > u64::from(sent) {
             return Err(Nonsense::Landed { grant, landed, sent });
         }
         transfer.landed += count;
+        // Of those that were taken for lost, most likely the first: else the receiver asks.
+        transfer.unsent = transfer.unsent.min(transfer.segments - transfer.landed);
         Ok(())
     }
 
     /// These segments of a grant are missing, highest first: they are sent again. Those that weren't sent yet are passed over.
     ///
+    /// A receiver asks when it is the grant's places that come next. So whatever has been sent by later grants is let in nowhere, and is lost as well: it is sent again without being asked for. Returns how
+    /// many packets that are.
+    ///
     /// # Errors
     /// If there is no such grant, or a range is empty, or isn't below the former, or reaches past the last segment. Then none is sent again.
-    pub(crate) fn on_missing(&mut self, grant: u32, ranges: &[Range<u32>]) -> Result<(), Nonsense> {
+    pub(crate) fn on_missing(&mut self, grant: u32, ranges: &[Range<u32>]) -> Result<u64, Nonsense> {
         let transfer = self.granted(grant)?;
         let segments = transfer.segments;
         let mut above = segments;
@@ -165,13 +175,18 @@ impl Outgoing {
             }
             above = start;
         }
-        transfer.wanted = true;
+        (transfer.questions, transfer.wanted) = (transfer.questions.wrapping_add(1), true);
+        let is_over = transfer.landed == segments;
         for segment in ranges.iter().cloned().flat_map(Iterator::rev) {
             if segment >= transfer.unsent && !std::mem::replace(&mut transfer.is_again[segment as usize], true) {
                 transfer.again.push_back(segment);
             }
         }
-        Ok(())
+        let order = transfer.grant.map(|(_, order)| order);
+        let later = self.transfers.iter_mut().filter(|later| later.grant.map(|(_, order)| order) > order);
+        // Of which something has landed, that had places in front.
+        let behind = later.filter(|later| later.landed == 0 && !later.cancelled && !is_over);
+        Ok(behind.map(|later| u64::from(later.begin_again())).sum())
     }
 
     /// All of a transfer is in place: it is finished. Returns whether it was [cancelled](Outgoing::cancel).
@@ -180,7 +195,7 @@ impl Outgoing {
     /// If it isn't granted, or wasn't sent to the end.
     pub(crate) fn on_done(&mut self, transfer: u32) -> Result<bool, Nonsense> {
         let sent = |unfinished: &Transfer| {
-            unfinished.number == transfer && unfinished.grant.is_some() && unfinished.unsent == 0
+            unfinished.number == transfer && unfinished.grant.is_some() && unfinished.never_sent == 0
         };
         let index = self.transfers.iter().position(sent);
         let done = index.and_then(|index| self.transfers.remove(index)).ok_or(Nonsense::Transfer(transfer))?;
@@ -225,13 +240,15 @@ impl Outgoing {
             transfer.is_again[next.segment as usize] = false;
         } else if !next.again && transfer.unsent == next.segment.saturating_add(1) {
             transfer.unsent = next.segment;
+            transfer.never_sent = transfer.never_sent.min(next.segment);
         }
     }
 
-    /// Whether all segments of a grant have been sent, those asked for again, too, and not all are known to have landed.
-    pub(crate) fn is_sent(&self, grant: u32) -> bool {
-        let transfer = self.transfers.iter().find(|transfer| transfer.is_of(grant));
-        transfer.is_some_and(|transfer| transfer.unsent == 0 && transfer.again.is_empty() && transfer.in_flight() > 0)
+    /// Whether all segments of a grant have been sent, those asked for again, too, and not all are known to have landed. Returns how often the receiver has asked.
+    pub(crate) fn is_sent(&self, grant: u32) -> Option<u16> {
+        let transfer = self.transfers.iter().find(|transfer| transfer.is_of(grant))?;
+        let all = transfer.unsent == 0 && transfer.again.is_empty() && transfer.in_flight() > 0;
+        all.then_some(transfer.questions)
     }
 
     /// Packets sent of which the receiver said neither that they landed nor that they are missing.
@@ -247,6 +264,15 @@ impl Outgoing {
 impl Transfer {
     fn is_of(&self, grant: u32) -> bool {
         self.grant.is_some_and(|(number, _)| number == grant)
+    }
+
+    /// All that was sent is lost. Returns how many packets were under way.
+    fn begin_again(&mut self) -> u32 {
+        let lost = self.in_flight();
+        self.unsent = self.segments;
+        self.again.clear();
+        self.is_again.fill(false);
+        lost
     }
 
     fn in_flight(&self) -> u32 {

@@ -44,7 +44,7 @@ pub use reader::{Fragments, Reader};
 pub use sack::{SACK_BITS, Sack};
 
 /// The version of the protocol spoken here.
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 
 /// The smallest IP packet every path must carry, bytes: IPv6's minimum (RFC 8200).
 pub const MIN_MTU: usize = 1280;

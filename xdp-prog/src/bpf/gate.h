@@ -69,7 +69,7 @@ struct bulk_header {
 	__be32 segment;
 };
 
-#define BULK_VERSION 6
+#define BULK_VERSION 7
 #define BULK_KIND 7
 
 /* A packet for the gate, and where its payload begins. */

@@ -109,7 +109,7 @@ fn bulk(source: SocketAddr, carried: &[u8]) -> Option<Bulk<'_>> {
     let word = |at| u32::from_be_bytes(header[at..at + 4].try_into().unwrap());
     let token = u64::from_be_bytes(header[8..16].try_into().unwrap());
     let bulk = Bulk { source, checksum: word(0), flags: header[6], token, grant: word(16), segment: word(20), payload };
-    (header[4..6] == [6, 7]).then_some(bulk)
+    (header[4..6] == [7, 7]).then_some(bulk)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -103,7 +103,7 @@ pub(crate) fn bulk(source_port: u16, token: u64, grant: u32, segment: u32, paylo
     let length = BULK_HEADER + payload.len();
     let udp = UdpHeader::without_ipv4_checksum(source_port, PORT + 1, length).unwrap();
     let mut packet = udp.to_bytes().to_vec();
-    packet.extend([0xc0, 0xc1, 0xc2, 0xc3, 6, 7, 4, 0]); // checksum, version, kind, flags, reserved
+    packet.extend([0xc0, 0xc1, 0xc2, 0xc3, 7, 7, 4, 0]); // checksum, version, kind, flags, reserved
     packet.extend(token.to_be_bytes());
     packet.extend(grant.to_be_bytes());
     packet.extend(segment.to_be_bytes());

@@ -81,6 +81,44 @@ fn what_is_cancelled_is_sent_no_more_and_remembered() {
 }
 
 #[test]
+fn what_lies_behind_something_missing_is_lost_too() {
+    let mut outgoing = Outgoing::default();
+    for grant in 0..4 {
+        let transfer = outgoing.ask(3).unwrap();
+        outgoing.on_granted(transfer, grant).unwrap();
+    }
+    assert_eq!(send(&mut outgoing, 8), [(0, 2), (0, 1), (0, 0), (1, 2), (1, 1), (1, 0), (2, 2), (2, 1)]);
+    outgoing.on_landed(0, 2).unwrap();
+    // What of the second has landed all the same it needn't have again.
+    assert_eq!(outgoing.on_missing(0, &[1..2]), Ok(5));
+    assert_eq!(outgoing.in_flight(), 0);
+    assert_eq!((outgoing.is_sent(0), outgoing.is_sent(1)), (None, None));
+    outgoing.on_landed(1, 2).unwrap();
+    assert_eq!(send(&mut outgoing, 4), [(0, 1), (1, 0), (2, 2), (2, 1)]);
+    // It is there before it has been sent again, and then it isn't lost a second time.
+    outgoing.on_landed(2, 2).unwrap();
+    assert_eq!(outgoing.on_missing(1, &[0..1]), Ok(0));
+    assert_eq!(outgoing.on_landed(3, 1), Err(Nonsense::Landed { grant: 3, landed: 1, sent: 0 }));
+    assert_eq!(send(&mut outgoing, 10), [(1, 0), (2, 0), (3, 2), (3, 1), (3, 0)]);
+    for transfer in 0..4 {
+        assert_eq!(outgoing.on_done(transfer), Ok(false));
+    }
+}
+
+#[test]
+fn what_was_taken_for_lost_may_be_done() {
+    let mut outgoing = Outgoing::default();
+    for grant in 0..2 {
+        let transfer = outgoing.ask(2).unwrap();
+        outgoing.on_granted(transfer, grant).unwrap();
+    }
+    assert_eq!(send(&mut outgoing, 4), [(0, 1), (0, 0), (1, 1), (1, 0)]);
+    assert_eq!(outgoing.on_missing(0, &[0..1]), Ok(2));
+    assert_eq!(outgoing.on_done(0), Ok(false));
+    assert_eq!(outgoing.on_done(1), Ok(false));
+}
+
+#[test]
 fn nonsense_is_refused() {
     let mut outgoing = Outgoing::default();
     let transfer = outgoing.ask(3).unwrap();
@@ -215,12 +253,15 @@ proptest! {
             }
             prop_assert_eq!(outgoing.in_flight(), under_way.len() as u64);
             let next: Next = under_way.pop_front().expect("something is under way while not all is done");
-            let segments = here.get_mut(&next.grant).unwrap();
             if fates.next().unwrap() < 64 && lost < 200 {
                 lost += 1;
-                outgoing.on_missing(next.grant, &[next.segment..next.segment + 1]).unwrap();
+                let behind = outgoing.on_missing(next.grant, &[next.segment..next.segment + 1]).unwrap();
+                let before = under_way.len();
+                under_way.retain(|other: &Next| other.grant <= next.grant || here[&other.grant].contains(&true));
+                prop_assert_eq!(before - under_way.len(), behind as usize, "what finds no place");
                 continue;
             }
+            let segments = here.get_mut(&next.grant).unwrap();
             prop_assert!(!std::mem::replace(&mut segments[next.segment as usize], true), "it was sent twice for nothing");
             outgoing.on_landed(next.grant, 1).unwrap();
             if segments.iter().all(|&here| here) {

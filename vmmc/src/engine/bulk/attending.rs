@@ -120,6 +120,8 @@ impl Engine {
                 let body = BulkRecord::missing_body(&ranges);
                 self.counters.rx_bulk_missing += ranges.iter().map(|r| u64::from(r.end - r.start)).sum::<u64>();
                 told.push((token, BulkRecord::Missing { grant, ranges: ranges.len() as u16 }, body));
+                let behind = lane.open[number + 1..].iter_mut().filter(|other| other.run.token == token);
+                behind.for_each(Granted::begin_again);
             }
         }
         for (token, record, body) in told {

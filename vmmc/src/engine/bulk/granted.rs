@@ -50,6 +50,8 @@ pub(super) struct Granted {
     saved: SmallVec<[(u32, Box<[u8]>); 1]>,
     /// The sender says that it has sent all, and nothing has been asked for since.
     sent: bool,
+    /// How often segments were asked for again, modulo 2^16.
+    questions: u16,
     /// Something has landed, and hasn't been reported, that may have waited for long before anybody looked.
     pub late: bool,
     /// When all that is missing was asked for last.
@@ -97,6 +99,7 @@ impl Granted {
             checksums,
             saved,
             sent: false,
+            questions: 0,
             late: false,
             asked_at: granted_at,
             ignored: 0,
@@ -235,7 +238,9 @@ impl Granted {
     pub(super) fn ask(&mut self, now: Time, stall: Duration, silence: Option<Duration>) -> Vec<std::ops::Range<u32>> {
         let before = self.incoming.in_vain();
         let ranges = self.incoming.ask(now, self.stall(stall), MAX_MISSING);
-        self.sent &= ranges.is_empty();
+        if !ranges.is_empty() {
+            (self.sent, self.questions) = (false, self.questions.wrapping_add(1));
+        }
         if self.incoming.in_vain() > before {
             let is_ignored = silence.is_some_and(|silence| self.is_heard(now, silence));
             let ignored = self.ignored + u32::from(is_ignored);
@@ -272,10 +277,15 @@ impl Granted {
         if self.sent { SETTLED_WITHIN } else { stall }
     }
 
-    /// The sender says that it has sent all.
-    pub(super) fn all_sent(&mut self, now: Time) {
+    /// An earlier grant of the same peer lacks something. What was sent for this one meanwhile was let in nowhere, and will be sent again when the peer hears of that.
+    pub(super) fn begin_again(&mut self) {
+        self.sent &= self.incoming.landings() > 0;
+    }
+
+    /// The sender says that it has sent all, and that it had heard so many questions then.
+    pub(super) fn all_sent(&mut self, now: Time, questions: u16) {
         // Once for each question: else it could be said so often that there is never another.
-        if !std::mem::replace(&mut self.sent, true) {
+        if questions == self.questions && !std::mem::replace(&mut self.sent, true) {
             self.incoming.all_sent(now);
         }
     }

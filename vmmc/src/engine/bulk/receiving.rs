@@ -83,10 +83,11 @@ impl Engine {
                         peer.declining = peer.declining.saturating_sub(1);
                     }
                 }
-                BulkRecord::Sent { grant } => {
+                BulkRecord::Sent { grant, questions } => {
                     let token = self.peers[place].as_deref().map(|peer| peer.link.token());
                     let open = self.lane.iter_mut().flat_map(|lane| &mut lane.open);
-                    open.filter(|g| g.run.grant == grant && Some(g.run.token) == token).for_each(|g| g.all_sent(now));
+                    open.filter(|g| g.run.grant == grant && Some(g.run.token) == token)
+                        .for_each(|g| g.all_sent(now, questions));
                 }
                 BulkRecord::Cancel { transfer } => self.cancelled(now, port, place, transfer),
                 _ => self.hear_receiver(now, place, record, &ranges)?,

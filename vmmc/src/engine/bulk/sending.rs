@@ -352,8 +352,9 @@ impl Engine {
                 pace.landed(now, before.saturating_sub(transfers.outgoing.in_flight()), late);
             }
             BulkRecord::Missing { grant, .. } => {
-                transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
-                pace.lost(before.saturating_sub(transfers.outgoing.in_flight()));
+                let behind = transfers.outgoing.on_missing(grant, ranges).map_err(|_| nonsense())?;
+                pace.gone(behind);
+                pace.lost(before.saturating_sub(transfers.outgoing.in_flight() + behind));
                 self.counters.tx_bulk_asked_again +=
                     ranges.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
             }
@@ -680,7 +681,7 @@ impl Peer {
             bytes += length;
             pace.sent(now);
             transfers.outgoing.sent(&next);
-            if transfers.outgoing.is_sent(grant) {
+            if transfers.outgoing.is_sent(grant).is_some() {
                 transfer.untold = Some(grant);
             }
         }
@@ -691,9 +692,9 @@ impl Peer {
     fn tell_sent(&mut self, now: Time, port: &mut dyn Port) {
         for number in 0..self.transfers.queue.len() {
             if let Some(grant) = self.transfers.queue[number].untold.take()
-                && self.transfers.outgoing.is_sent(grant)
+                && let Some(questions) = self.transfers.outgoing.is_sent(grant)
             {
-                self.tell(Record::Bulk(BulkRecord::Sent { grant }), &[]);
+                self.tell(Record::Bulk(BulkRecord::Sent { grant, questions }), &[]);
             }
         }
         self.pump(now, port);

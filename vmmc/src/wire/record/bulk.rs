@@ -123,6 +123,8 @@ pub enum BulkRecord {
     Sent {
         /// The grant.
         grant: u32,
+        /// How often the receiver had asked for segments again, as far as the sender had heard; of that the lower 16 bits.
+        questions: u16,
     },
 }
 
@@ -148,7 +150,7 @@ impl BulkRecord {
     pub(super) fn parse(short: Short, reader: &mut Reader<'_, '_>) -> Result<BulkRecord, WireError> {
         let (detail, length, number) = (short.detail, short.length.get(), short.number.get());
         zero(matches!(short.kind, 11 | 13) || detail == 0)?;
-        zero(matches!(short.kind, 11 | 15) || length == 0)?;
+        zero(matches!(short.kind, 11 | 15 | 19) || length == 0)?;
         let mut second = || {
             let raw: RawNumber = zerocopy::transmute!(take::<8>(reader)?);
             zero(raw.reserved.get() == 0)?;
@@ -173,7 +175,7 @@ impl BulkRecord {
             16 => BulkRecord::Done { transfer: number },
             17 => BulkRecord::Cleared { transfer: number },
             18 => BulkRecord::Cancel { transfer: number },
-            _ => BulkRecord::Sent { grant: number },
+            _ => BulkRecord::Sent { grant: number, questions: length },
         })
     }
 
@@ -252,7 +254,7 @@ impl BulkRecord {
             BulkRecord::Done { transfer } => Emitted::new(short(16, 0, 0, transfer), &[], &[]),
             BulkRecord::Cleared { transfer } => Emitted::new(short(17, 0, 0, transfer), &[], &[]),
             BulkRecord::Cancel { transfer } => Emitted::new(short(18, 0, 0, transfer), &[], &[]),
-            BulkRecord::Sent { grant } => Emitted::new(short(19, 0, 0, grant), &[], &[]),
+            BulkRecord::Sent { grant, questions } => Emitted::new(short(19, 0, questions, grant), &[], &[]),
         }
     }
 

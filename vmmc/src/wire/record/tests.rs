@@ -82,7 +82,7 @@ fn any_bulk_record() -> impl Strategy<Value = BulkRecord> {
         any::<u32>().prop_map(|transfer| BulkRecord::Done { transfer }),
         any::<u32>().prop_map(|transfer| BulkRecord::Cleared { transfer }),
         any::<u32>().prop_map(|transfer| BulkRecord::Cancel { transfer }),
-        any::<u32>().prop_map(|grant| BulkRecord::Sent { grant }),
+        (any::<u32>(), any::<u16>()).prop_map(|(grant, questions)| BulkRecord::Sent { grant, questions }),
     ]
 }
 

@@ -238,7 +238,11 @@ fn who_says_that_all_was_sent_and_lies_is_found_out() {
         let so_far = hostile.told.iter().filter(|record| asked(record)).count();
         if so_far > questions || questions == 0 {
             questions = so_far;
-            hostile.puppet.add(&mut hostile.world, Record::Bulk(BulkRecord::Sent { grant }), &[]);
+            hostile.puppet.add(
+                &mut hostile.world,
+                Record::Bulk(BulkRecord::Sent { grant, questions: questions as u16 }),
+                &[],
+            );
         }
         hostile.world.step();
         assert!(hostile.world.now().since(begin) < Duration::from_secs(1), "{questions} questions");

@@ -229,7 +229,7 @@ impl Captured {
                         12 => BulkRecord::Done { transfer },
                         13 => BulkRecord::Cleared { transfer },
                         14 => BulkRecord::Cancel { transfer },
-                        _ => BulkRecord::Sent { grant: bulk },
+                        _ => BulkRecord::Sent { grant: bulk, questions: count },
                     };
                     let body = match record {
                         BulkRecord::Ask { .. } => vec![1; rest.into()],
