@@ -206,7 +206,7 @@ impl VmmcStream {
 
     /// Writes all of an arena buffer, and gives it back once it has arrived. Blocks as a write does.
     ///
-    /// One of [`vmmc::Node::alloc_direct`] of [`Stack::node`](crate::Stack::node), of [1 MiB](crate::StackBuilder::bulk_owned) and more, is sent from where it lies if there is a bulk lane. Others are copied, and come
+    /// One of [`vmmc::Node::alloc_direct`] of [`Stack::node`](crate::Stack::node), of [1 MiB](crate::StackBuilder::bulk_owned) and more, is sent from where it lies if there is a bulk lane. Others, and what of it goes as packets all the same, are copied, and come
     /// back as soon as there was room for all of their bytes.
     ///
     /// # Errors
@@ -263,7 +263,7 @@ impl VmmcStream {
                 Err(failure) => error = Some(failure),
             }
         }
-        let writing = Writing { stream, held: Held::Away(source, connection.last_sent()) };
+        let writing = Writing { stream, held: Held::Away(source, connection.last_by_lane()) };
         match error {
             None => Ok(writing),
             // What has been asked for goes on all the same: else nobody knew how far the stream has come.
@@ -286,7 +286,7 @@ pub struct Writing {
 enum Held {
     /// It isn't, any more.
     Copied(Buffer),
-    /// It has arrived when that has which was sent last.
+    /// All of it has been copied, or has arrived when that has which was sent last by the lane.
     Away(DirectSource, Option<Ticket>),
 }
 

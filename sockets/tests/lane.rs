@@ -5,6 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::simulated::{BAD, Hosts, PERFECT};
@@ -233,5 +234,49 @@ fn headers_between_long_buffers_make_a_stream_go_the_other_way_and_come_back() {
             quiet = if landed(&pair.stacks[1]) == before { quiet + 1 } else { 0 };
         }
         until_landed(&pair, content, at);
+    });
+}
+
+#[test]
+fn a_buffer_that_went_as_packets_comes_back_without_the_reader() {
+    watched("as packets", || {
+        let Pair { stacks, streams, hosts: _hosts } = pair(11, PERFECT, [true, false]);
+        let (content, len) = (Content::new(12), 70_000);
+        for at in (0..4).map(|n| n * len as u64) {
+            let mut buffer = stacks[0].node().alloc_direct(len).unwrap();
+            buffer.copy_from_slice(&content.bytes(at, len));
+            // Nobody reads, and so the peer has nothing to say: an acknowledgement is no news.
+            streams[0].write_owned(buffer).unwrap().fill(0xee);
+            let mut seen = vec![0; len];
+            (&streams[1]).read_exact(&mut seen).unwrap();
+            content.check(at, &seen);
+        }
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_buffer_keeps_nobody_from_writing() {
+    watched("asked for", || {
+        let slow = Conditions { delay: Duration::from_millis(20), ..PERFECT };
+        let pair = pair(13, slow, [true; 2]);
+        let content = Content::new(14);
+        let mut at = until_landed(&pair, content, 0);
+        let len = 100_000;
+        eventually("a buffer that is under way", || {
+            let mut buffer = pair.stacks[0].node().alloc_direct(len).unwrap();
+            buffer.copy_from_slice(&content.bytes(at, len));
+            let writing = pair.streams[0].start_write_owned(buffer).unwrap();
+            // There is room in the ring for several.
+            let was_away = !writing.is_done();
+            let writable = pair.streams[0].poll_write_ready(&mut Context::from_waker(Waker::noop())).is_ready();
+            let is_away = !writing.is_done();
+            assert!(writable || !is_away, "nobody else may write");
+            let mut seen = vec![0; len];
+            (&pair.streams[1]).read_exact(&mut seen).unwrap();
+            content.check(at, &seen);
+            at += len as u64;
+            drop(writing.wait().unwrap());
+            was_away && is_away
+        });
     });
 }

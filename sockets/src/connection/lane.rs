@@ -237,17 +237,17 @@ impl Connection {
         import.try_send(&[], 0).notify(what(target).to_u32()).now().is_ok_and(|sent| sent.complete)
     }
 
-    /// What was written last, and may not have arrived.
-    pub(crate) fn last_sent(&self) -> Option<Ticket> {
-        lock(&self.tx).last
+    /// What was written last by the lane, and may not have arrived. What has gone as packets since then was copied.
+    pub(crate) fn last_by_lane(&self) -> Option<Ticket> {
+        lock(&self.tx).lane.last
     }
 
     /// Whether that has arrived, or never will. If not, writers are woken when it may have.
     pub(crate) fn has_arrived(&self, sent: &Option<Ticket>) -> bool {
-        let (Some(sent), Some(import)) = (sent, self.import()) else { return true };
+        let (Some(sent), Some(import)) = (sent, self.session.direct.import()) else { return true };
         let arrived = || import.is_delivered(sent).unwrap_or(true);
         // It may have arrived before the stream was on the list.
-        arrived() || self.session.is_stuck(self.index) && arrived()
+        arrived() || self.session.is_awaiting(self.index) && arrived()
     }
 
     /// A buffer that was written from, once [that has arrived](Connection::has_arrived), or never will.

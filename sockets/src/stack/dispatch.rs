@@ -175,8 +175,9 @@ impl Inner {
         self.send_refusals(session);
         let mute = std::mem::take(&mut *lock(&session.mute));
         mute.into_iter().filter_map(|index| session.stream(index)).for_each(|stream| stream.tell(self));
+        let awaiting = std::mem::take(&mut *lock(&session.awaiting));
         let stuck = std::mem::take(&mut *lock(&session.stuck));
-        for stream in stuck.into_iter().filter_map(|index| session.stream(index)) {
+        for stream in awaiting.into_iter().chain(stuck).filter_map(|index| session.stream(index)) {
             stream.writers.wake(&self.waiting, tasks);
             // A connect whose request found no room waits as a reader does, for the answer.
             stream.readers.wake(&self.waiting, tasks);

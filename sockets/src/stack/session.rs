@@ -77,6 +77,8 @@ pub(crate) struct Session {
     pub(super) mute: Mutex<Vec<u32>>,
     /// Streams whose writers found none.
     pub(super) stuck: Mutex<Vec<u32>>,
+    /// Streams some of whose writers wait until something has arrived. Others may write meanwhile, and so these don't count as stuck.
+    pub(super) awaiting: Mutex<Vec<u32>>,
     /// Streams with rings that are larger than the smallest.
     pub large: AtomicUsize,
 }
@@ -112,6 +114,7 @@ impl Session {
             streams: Mutex::new(streams),
             mute: Mutex::default(),
             stuck: Mutex::default(),
+            awaiting: Mutex::default(),
             large: AtomicUsize::new(0),
         }
     }
@@ -271,6 +274,11 @@ impl Session {
     /// Likewise for its writers.
     pub(crate) fn is_stuck(&self, index: u32) -> bool {
         note(&self.stuck, index)
+    }
+
+    /// Likewise for writers who wait until something has arrived that was sent by the bulk lane.
+    pub(crate) fn is_awaiting(&self, index: u32) -> bool {
+        note(&self.awaiting, index)
     }
 
     /// This stream's writers have found room again.

@@ -13,7 +13,7 @@ pub const THRESHOLDS_ENV: &str = "VMMC_THRESHOLDS";
 /// Where the file is looked for, and may be missing.
 pub const THRESHOLDS_FILE: &str = "/etc/vmmc/thresholds";
 
-/// More than this isn't read, bytes: no table is so long.
+/// More than this isn't read, bytes: no table is so long, and a part of one would be another table.
 const LONGEST: u64 = 1 << 16;
 
 /// Where a table comes from.
@@ -76,7 +76,11 @@ pub fn find_thresholds(given: Option<&Path>) -> Result<(Thresholds, Origin), Bad
 
 fn read(path: &Path) -> Result<Thresholds, BadThresholds> {
     let mut text = String::new();
-    let result = File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+    let result = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+    let result = result.and_then(|length| match length as u64 > LONGEST {
+        true => Err(io::Error::other(format!("it is longer than {LONGEST} bytes"))),
+        false => Ok(()),
+    });
     result.map_err(|source| BadThresholds::Read { path: path.to_owned(), source })?;
     text.parse().map_err(|source| BadThresholds::Parse { path: path.to_owned(), source })
 }
@@ -100,9 +104,12 @@ mod tests {
         assert!(matches!(find_thresholds(Some(&path)), Err(BadThresholds::Read { .. })));
         std::fs::write(&path, "1500 never\n9000 8192\n").unwrap();
         let (table, origin) = find_thresholds(Some(&path)).unwrap();
-        assert_eq!((table.at(9000), origin), (Some(8192), Origin::File(path)));
-        // However long it is.
-        let error = find_thresholds(Some(Path::new("/dev/zero"))).unwrap_err();
-        assert!(matches!(error, BadThresholds::Parse { .. }), "{error}");
+        assert_eq!((table.at(9000), origin), (Some(8192), Origin::File(path.clone())));
+        // However long it is; and what is too long isn't read in part.
+        std::fs::write(&path, format!("1500 never\n#{}\n9000 8192\n", "-".repeat(1 << 16))).unwrap();
+        for path in [&path, Path::new("/dev/zero")] {
+            let error = find_thresholds(Some(path)).unwrap_err();
+            assert!(matches!(error, BadThresholds::Read { .. }) && error.to_string().contains("65536"), "{error}");
+        }
     }
 }

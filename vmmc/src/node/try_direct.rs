@@ -84,13 +84,20 @@ impl TryDirect<'_> {
     /// [ticket](Sent::ticket) tells ([`Import::is_delivered`]), and if the import [reports to](Import::report_to) [`Events`](super::Events), an event of it comes whenever one
     /// of them is, and when more may be asked for after a send that took less than it was given.
     ///
+    /// Much less than [`Import::direct_from`] says makes no transfer, and nothing of it is ever sent. What is left of a longer send is never so short.
+    ///
     /// # Errors
-    /// When the bytes, all of them, don't fit into the export, it can't be written into or takes no notifications, the memory has no such part,
+    /// When there are no bytes. When the bytes, all of them, don't fit into the export, it can't be written into or takes no notifications, the memory has no such part,
     /// there is [no lane](Import::direct_from), or the import is of no use any more. Nothing is sent then. When the wire has failed.
     pub fn now(self) -> Result<Sent, Error> {
         let TryDirect { import, source, part, offset, notify } = self;
         let (at, len, region) = (part.start, part.len(), source.len());
         let arena = import.handle.direct.as_ref();
+        if len == 0 && part.start == part.end {
+            return Err(Error::Config(
+                "the bulk lane sends bytes, and here are none: a tag alone is for try_send".to_owned(),
+            ));
+        }
         if part.start > part.end || arena.is_none_or(|arena| source.runs(arena, at, len).is_none()) {
             return Err(MemoryError::OutOfRange { offset: at as u64, len, region }.into());
         }

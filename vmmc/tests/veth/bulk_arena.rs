@@ -112,6 +112,8 @@ fn what_can_not_be_is_refused() {
     let direct = || from.alloc_direct(1 << 20).unwrap();
     assert!(refused(direct(), 0..1 << 20).contains("no bulk lane"), "{}", refused(direct(), 0..1 << 20));
     refused(direct(), 1..(1 << 20) + 1);
+    let nothing = refused(direct(), 7..7);
+    assert!(nothing.contains("here are none"), "{nothing}");
     refused(from.alloc(1 << 20).unwrap(), 0..1 << 20);
     let none = Node::builder().interface("vh1").bulk_arena(0, HugePages::Never).open().unwrap_err();
     assert!(none.to_string().contains('0'), "{none}");
