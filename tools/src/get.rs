@@ -1,6 +1,6 @@
 //! `vmmc get`: fetches what `vmmc serve` exports on another host: a file that it offers, or what has been put there.
 //!
-//! The exporter's program takes no part in it: bytes are read from its memory, several pieces at a time. Of an offered file the length
+//! The exporter's program takes no part in it: bytes are read from its memory, several pieces at a time, into buffers of this node's arena: by the bulk lane, where there is one. Of an offered file the length
 //! and the SHA-256 stand in a buffer beside it, and what arrives is compared with them. The time and the rate that are told are those of
 //! the transfer: from the first request to the last byte.
 
@@ -10,19 +10,20 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use vmmc::{EngineError, Import, Key, Node};
+use vmmc::{Buffer, EngineError, Import, Key, Node};
 
 use crate::call::{CallError, import};
 use crate::explain;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
 use crate::output::say;
+use crate::pieces::{self, DISK_TIME};
 use crate::protocol::{TRAILER_LEN, Trailer, get_export};
 use crate::put::progress_bar;
 use crate::units::{Sha256Sum, Size, parse_peer};
@@ -71,15 +72,13 @@ enum GetError {
     Writer,
 }
 
-/// How much is fetched at once, bytes.
-const PIECE: u64 = 128 << 10;
 /// How many pieces are under way.
 const AHEAD: usize = 8;
 
 /// Runs `vmmc get`.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     interrupt::catch(|| {})?;
-    let node = args.node.open(Some(args.peer), Driver::Caller, 1 << 20, Duration::from_micros(200))?;
+    let node = args.node.open(Some(args.peer), Driver::Caller, pieces::arena(), Duration::from_micros(200))?;
     let result = get(&args, &node);
     args.node.say_faults(&node)?;
     result.map_err(|error| explain::silence(&args.node.interface, error))
@@ -97,7 +96,7 @@ fn get(args: &Args, node: &Node) -> Result<ExitCode, Box<dyn Error>> {
         return Err(GetError::OutOfRange { peer, name: name.clone(), all: Size(all), from, length }.into());
     }
     let file = args.out.as_deref().map(begin).transpose()?;
-    let (took, ours, file) = transfer(&remote, from, length, file)?;
+    let (took, ours, file) = transfer(node, &remote, from, length, file)?;
     let mut line = format!("{} from {name:?} of {peer} in {:.3} s", Size(length), took.as_secs_f64());
     if length > 0 {
         let rate = length as f64 * 8.0 / took.as_secs_f64() / 1e9;
@@ -144,18 +143,20 @@ fn begin(path: &Path) -> Result<NamedTempFile, GetError> {
 
 /// Fetches the bytes, several pieces at a time, while another thread hashes and writes those that have come.
 fn transfer(
+    node: &Node,
     remote: &Import,
     from: u64,
     length: u64,
     file: Option<NamedTempFile>,
 ) -> Result<(Duration, Sha256Sum, Option<NamedTempFile>), Box<dyn Error>> {
     let bar = progress_bar(length);
-    let (give, pieces) = sync_channel(AHEAD);
-    let (give_back, spare) = sync_channel(2 * AHEAD);
+    // There are only so many pieces.
+    let (give, pieces) = channel();
+    let (give_back, spare) = channel();
     thread::scope(|scope| {
         let writer = scope.spawn(move || keep(&pieces, &give_back, file));
         let begin = Instant::now();
-        let fetched = fetch(remote, from, length, &give, &spare, |done| bar.set_position(done));
+        let fetched = fetch((node, remote), from, length, &give, &spare, |done| bar.set_position(done));
         let took = begin.elapsed();
         drop(give);
         bar.finish_and_clear();
@@ -169,19 +170,32 @@ fn transfer(
 
 /// Fetches piece by piece. Ends early, and well, when nobody takes them.
 fn fetch(
-    remote: &Import,
+    (node, remote): (&Node, &Import),
     from: u64,
     length: u64,
-    give: &SyncSender<Vec<u8>>,
-    spare: &Receiver<Vec<u8>>,
+    give: &Sender<Buffer>,
+    spare: &Receiver<Buffer>,
     mut tell: impl FnMut(u64),
 ) -> Result<(), Box<dyn Error>> {
+    let mut free = pieces::buffers(node, remote)?;
     let (mut asked, mut done, mut under_way) = (0, 0, VecDeque::new());
     while done < length {
-        while asked < length && under_way.len() < AHEAD {
-            let mut piece = spare.try_recv().unwrap_or_default();
-            piece.resize((length - asked).min(PIECE) as usize, 0);
-            let begun = remote.fetch(from + asked, piece).start();
+        free.extend(spare.try_iter());
+        while asked < length
+            && under_way.len() < AHEAD
+            && let Some(piece) = free.pop()
+        {
+            let piece = match usize::try_from(length - asked) {
+                // What a buffer has room for is what is fetched.
+                Ok(left) if left < piece.len() => {
+                    drop(piece);
+                    node.alloc(left)?
+                }
+                _ => piece,
+            };
+            let at = from + asked;
+            asked += piece.len() as u64;
+            let begun = remote.fetch(at, piece).start();
             let begun = begun.map_err(|failed| match failed.error {
                 vmmc::Error::Engine(EngineError::NotReadable { name }) => {
                     Box::from(GetError::NotReadable { peer: remote.peer(), name })
@@ -189,14 +203,22 @@ fn fetch(
                 error => Box::<dyn Error>::from(error),
             })?;
             under_way.push_back(begun);
-            asked += PIECE.min(length - asked);
         }
-        let Some(first) = under_way.pop_front() else { break };
-        let piece = first.wait().map_err(|failed| failed.error)?;
-        done += piece.len() as u64;
-        tell(done);
-        if give.send(piece).is_err() {
-            break;
+        match under_way.pop_front() {
+            Some(first) => {
+                let piece = first.wait().map_err(|failed| failed.error)?;
+                done += piece.len() as u64;
+                tell(done);
+                if give.send(piece).is_err() {
+                    break;
+                }
+            }
+            // The writer has them all.
+            None => match spare.recv_timeout(DISK_TIME) {
+                Ok(piece) => free.push(piece),
+                Err(RecvTimeoutError::Timeout) => node.progress()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            },
         }
         if interrupt::asked() {
             return Err(CallError::Interrupted.into());
@@ -207,8 +229,8 @@ fn fetch(
 
 /// Hashes and writes what comes, and gives its memory back.
 fn keep(
-    pieces: &Receiver<Vec<u8>>,
-    give_back: &SyncSender<Vec<u8>>,
+    pieces: &Receiver<Buffer>,
+    give_back: &Sender<Buffer>,
     mut file: Option<NamedTempFile>,
 ) -> Result<(Sha256Sum, Option<NamedTempFile>), GetError> {
     let mut hash = Sha256::new();
@@ -217,8 +239,8 @@ fn keep(
         if let Some(file) = &mut file {
             file.write_all(&piece).map_err(|source| GetError::Write { path: file.path().to_owned(), source })?;
         }
-        // There are never more than it holds.
-        let _ = give_back.try_send(piece);
+        // When all has been fetched nobody needs it.
+        let _ = give_back.send(piece);
     }
     Ok((Sha256Sum(hash.finalize().into()), file))
 }

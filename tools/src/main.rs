@@ -10,6 +10,7 @@ mod interrupt;
 mod lab;
 mod node_args;
 mod output;
+mod pieces;
 mod ping;
 mod protocol;
 mod put;

@@ -1,10 +1,14 @@
 //! `vmmc put`: writes a file into a buffer that `vmmc serve` exports on another host, and has it checked there.
 //!
+//! It is read into buffers of the node's arena, which are given away to be sent and come back when they have arrived: where there is a bulk lane they are sent
+//! from where they lie.
+//!
 //! The file is hashed here and in the receiver's memory, and the two are compared there. The time and the rate that are told
 //! are those of the transfer: from the first send to the acknowledgement of the last byte.
 
 mod source;
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,15 +17,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vmmc::{Import, Key, Node};
+use vmmc::{Buffer, Import, Key, Node, Pending};
 
-use self::source::PIECE;
-pub(crate) use self::source::{Source, SourceError};
+pub(crate) use self::source::{Piece, Source, SourceError};
 use crate::call::{Call, CallError, Service, import};
 use crate::explain;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
 use crate::output::say;
+use crate::pieces::{self, DISK_TIME};
 use crate::protocol::{Answer, PROGRESS_UNIT, Trailer};
 use crate::units::{Sha256Sum, Size, parse_peer};
 
@@ -58,8 +62,6 @@ enum PutError {
     Reader,
 }
 
-/// How often the node is let work while it waits for the disk.
-const DISK_TIME: Duration = Duration::from_millis(20);
 /// After how many bytes the receiver is told how far it may hash.
 const PROGRESS_STEP: u64 = 8 << 20;
 
@@ -68,7 +70,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let source = Source::find(&args.file)?;
     interrupt::catch(|| {})?;
     let key = args.key.unwrap_or(Key::PUBLIC);
-    let node = args.node.open(Some(args.peer), Driver::Caller, 1 << 20, Duration::from_micros(200))?;
+    let node = args.node.open(Some(args.peer), Driver::Caller, pieces::arena(), Duration::from_micros(200))?;
     let result = put(args.peer, &args.name, args.file, key, &node, &source);
     args.node.say_faults(&node)?;
     result.map_err(|error| explain::silence(&args.node.interface, error))
@@ -122,24 +124,45 @@ fn put(
 /// Writes the file into the remote buffer. Returns how long that took, until all of it was acknowledged.
 fn transfer(node: &Node, remote: &Import, call: &Call, source: &Source) -> Result<Duration, Box<dyn Error>> {
     let bar = progress_bar(source.length());
-    let pieces = source.read();
+    let pieces = source.read(pieces::buffers(node, remote)?);
+    let mut under_way: VecDeque<Pending<'_, Buffer>> = VecDeque::new();
     let mut at = 0;
     let mut begin = None;
     while at < source.length() {
-        let piece = wait_for(node, &pieces.full)?;
+        if interrupt::asked() {
+            return Err(CallError::Interrupted.into());
+        }
+        let Piece { buffer, length } = match pieces.full.try_recv() {
+            Ok(read) => read?,
+            Err(_) => match under_way.pop_front() {
+                // There are no more buffers to read into, or the disk is slower than the network: either way the node has something to do.
+                Some(first) => {
+                    pieces.done(first.wait().map_err(|failed| failed.error)?);
+                    continue;
+                }
+                None => wait_for(node, &pieces.full)?,
+            },
+        };
         begin.get_or_insert_with(Instant::now);
-        let end = at + piece.len() as u64;
-        let send = remote.send(&piece, at);
+        let end = at + length as u64;
+        let send = remote.send(buffer, at).part(0..length);
         if end == source.length() {
             // Delivery is in order: with the last piece all have arrived.
-            send.wait()?;
+            send.wait().map_err(|failed| failed.error)?;
         } else {
-            send.start()?;
+            under_way.push_back(send.start().map_err(|failed| failed.error)?);
         }
         if end < source.length() && end.is_multiple_of(PROGRESS_STEP) {
             call.send(&[], u32::try_from(end / PROGRESS_UNIT).unwrap_or(u32::MAX))?;
         }
-        pieces.done(piece);
+        // What has arrived is read into again at once, as long as it is in the cache.
+        while let Some(first) = under_way.pop_front() {
+            if !first.is_delivered()? {
+                under_way.push_front(first);
+                break;
+            }
+            pieces.done(first.wait().map_err(|failed| failed.error)?);
+        }
         at = end;
         bar.set_position(at);
     }
@@ -169,4 +192,6 @@ pub(crate) fn progress_bar(length: u64) -> ProgressBar {
     bar
 }
 
-const _: () = assert!(PROGRESS_STEP.is_multiple_of(PIECE as u64) && PROGRESS_STEP.is_multiple_of(PROGRESS_UNIT));
+const _: () = assert!(PROGRESS_STEP.is_multiple_of(pieces::BY_LANE as u64));
+const _: () = assert!(PROGRESS_STEP.is_multiple_of(pieces::IN_PACKETS as u64));
+const _: () = assert!(PROGRESS_STEP.is_multiple_of(PROGRESS_UNIT));

@@ -1,7 +1,8 @@
-//! The file that is put: read ahead of the network by a thread of its own, and hashed by another.
+//! A file that is put or offered: read ahead of whoever takes its pieces by a thread of its own, and hashed by another.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::DerefMut;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,10 +11,9 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use crate::pieces::IN_PACKETS;
 use crate::units::{Sha256Sum, Size};
 
-/// How much is read at once, bytes: small enough to be in the cache still when it is sent (a quarter more speed than 1 MiB).
-pub(crate) const PIECE: usize = 128 << 10;
 /// Pieces read ahead.
 const AHEAD: usize = 2;
 
@@ -64,17 +64,29 @@ impl Source {
         self.path.metadata().ok().is_none_or(|now| now.len() != self.length || now.modified().ok() != self.modified)
     }
 
-    /// Reads it, piece by piece, in a thread.
-    pub(crate) fn read(&self) -> Pieces {
+    /// Reads it into these buffers, in a thread. They come filled, but for the last piece, and want to be given [back](Pieces::done).
+    pub(crate) fn read<B>(&self, buffers: Vec<B>) -> Pieces<B>
+    where
+        B: DerefMut<Target = [u8]> + Send + 'static,
+    {
         let (give, full) = sync_channel(AHEAD);
-        let (give_back, empty) = sync_channel(AHEAD + 2);
+        let (give_back, empty) = sync_channel(buffers.len());
         let source = self.clone();
         thread::spawn(move || {
-            let mut buffers = (0..AHEAD).map(|_| Vec::new());
-            let mut next = || buffers.next().or_else(|| empty.recv().ok());
+            let mut unused = buffers.into_iter();
+            // What has been used is in the cache.
+            let mut next = || empty.try_recv().ok().or_else(|| unused.next()).or_else(|| empty.recv().ok());
             // Neither end of a channel is left before the other unless the sender has failed.
-            let result = source.each_piece(&mut next, |piece| give.send(Ok(piece)).is_ok());
-            if let Err(error) = result {
+            let read = source.open().and_then(|mut file| {
+                while let Some(mut buffer) = next() {
+                    let length = file.fill(&mut buffer)?;
+                    if length == 0 || give.send(Ok(Piece { buffer, length })).is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = read {
                 let _ = give.send(Err(error));
             }
         });
@@ -86,55 +98,72 @@ impl Source {
         let (give, result) = sync_channel(1);
         let source = self.clone();
         thread::spawn(move || {
-            let mut hash = Sha256::new();
-            let mut spare = Some(Vec::new());
-            let (put_back, spares) = sync_channel(1);
-            let read = source.each_piece(&mut || spare.take().or_else(|| spares.try_recv().ok()), |piece: Vec<u8>| {
-                hash.update(&piece);
-                put_back.send(piece).is_ok()
+            let sum = source.open().and_then(|mut file| {
+                let (mut hash, mut buffer) = (Sha256::new(), vec![0; IN_PACKETS]);
+                loop {
+                    match file.fill(&mut buffer)? {
+                        0 => return Ok(Sha256Sum(hash.finalize().into())),
+                        length => hash.update(&buffer[..length]),
+                    }
+                }
             });
-            let _ = give.send(read.map(|()| Sha256Sum(hash.finalize().into())));
+            let _ = give.send(sum);
         });
         result
     }
 
-    /// Reads all of it into buffers that `next` yields, until `take` or `next` have had enough.
-    fn each_piece(
-        &self,
-        next: &mut dyn FnMut() -> Option<Vec<u8>>,
-        mut take: impl FnMut(Vec<u8>) -> bool,
-    ) -> Result<(), SourceError> {
-        let failed = |source| SourceError::Read { path: self.path.clone(), source };
-        let mut file = File::open(&self.path).map_err(failed)?;
-        let mut done = 0;
-        while done < self.length {
-            let Some(mut buffer) = next() else { return Ok(()) };
-            let wanted = (self.length - done).min(PIECE as u64);
-            buffer.clear();
-            let got = (&mut file).take(wanted).read_to_end(&mut buffer).map_err(failed)? as u64;
-            done += got;
-            if got < wanted {
-                let (had, found) = (Size(self.length), Size(done));
-                return Err(SourceError::Shrunk { path: self.path.clone(), had, found });
-            }
-            if !take(buffer) {
-                return Ok(());
-            }
-        }
-        Ok(())
+    fn open(&self) -> Result<Reader<'_>, SourceError> {
+        let file = File::open(&self.path).map_err(|source| SourceError::Read { path: self.path.clone(), source })?;
+        Ok(Reader { source: self, file, done: 0 })
     }
 }
 
-/// The pieces of a file, in their order.
-pub(crate) struct Pieces {
-    pub(crate) full: Receiver<Result<Vec<u8>, SourceError>>,
-    empty: SyncSender<Vec<u8>>,
+/// Reads a file from beginning to end.
+struct Reader<'a> {
+    source: &'a Source,
+    file: File,
+    done: u64,
 }
 
-impl Pieces {
+impl Reader<'_> {
+    /// Fills the buffer, or as much of it as there is left. Returns how much that was; 0 at the end.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        let Source { ref path, length, .. } = *self.source;
+        let wanted = (length - self.done).min(buffer.len() as u64) as usize;
+        let mut filled = 0;
+        while filled < wanted {
+            match self.file.read(&mut buffer[filled..wanted]) {
+                Ok(0) => {
+                    let (had, found) = (Size(length), Size(self.done + filled as u64));
+                    return Err(SourceError::Shrunk { path: path.clone(), had, found });
+                }
+                Ok(more) => filled += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(SourceError::Read { path: path.clone(), source }),
+            }
+        }
+        self.done += wanted as u64;
+        Ok(wanted)
+    }
+}
+
+/// A piece of a file.
+pub(crate) struct Piece<B> {
+    pub(crate) buffer: B,
+    /// How many bytes at the buffer's beginning are the file's.
+    pub(crate) length: usize,
+}
+
+/// The pieces of a file, in their order.
+pub(crate) struct Pieces<B> {
+    pub(crate) full: Receiver<Result<Piece<B>, SourceError>>,
+    empty: SyncSender<B>,
+}
+
+impl<B> Pieces<B> {
     /// Gives a piece's memory back, for another.
-    pub(crate) fn done(&self, piece: Vec<u8>) {
+    pub(crate) fn done(&self, buffer: B) {
         // When the file has been read nobody needs it.
-        let _ = self.empty.try_send(piece);
+        let _ = self.empty.try_send(buffer);
     }
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 use vmmc::{Export, Key, Node};
 
+use crate::pieces::IN_PACKETS;
 use crate::protocol::{TRAILER_LEN, Trailer, get_export};
-use crate::put::{Source, SourceError};
+use crate::put::{Piece, Source, SourceError};
 use crate::units::Sha256Sum;
 
 /// A file to offer.
@@ -62,13 +63,13 @@ impl Found {
             node.export(name).len(length).key(key).readable(true).writable(false).create()
         };
         let data = export(&self.name, self.length())?;
-        let (mut at, mut hash, pieces) = (0, Sha256::new(), self.source.read());
+        let (mut at, mut hash, pieces) = (0, Sha256::new(), self.source.read(vec![vec![0; IN_PACKETS]; 2]));
         while at < self.length() {
-            let piece = pieces.full.recv()??;
-            hash.update(&piece);
-            data.write(at, &piece)?;
-            at += piece.len() as u64;
-            pieces.done(piece);
+            let Piece { buffer, length } = pieces.full.recv()??;
+            hash.update(&buffer[..length]);
+            data.write(at, &buffer[..length])?;
+            at += length as u64;
+            pieces.done(buffer);
         }
         let about = export(&get_export(&self.name), TRAILER_LEN as u64)?;
         let sha256 = Sha256Sum(hash.finalize().into());
