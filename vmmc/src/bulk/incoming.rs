@@ -108,6 +108,11 @@ impl Incoming {
         })
     }
 
+    /// Whether its packets may have landed with their headers in front.
+    pub(crate) fn has_overlap(&self) -> bool {
+        self.overlap
+    }
+
     /// The position to be posted next, if there is one now: the highest that is free. It is the same until it is [`posted`](Incoming::posted).
     ///
     /// With overlap, one above a posted one isn't posted before that has landed: its header would fall on what just came.

@@ -155,6 +155,10 @@ impl Outgoing {
         transfer.landed += count;
         // Of those that were taken for lost, most likely the first: else the receiver asks.
         transfer.unsent = transfer.unsent.min(transfer.segments - transfer.landed);
+        if transfer.landed == transfer.segments {
+            // What was asked for again was only late.
+            transfer.again.drain(..).for_each(|segment| transfer.is_again[segment as usize] = false);
+        }
         Ok(())
     }
 
@@ -214,9 +218,8 @@ impl Outgoing {
     pub(crate) fn next_segment(&self, window: u64) -> Option<Next> {
         let of = |transfer: &Transfer, segment: Option<u32>, again: bool| {
             let ((grant, order), segment) = (transfer.grant?, segment?);
-            let over = transfer.cancelled || transfer.landed == transfer.segments;
             let next = Next { transfer: transfer.number, grant, segment, again };
-            (!over).then_some((order, next, transfer.in_flight()))
+            (!transfer.cancelled).then_some((order, next, transfer.in_flight()))
         };
         let again = self.transfers.iter().filter_map(|transfer| of(transfer, transfer.again.front().copied(), true));
         let first = self.transfers.iter().filter_map(|transfer| of(transfer, transfer.unsent.checked_sub(1), false));
@@ -232,9 +235,11 @@ impl Outgoing {
         next.map(|(_, next, _)| next)
     }
 
-    /// What [`next_segment`](Outgoing::next_segment) returned was sent.
-    pub(crate) fn sent(&mut self, next: &Next) {
-        let Ok(transfer) = self.granted(next.grant) else { return };
+    /// What [`next_segment`](Outgoing::next_segment) returned was sent. Returns whether more [is under way](Outgoing::in_flight) for that: not if it counts as landed, and its receiver
+    /// misses it all the same.
+    pub(crate) fn sent(&mut self, next: &Next) -> bool {
+        let Ok(transfer) = self.granted(next.grant) else { return false };
+        let before = transfer.in_flight();
         if next.again && transfer.again.front() == Some(&next.segment) {
             transfer.again.pop_front();
             transfer.is_again[next.segment as usize] = false;
@@ -242,6 +247,7 @@ impl Outgoing {
             transfer.unsent = next.segment;
             transfer.never_sent = transfer.never_sent.min(next.segment);
         }
+        transfer.in_flight() > before
     }
 
     /// Whether all segments of a grant have been sent, those asked for again, too, and not all are known to have landed. Returns how often the receiver has asked.

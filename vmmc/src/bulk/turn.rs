@@ -3,6 +3,9 @@
 //! Places are used in the order posted, so a peer that is slow makes everybody slow. As long as nobody else waits it may take its time: its link says whether it is still there. While others
 //! wait its turn is bounded: by [`GRACE`], which a host that is busy with something else may need, and by what has landed meanwhile at a [least rate](LEAST_RATE).
 //!
+//! A packet that comes twice uses up a place, which is posted again behind those of others: then their turn comes before what is left. So that nobody has a new turn as often as it likes,
+//! what the grants of a peer have [kept others waiting](allowance) for counts together, however many turns that was.
+//!
 //! The time that counts is that in which this host was looking. Between two looks no more than [`STEP`] counts, so who wasn't looking doesn't blame others for it.
 
 use std::time::Duration;
@@ -44,19 +47,29 @@ pub(crate) struct Turn {
     slow: bool,
 }
 
+/// For how long so many bytes may keep others waiting.
+pub(crate) fn allowance(bytes: u64) -> Duration {
+    GRACE + Duration::from_nanos((u128::from(bytes) * 1_000_000_000 / u128::from(LEAST_RATE)) as u64)
+}
+
 impl Turn {
+    /// How long this peer, whose places come first, has kept others waiting since the last look.
+    pub(crate) fn step(&self, now: Time, peer: u64) -> Duration {
+        if self.peer == Some(peer) { now.since(self.seen).min(STEP) } else { Duration::ZERO }
+    }
+
     /// This peer's places come first, and others wait; `None` if nobody does.
     pub(crate) fn attend(&mut self, now: Time, peer: Option<u64>) -> Verdict {
-        if peer.is_none() || peer != self.peer {
+        let Some(same) = peer.filter(|_| peer == self.peer) else {
             *self = Turn { peer, seen: now, ..Turn::default() };
             return Verdict::Fair;
-        }
-        self.used += now.since(self.seen).min(STEP);
+        };
+        self.used += self.step(now, same);
         self.seen = now;
-        let due = Duration::from_nanos((u128::from(self.landed) * 1_000_000_000 / u128::from(LEAST_RATE)) as u64);
-        if self.used > GRACE + due {
+        let most = allowance(self.landed);
+        if self.used > most {
             Verdict::Over
-        } else if !self.slow && self.used > SLOW + due {
+        } else if !self.slow && self.used > most - GRACE + SLOW {
             self.slow = true;
             Verdict::Slow
         } else {

@@ -33,13 +33,26 @@ fn segments_go_highest_first_and_what_is_missing_before_them() {
     outgoing.on_missing(70, &[2..4, 0..1]).unwrap();
     assert_eq!(outgoing.in_flight(), 1);
     assert_eq!(send(&mut outgoing, 10), [(70, 3), (70, 2), (70, 0), (71, 1), (71, 0)]);
+    assert_eq!(outgoing.on_missing(70, &[2..3]), Ok(2));
     outgoing.on_landed(70, 4).unwrap();
-    assert_eq!(outgoing.in_flight(), 2);
-    outgoing.on_missing(70, &[2..3]).unwrap();
-    assert_eq!(send(&mut outgoing, 10), [], "all of it have landed");
+    assert_eq!(outgoing.in_flight(), 0);
+    assert_eq!(send(&mut outgoing, 10), [(71, 1), (71, 0)], "all of the first have landed");
     assert_eq!(outgoing.on_done(first), Ok(false));
     assert_eq!(outgoing.on_done(second), Ok(false));
     assert!(outgoing.transfers.is_empty());
+}
+
+#[test]
+fn what_had_landed_and_is_missing_after_all_is_sent_again() {
+    let mut outgoing = Outgoing::default();
+    let transfer = outgoing.ask(3).unwrap();
+    outgoing.on_granted(transfer, 1).unwrap();
+    assert_eq!(send(&mut outgoing, 10), [(1, 2), (1, 1), (1, 0)]);
+    outgoing.on_landed(1, 3).unwrap();
+    // Its receiver has found that what landed wasn't what it was taken for.
+    outgoing.on_missing(1, &[1..3]).unwrap();
+    assert_eq!(send(&mut outgoing, 10), [(1, 2), (1, 1)]);
+    assert_eq!(outgoing.on_done(transfer), Ok(false));
 }
 
 #[test]
@@ -215,7 +228,7 @@ proptest! {
                         prop_assert_ne!(outgoing.next_segment(u64::MAX), Some(next));
                     }
                 }
-                Step::Sent(next) => outgoing.sent(&next),
+                Step::Sent(next) => _ = outgoing.sent(&next),
             }
             prop_assert!(outgoing.transfers.len() <= MAX_AHEAD);
             for transfer in &outgoing.transfers {

@@ -16,7 +16,7 @@ use super::super::peer::Peer;
 use super::super::{Engine, place_of};
 use super::BulkLane;
 use super::granted::Granted;
-use crate::bulk::turn::Verdict;
+use crate::bulk::turn::{Verdict, allowance};
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::record::BulkRecord;
@@ -39,6 +39,12 @@ impl BulkLane {
         let first = self.first_place();
         first.is_some() && granted.incoming.next_place() != first
     }
+
+    /// Whether what a peer was granted has kept others waiting for too long, in however many turns.
+    fn is_out_of_time(&self, token: u64) -> bool {
+        let of = || self.open.iter().filter(|granted| granted.run.token == token);
+        of().map(|granted| granted.held).sum::<Duration>() > allowance(of().map(Granted::len).sum())
+    }
 }
 
 impl Engine {
@@ -60,17 +66,23 @@ impl Engine {
     fn lose_patience(&mut self, now: Time, port: &mut dyn Port) {
         let Some(lane) = &mut self.lane else { return };
         let first = lane.first_place();
-        let holder = lane.open.iter().find(|granted| first.is_some() && granted.incoming.next_place() == first);
-        let holder = holder.map(|granted| granted.run.token);
+        let mut holder = None;
+        if let Some(granted) = lane.open.iter_mut().find(|g| first.is_some() && g.incoming.next_place() == first) {
+            let token = granted.run.token;
+            granted.held += lane.turn.step(now, token);
+            holder = Some(token);
+        }
         let verdict = lane.turn.attend(now, holder.filter(|&token| lane.schedule.others_wait(token)));
         let mut guilty = SmallVec::<[u64; 2]>::new();
-        guilty.extend(holder.filter(|_| verdict == Verdict::Over));
+        guilty.extend(holder.filter(|&token| verdict == Verdict::Over || lane.is_out_of_time(token)));
         for granted in &lane.open {
             let token = granted.run.token;
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
             let silence = peer.map_or(Duration::ZERO, |peer| peer.link.silence(now));
             let is_hopeless = !lane.is_held_up(granted) && granted.is_hopeless(now, stall(peer), silence);
-            if is_hopeless || granted.is_spoilt() && !granted.incoming.is_complete() {
+            let is_guilty = is_hopeless || granted.is_spoilt() && !granted.incoming.is_complete();
+            // Once, whatever it has done.
+            if is_guilty && !guilty.contains(&token) {
                 guilty.push(token);
             }
         }
@@ -175,7 +187,7 @@ impl Engine {
             }
             // Where a NIC writes before anybody has looked, what has landed may have been written over.
             let granted = &mut lane.open[number];
-            if bulk.overlap() > 0 && !granted.is_whole() {
+            if granted.incoming.has_overlap() && !granted.is_whole() {
                 granted.incoming.distrust();
                 bulk.distrust();
                 self.mend_books(port);

@@ -60,6 +60,8 @@ pub(super) struct Granted {
     ignored: u32,
     /// So many packets came with a wrong checksum.
     damaged: u64,
+    /// For how long its places came first, and others waited.
+    pub held: Duration,
     /// It is to be abandoned.
     pub condemned: bool,
 }
@@ -104,6 +106,7 @@ impl Granted {
             asked_at: granted_at,
             ignored: 0,
             damaged: 0,
+            held: Duration::ZERO,
             condemned: false,
         }
     }

@@ -93,6 +93,15 @@ impl BulkLane {
         self.open.iter().find(|granted| granted.incoming.unused() > 0).map(|granted| granted.run.segment)
     }
 
+    /// How long packets are that the places are for that are posted, or are still to be; `None` if there are any of several lengths.
+    ///
+    /// What lacks a place now, because one was used for nothing, would else have to wait until others ask for nothing more.
+    fn wanted(&self) -> Option<Option<u32>> {
+        let mut lengths = self.open.iter().filter(|g| !g.incoming.is_complete()).map(|granted| granted.run.segment);
+        let first = lengths.next();
+        lengths.all(|length| Some(length) == first).then_some(first)
+    }
+
     /// Whether anything may land.
     pub(super) fn is_open(&self) -> bool {
         !self.open.is_empty()

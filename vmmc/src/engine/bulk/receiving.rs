@@ -179,8 +179,8 @@ impl Engine {
                     .get(&(request.peer, request.transfer))
                     .is_none_or(|asked| asked.has_room(request.peer, peers, exports))
             };
-            let posted = lane.posted();
-            let Some(request) = lane.schedule.next(bulk.room(SMALL) as u32, unused, posted, ready) else { return };
+            let Some(wanted) = lane.wanted() else { return };
+            let Some(request) = lane.schedule.next(bulk.room(SMALL) as u32, unused, wanted, ready) else { return };
             let (token, transfer) = (request.peer, request.transfer);
             let Some(asked) = lane.asked.remove(&(token, transfer)) else {
                 lane.schedule.closed(token, transfer);

@@ -679,8 +679,9 @@ impl Peer {
             }
             counters.tx_bulk_bytes += length as u64;
             bytes += length;
-            pace.sent(now);
-            transfers.outgoing.sent(&next);
+            if transfers.outgoing.sent(&next) {
+                pace.sent(now);
+            }
             if transfers.outgoing.is_sent(grant).is_some() {
                 transfer.untold = Some(grant);
             }

@@ -111,6 +111,8 @@ struct Hostile {
     next: u32,
     /// What it was granted: the transfer, the grant, and how many segments it hasn't sent.
     granted: Vec<(u32, u32, u32)>,
+    /// All of a grant but its last segment it sends at once, and then one of them again and again.
+    repeats: bool,
     told: Vec<Record>,
 }
 
@@ -124,14 +126,19 @@ impl Hostile {
         let tap = world.network.tap();
         world.import(0, 1, "inbox").unwrap();
         let puppet = Puppet::new(&mut world, tap, 0, 1);
-        Hostile { world, puppet, grant: 1 << 20, inbox, import, next: 0, granted: Vec::new(), told: Vec::new() }
+        let (grant, next, granted, told) = (1 << 20, 0, Vec::new(), Vec::new());
+        Hostile { world, puppet, grant, inbox, import, next, granted, repeats: false, told }
     }
 
     fn ask(&mut self) {
+        self.ask_at(0);
+    }
+
+    fn ask_at(&mut self, offset: u64) {
         let errand = Errand::Put { grant: self.grant, notify: None };
         let transfer = self.next;
         self.next += 1;
-        let ask = BulkRecord::Ask { transfer, errand, offset: 0, segment: SEGMENT, segments: SEGMENTS, rest: 128 };
+        let ask = BulkRecord::Ask { transfer, errand, offset, segment: SEGMENT, segments: SEGMENTS, rest: 128 };
         self.puppet.add(&mut self.world, Record::Bulk(ask), &[0; 128]);
     }
 
@@ -141,7 +148,11 @@ impl Hostile {
         let mut ended = 0;
         for record in &told {
             match *record {
-                Record::Bulk(BulkRecord::Granted { transfer, grant }) => self.granted.push((transfer, grant, SEGMENTS)),
+                Record::Bulk(BulkRecord::Granted { transfer, grant }) => {
+                    // It may be said again before this side has acknowledged it.
+                    self.granted.retain(|&(of, _, _)| of != transfer);
+                    self.granted.push((transfer, grant, SEGMENTS));
+                }
                 Record::Bulk(BulkRecord::Declined { transfer, reason }) => {
                     if reason == Declined::Unable {
                         self.puppet.add(&mut self.world, Record::Bulk(BulkRecord::Cleared { transfer }), &[]);
@@ -149,8 +160,8 @@ impl Hostile {
                     self.granted.retain(|&(of, _, _)| of < transfer);
                     ended += 1;
                 }
-                Record::Bulk(BulkRecord::Done { .. }) => {
-                    self.granted.remove(0);
+                Record::Bulk(BulkRecord::Done { transfer }) => {
+                    self.granted.retain(|&(of, _, _)| of != transfer);
                     ended += 1;
                 }
                 _ => {}
@@ -163,9 +174,20 @@ impl Hostile {
     /// Sends a segment of the first grant.
     fn send(&mut self) {
         let Some((_, grant, left @ 1..)) = self.granted.first_mut() else { return };
-        *left -= 1;
+        let (grant, first) = (*grant, *left - 1);
+        if !self.repeats {
+            *left = first;
+            self.send_segment(grant, first, true);
+            return;
+        }
+        *left = 1;
+        (1..=first.max(1)).rev().for_each(|segment| self.send_segment(grant, segment, true));
+    }
+
+    /// Sends a segment; if it isn't to be `intact`, one whose checksum is wrong.
+    fn send_segment(&mut self, grant: u32, segment: u32, intact: bool) {
         let payload = [1; SEGMENT as usize];
-        let header = BulkHeader { token: self.puppet.token(), grant: *grant, segment: *left };
+        let header = BulkHeader { token: self.puppet.token(), grant, segment };
         let mac = |host: usize| [2, 0, 0, 0, 0, host as u8 + 1];
         let mut remote = address(1);
         remote.set_port(7001);
@@ -176,7 +198,7 @@ impl Hostile {
         let mut frame = vec![0; encap.len()];
         encap.write(&mut frame, header.len() + payload.len());
         frame.extend(header);
-        frame.extend(payload);
+        frame.extend(payload.map(|byte| if intact { byte } else { !byte }));
         self.world.network.inject(&frame);
     }
 
@@ -186,7 +208,8 @@ impl Hostile {
         let (mut done, mut asks_at, mut put) = (0, begin, None::<Put>);
         while self.world.now() < begin + Duration::from_secs(4) {
             self.hear();
-            if self.granted.len() < 2 && self.world.now() >= asks_at {
+            let most = if self.repeats { 1 } else { 2 };
+            if self.granted.len() < most && self.world.now() >= asks_at {
                 self.ask();
                 asks_at = self.world.now() + Duration::from_millis(2);
             }
@@ -222,6 +245,84 @@ fn who_trickles_does_not_keep_the_lane_for_itself() {
         assert!(counters.rx_bulk_grants > done / 2, "{done} puts, {counters:?}");
         assert!(hostile.told.iter().any(|r| matches!(r, Record::Bulk(BulkRecord::Granted { .. }))));
     }
+}
+
+#[test]
+fn who_repeats_itself_does_not_keep_the_lane_for_itself() {
+    for every in [90, 19, 2] {
+        let mut hostile = Hostile::new();
+        // Each repetition uses up its only place, and it gets another behind those of the other.
+        hostile.repeats = true;
+        let done = hostile.beside(Some(Duration::from_millis(every)));
+        let counters = hostile.world.hosts[1].engine.counters();
+        assert!(done > 100, "a repetition each {every} ms: {done} of 200 puts, {counters:?}");
+        assert!(counters.bulk_reopened <= 10 && counters.rx_bulk_wasted > 0, "{counters:?}");
+    }
+}
+
+#[test]
+fn who_sends_damaged_packets_of_all_it_was_granted_is_blamed_once() {
+    let mut hostile = Hostile::new();
+    hostile.world.hosts[1].looks_every = Some(Duration::from_millis(2));
+    (0..2).for_each(|number| hostile.ask_at(200_000 * number));
+    hostile.world.run(Duration::from_millis(10));
+    hostile.hear();
+    assert_eq!(hostile.granted.len(), 2);
+    for (_, grant, _) in hostile.granted.clone() {
+        (0..SEGMENTS).for_each(|segment| hostile.send_segment(grant, segment, false));
+    }
+    let ended = |world: &mut World| (world.hosts[1].engine.counters().rx_bulk_abandoned > 0).then_some(());
+    hostile.world.until("the end", ended);
+    hostile.puppet.told();
+    let counters = hostile.world.hosts[1].engine.counters();
+    assert_eq!((counters.rx_bulk_abandoned, counters.rx_bulk_wasted), (2, 200), "{counters:?}");
+    hostile.puppet.add(&mut hostile.world, Record::Bulk(BulkRecord::Cleared { transfer: 0 }), &[]);
+    hostile.world.run(Duration::from_millis(25));
+    hostile.ask();
+    hostile.world.run(Duration::from_millis(5));
+    // Another time it would be twice as long.
+    assert_eq!(hostile.world.hosts[1].engine.counters().rx_bulk_grants, counters.rx_bulk_grants + 1);
+}
+
+#[test]
+fn others_packets_of_another_length_do_not_take_the_place_of_a_damaged_one_s() {
+    let mut hostile = Hostile::new();
+    hostile.world.hosts[1].looks_every = Some(Duration::from_millis(1));
+    (0..2).for_each(|number| hostile.ask_at(200_000 * number));
+    hostile.world.run(Duration::from_millis(5));
+    hostile.hear();
+    let granted = hostile.granted.clone();
+    assert_eq!(granted.len(), 2);
+    // The other wants places for longer packets, all the time.
+    let import = hostile.import;
+    let next = |world: &World, half: u64| Put::new(world, 2, import, half, 700_000, 500_000 + 700_000 * half, 1);
+    let mut puts = [0, 1].map(|half| next(&hostile.world, half));
+    (0..5).for_each(|_| puts.iter_mut().for_each(|put| assert!(!put.steps(&mut hostile.world, 20).unwrap())));
+    // All is in time for one look, and the last one is damaged: its place is posted anew, when the other could have its turn.
+    for (number, (_, grant, _)) in (0..).zip(granted) {
+        (0..SEGMENTS).rev().for_each(|segment| hostile.send_segment(grant, segment, number == 0 || segment > 0));
+    }
+    let (begin, mut delivered) = (hostile.world.now(), 0);
+    while !hostile.granted.is_empty() && hostile.world.now() < begin + Duration::from_millis(400) {
+        for (half, put) in (0..).zip(&mut puts) {
+            if put.go_on(&mut hostile.world).unwrap() {
+                *put = next(&hostile.world, half);
+                delivered += 1;
+            }
+        }
+        while hostile.world.hosts[1].engine.take_notification(hostile.inbox).is_some() {}
+        let heard = hostile.told.len();
+        hostile.hear();
+        for record in hostile.told[heard..].to_vec() {
+            if let Record::Bulk(BulkRecord::Missing { grant, .. }) = record {
+                hostile.send_segment(grant, 0, true);
+            }
+        }
+        hostile.world.step();
+    }
+    let counters = hostile.world.hosts[1].engine.counters();
+    assert_eq!(counters.rx_bulk_abandoned, 0, "{counters:?}");
+    assert!(hostile.granted.is_empty(), "the other had {delivered} puts meanwhile: {counters:?}");
 }
 
 #[test]
