@@ -194,7 +194,12 @@ impl Connection {
                 inner.staging.give(source);
                 sent
             }
-        }?;
+        };
+        let sent = match sent {
+            // It has just been lost.
+            Err(_) if import.direct_from().is_none() => return Ok(otherwise),
+            sent => sent?,
+        };
         if sent.bytes == 0 {
             // Somebody else was faster, or it is too short for this lane.
             return Ok(otherwise);

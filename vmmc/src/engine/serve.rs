@@ -15,6 +15,8 @@ use super::exports::{Export, Exports};
 use super::peer::Peer;
 use super::{Engine, EngineCounters};
 use crate::log::provoked;
+use crate::memory::DirectSource;
+use crate::port::bulk::BulkPort;
 use crate::port::{Port, TxPacket};
 use crate::time::Time;
 use crate::wire::record::{FETCHED_LEN, FetchRefusal, MAX_FETCHES, Record};
@@ -206,7 +208,7 @@ impl Peer {
             if self.jobs.queue.is_empty() {
                 return Served::All;
             }
-            match self.serve_directly(port.bulk().map_or(0, |bulk| bulk.max_segment()), exports, counters) {
+            match self.serve_directly(port.bulk_ref(), exports, counters) {
                 Some(true) => continue,
                 Some(false) => return Served::Blocked,
                 None => {}
@@ -252,7 +254,12 @@ impl Peer {
     }
 
     /// Has the first job's next part go by the bulk lane, if it is to. Returns whether it does; if not, the lane takes no more now.
-    fn serve_directly(&mut self, most: usize, exports: &mut Exports, counters: &mut EngineCounters) -> Option<bool> {
+    fn serve_directly(
+        &mut self,
+        lane: Option<&dyn BulkPort>,
+        exports: &mut Exports,
+        counters: &mut EngineCounters,
+    ) -> Option<bool> {
         // What goes in pieces goes behind what is on its way.
         let waits = |job: &Job| !job.direct && self.transfers.serve(job.request);
         if self.jobs.queue.front().is_some_and(waits) {
@@ -264,7 +271,13 @@ impl Peer {
         }
         let mut job = *self.jobs.queue.front().filter(|job| job.direct)?;
         let Ok(export) = self.readable(job.grant, exports) else { return Some(false) };
-        let length = match self.ask_for_job(most, &export.region.clone(), &job, counters) {
+        let source = DirectSource::of_region(export.region.clone());
+        let Some(lane) = lane.filter(|lane| lane.reaches(&source)) else {
+            // It lies in another arena than the lane's.
+            self.jobs.resume(job);
+            return None;
+        };
+        let length = match self.ask_for_job(lane.max_segment(), source, &job, counters) {
             Some(length) => length,
             None if self.transfers.is_idle() => {
                 self.jobs.resume(job);

@@ -60,6 +60,24 @@ fn only_what_is_of_it_goes_by_the_lane() {
 }
 
 #[test]
+fn only_what_is_of_it_is_fetched_by_the_lane() {
+    let lab = lab(2, 9000);
+    let (from, to) = (open(&lab, 1, Bulk::Require), open(&lab, 2, Bulk::Require));
+    let asked = || to.stats().unwrap().engine.tx_bulk_transfers;
+    for direct in [true, false] {
+        let name = if direct { "direct" } else { "elsewhere" };
+        let export = to.export(name).len(LEN).key(Key::PUBLIC).direct(direct).readable(true).create().unwrap();
+        let content = fill(to.alloc(LEN).unwrap(), 9);
+        export.write(0, &content).unwrap();
+        let remote = from.import(peer(&lab), name, Key::PUBLIC).unwrap();
+        let before = asked();
+        let fetched = remote.fetch(0, from.alloc_direct(LEN).unwrap()).timeout(PATIENCE).wait().unwrap();
+        assert!(fetched[..] == content[..]);
+        assert_eq!(asked() > before, direct, "{name}");
+    }
+}
+
+#[test]
 fn sends_that_never_wait_take_what_there_is_room_for() {
     let lab = lab(2, 9000);
     let (from, to) = (open(&lab, 1, Bulk::Require), open(&lab, 2, Bulk::Require));

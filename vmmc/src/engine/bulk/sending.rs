@@ -24,7 +24,7 @@ use super::{BulkLane, Thresholds};
 use crate::bulk::outgoing::{MAX_AHEAD, Outgoing};
 use crate::link::Pace;
 use crate::log::provoked;
-use crate::memory::{DirectSource, Region};
+use crate::memory::DirectSource;
 use crate::port::Port;
 use crate::time::Time;
 use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Notify, Record};
@@ -528,7 +528,7 @@ impl Peer {
     pub(in crate::engine) fn ask_for_job(
         &mut self,
         most: usize,
-        region: &Region,
+        source: DirectSource,
         job: &Job,
         counters: &mut EngineCounters,
     ) -> Option<u64> {
@@ -537,7 +537,6 @@ impl Peer {
         }
         let left = usize::try_from(job.length - job.done).ok()?;
         let parts = Parts::of(left, Packets::of(&self.link, most))?;
-        let source = DirectSource::of_region(region.clone());
         let start = usize::try_from(job.offset + job.done).ok()?;
         let errand = Errand::Fetched { request: job.request };
         self.ask(0, (source, false), (start, job.done), parts, errand, Some(*job), counters)?;

@@ -279,6 +279,10 @@ impl BulkPort for BulkLane {
         queued
     }
 
+    fn reaches(&self, source: &DirectSource) -> bool {
+        source.runs(&self.arena, 0, 0).is_some()
+    }
+
     fn tx_room(&self, segment: usize) -> usize {
         if self.socket.is_some() { self.slots.room(segment) } else { 0 }
     }

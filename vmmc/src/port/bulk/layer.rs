@@ -85,6 +85,10 @@ impl<L: BulkLayer> BulkPort for L {
         BulkLayer::submit(self, encap, header, source, at, len)
     }
 
+    fn reaches(&self, source: &DirectSource) -> bool {
+        self.lane().is_some_and(|lane| lane.reaches(source))
+    }
+
     fn tx_room(&self, segment: usize) -> usize {
         self.lane().map_or(0, |lane| lane.tx_room(segment))
     }

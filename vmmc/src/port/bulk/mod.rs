@@ -139,6 +139,9 @@ pub trait BulkPort: Send {
     /// [all there](DirectSource::runs).
     fn submit(&mut self, encap: &Encap, header: &[u8], source: &DirectSource, at: usize, len: usize) -> bool;
 
+    /// Whether this is of the arena that the port sends from, and not of another.
+    fn reaches(&self, source: &DirectSource) -> bool;
+
     /// How many packets more could be queued now, of so many bytes of payload.
     fn tx_room(&self, segment: usize) -> usize;
 

@@ -232,6 +232,10 @@ impl BulkPort for SimBulk {
         true
     }
 
+    fn reaches(&self, source: &DirectSource) -> bool {
+        source.runs(&self.arena, 0, 0).is_some()
+    }
+
     fn tx_room(&self, segment: usize) -> usize {
         if !self.is_open {
             return 0;
