@@ -1,8 +1,8 @@
 //! `vmmc get`: fetches what `vmmc serve` exports on another host: a file that it offers, or what has been put there.
 //!
-//! The exporter's program takes no part in it: bytes are read from its memory, several pieces at a time, into buffers of this node's arena: by the bulk lane, where there is one. Of an offered file the length
-//! and the SHA-256 stand in a buffer beside it, and what arrives is compared with them. The time and the rate that are told are those of
-//! the transfer: from the first request to the last byte.
+//! The exporter's program takes no part in it: bytes are read from its memory, several pieces at a time, into buffers of this node's arena, so that
+//! they come by the bulk lane where there is one. Of an offered file the length and the SHA-256 stand in a buffer beside it, and what arrives is compared with them. The
+//! time and the rate that are told are those of the transfer: from the first request to the last byte.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -23,7 +23,7 @@ use crate::explain;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
 use crate::output::say;
-use crate::pieces::{self, DISK_TIME};
+use crate::pieces::{self, COUNT_BY_LANE, DISK_TIME};
 use crate::protocol::{TRAILER_LEN, Trailer, get_export};
 use crate::put::progress_bar;
 use crate::units::{Sha256Sum, Size, parse_peer};
@@ -74,6 +74,8 @@ enum GetError {
 
 /// How many pieces are under way.
 const AHEAD: usize = 8;
+/// How many there are where they come in packets: as many again may be waiting to be hashed and written.
+const COUNT_IN_PACKETS: usize = 2 * AHEAD;
 
 /// Runs `vmmc get`.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
@@ -177,7 +179,9 @@ fn fetch(
     spare: &Receiver<Buffer>,
     mut tell: impl FnMut(u64),
 ) -> Result<(), Box<dyn Error>> {
-    let mut free = pieces::buffers(node, remote)?;
+    let by_lane = pieces::go_by_lane(remote);
+    let count = if by_lane { COUNT_BY_LANE } else { COUNT_IN_PACKETS };
+    let mut free = pieces::buffers(node, by_lane, count)?;
     let (mut asked, mut done, mut under_way) = (0, 0, VecDeque::new());
     while done < length {
         free.extend(spare.try_iter());

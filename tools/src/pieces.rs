@@ -10,9 +10,8 @@ use vmmc::{Buffer, Error, Import, Node};
 pub(crate) const BY_LANE: usize = 1 << 20;
 /// Where packets do: small enough to be in the cache still when it is copied (puts are a quarter faster than with 1 MiB).
 pub(crate) const IN_PACKETS: usize = 128 << 10;
-/// How many there are of the one kind, and of the other: enough for some to be under way while others are read or written.
-const COUNT_BY_LANE: usize = 8;
-const COUNT_IN_PACKETS: usize = 16;
+/// How many there are where the bulk lane takes them: enough for some to be under way while others are read or written.
+pub(crate) const COUNT_BY_LANE: usize = 8;
 /// What the arena has beside: for what else is exported, and because packets don't land at its very end.
 const BESIDE: usize = 1 << 20;
 
@@ -24,10 +23,14 @@ pub(crate) fn arena() -> u64 {
     (BESIDE + COUNT_BY_LANE * Arena::footprint(BY_LANE)) as u64
 }
 
-/// Buffers for what is sent to `remote`, or fetched from there: all of one length.
-pub(crate) fn buffers(node: &Node, remote: &Import) -> Result<Vec<Buffer>, Error> {
-    // That this is so much that the lane doesn't take it is something that a table of thresholds may say.
-    let by_lane = remote.direct_from().is_some_and(|from| from <= BY_LANE);
-    let (count, length) = if by_lane { (COUNT_BY_LANE, BY_LANE) } else { (COUNT_IN_PACKETS, IN_PACKETS) };
+/// Whether pieces go to `remote`, or come from there, by the bulk lane, as far as can be known before. Of long pieces a table of thresholds may say that they
+/// aren't long enough.
+pub(crate) fn go_by_lane(remote: &Import) -> bool {
+    remote.direct_from().is_some_and(|from| from <= BY_LANE)
+}
+
+/// Buffers to send or to fetch from there, all of one length. An [`arena`] has room for [`COUNT_BY_LANE`] long ones, and for more that aren't.
+pub(crate) fn buffers(node: &Node, by_lane: bool, count: usize) -> Result<Vec<Buffer>, Error> {
+    let length = if by_lane { BY_LANE } else { IN_PACKETS };
     (0..count).map(|_| node.alloc(length)).collect()
 }

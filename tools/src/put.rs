@@ -25,7 +25,7 @@ use crate::explain;
 use crate::interrupt;
 use crate::node_args::{Driver, NodeArgs};
 use crate::output::say;
-use crate::pieces::{self, DISK_TIME};
+use crate::pieces::{self, COUNT_BY_LANE, DISK_TIME};
 use crate::protocol::{Answer, PROGRESS_UNIT, Trailer};
 use crate::units::{Sha256Sum, Size, parse_peer};
 
@@ -62,6 +62,8 @@ enum PutError {
     Reader,
 }
 
+/// How many pieces there are where they are copied into packets: one to read into while another is copied. More would not stay in the cache.
+const COUNT_IN_PACKETS: usize = 2;
 /// After how many bytes the receiver is told how far it may hash.
 const PROGRESS_STEP: u64 = 8 << 20;
 
@@ -124,7 +126,9 @@ fn put(
 /// Writes the file into the remote buffer. Returns how long that took, until all of it was acknowledged.
 fn transfer(node: &Node, remote: &Import, call: &Call, source: &Source) -> Result<Duration, Box<dyn Error>> {
     let bar = progress_bar(source.length());
-    let pieces = source.read(pieces::buffers(node, remote)?);
+    let by_lane = pieces::go_by_lane(remote);
+    let count = if by_lane { COUNT_BY_LANE } else { COUNT_IN_PACKETS };
+    let pieces = source.read(pieces::buffers(node, by_lane, count)?);
     let mut under_way: VecDeque<Pending<'_, Buffer>> = VecDeque::new();
     let mut at = 0;
     let mut begin = None;
@@ -135,9 +139,9 @@ fn transfer(node: &Node, remote: &Import, call: &Call, source: &Source) -> Resul
         let Piece { buffer, length } = match pieces.full.try_recv() {
             Ok(read) => read?,
             Err(_) => match under_way.pop_front() {
-                // There are no more buffers to read into, or the disk is slower than the network: either way the node has something to do.
+                // There is no buffer to read into, or the disk is slower than the network: either way the node has something to do.
                 Some(first) => {
-                    pieces.done(first.wait().map_err(|failed| failed.error)?);
+                    pieces.done(first.wait().map_err(vmmc::Error::from)?);
                     continue;
                 }
                 None => wait_for(node, &pieces.full)?,
@@ -145,23 +149,18 @@ fn transfer(node: &Node, remote: &Import, call: &Call, source: &Source) -> Resul
         };
         begin.get_or_insert_with(Instant::now);
         let end = at + length as u64;
-        let send = remote.send(buffer, at).part(0..length);
         if end == source.length() {
             // Delivery is in order: with the last piece all have arrived.
-            send.wait().map_err(|failed| failed.error)?;
+            remote.send(buffer, at).part(0..length).wait().map_err(vmmc::Error::from)?;
+        } else if by_lane {
+            under_way.push_back(remote.send(buffer, at).part(0..length).start().map_err(vmmc::Error::from)?);
         } else {
-            under_way.push_back(send.start().map_err(|failed| failed.error)?);
+            // Copied, it can be read into again at once, as long as it is in the cache.
+            remote.send(&buffer[..length], at).start()?;
+            pieces.done(buffer);
         }
         if end < source.length() && end.is_multiple_of(PROGRESS_STEP) {
             call.send(&[], u32::try_from(end / PROGRESS_UNIT).unwrap_or(u32::MAX))?;
-        }
-        // What has arrived is read into again at once, as long as it is in the cache.
-        while let Some(first) = under_way.pop_front() {
-            if !first.is_delivered()? {
-                under_way.push_front(first);
-                break;
-            }
-            pieces.done(first.wait().map_err(|failed| failed.error)?);
         }
         at = end;
         bar.set_position(at);

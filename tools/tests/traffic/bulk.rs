@@ -1,16 +1,19 @@
-//! The bulk lane as one sees it from outside: statistics, captures, the thresholds that hold. The nodes are this test's own, and send from memory of their arenas.
+//! The bulk lane as one sees it from outside: statistics, captures, faults; and that files go by it. But for those of the last test the nodes are this test's own, and send from
+//! memory of their arenas.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use vmmc::monitor;
 use vmmc::{Bulk, Export, Import, Key, Node, Progress};
-use vmmc_lab::{LabConfig, TempLab};
+use vmmc_lab::LabConfig;
 
 use super::hosts::{Finished, Hosts, Program, text};
 use super::tshark;
 
 const LEN: usize = 1 << 20;
+const FILE: usize = (9 << 20) + 77_777;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two hosts, each with a node that has a bulk lane, and where each can be watched.
@@ -22,9 +25,7 @@ struct Pair {
 
 impl Pair {
     fn new(settings: impl Fn(vmmc::Builder) -> vmmc::Builder) -> Pair {
-        let lab = TempLab::new(&LabConfig { mtu: 9000, ..LabConfig::default() });
-        let lab = lab.unwrap_or_else(|error| panic!("these tests need root and network namespaces: {error}"));
-        let hosts = Hosts { lab, files: tempfile::tempdir().expect("a temporary directory") };
+        let hosts = Hosts::with(&LabConfig { mtu: 9000, ..LabConfig::default() });
         let nodes = [1, 2].map(|number| {
             let host = hosts.lab.host(number);
             let builder = Node::builder().interface(&host.interface).bulk(Bulk::Require).bulk_threshold(64 << 10);
@@ -150,4 +151,39 @@ fn faults_are_made_in_its_packets_and_all_arrives_nevertheless() {
     assert!(made.dropped > 0 && made.corrupted > 0 && made.delayed > 0 && made.duplicated > 0, "{made:?}");
     // Of the segments, and not only of the records about them.
     assert!(to.engine.rx_bulk_missing > 0 && to.engine.rx_bulk_bytes > 0, "{:?}", to.engine);
+}
+
+/// Puts and gets a file whose length is no multiple of anything, and returns how many bytes the server has got and sent by the bulk lane meanwhile, and has had
+/// declined.
+fn files_by_lane(config: &LabConfig, client: &[&str]) -> [u64; 3] {
+    let hosts = Hosts::with(config);
+    let path = hosts.file("file", FILE);
+    let kept = tempfile::tempdir().expect("a directory");
+    let offer = format!("table:{}", text(&path));
+    let server = hosts.serve(2, &["--export", "inbox:16MiB", "--write-to", text(kept.path()), "--file", &offer]);
+    let out = hosts.ok(1, &[&["put", "10.77.0.2", "inbox", text(&path)], client].concat());
+    assert!(out.contains("verified by the receiver (SHA-256 "), "{out}");
+    let again = hosts.files.path().join("again");
+    let out = hosts.ok(1, &[&["get", "10.77.0.2", "table", "--out", text(&again)], client].concat());
+    assert!(out.contains("verified (SHA-256 "), "{out}");
+    let original = fs::read(&path).expect("it is there");
+    for copy in [kept.path().join("file"), again] {
+        assert!(fs::read(&copy).expect("it is kept") == original, "{}", copy.display());
+    }
+    let stats = hosts.look(&["stats", "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
+    let engine = json.as_array().expect("an array").iter().find(|node| node["pid"] == server.id()).unwrap_or(&json[0]);
+    server.interrupt();
+    ["rx_bulk_bytes", "tx_bulk_bytes", "rx_bulk_declined"].map(|name| engine["engine"][name].as_u64().expect(name))
+}
+
+#[test]
+fn files_go_by_it_where_there_is_one() {
+    let jumbo = LabConfig { mtu: 9000, ..LabConfig::default() };
+    let [put, got, declined] = files_by_lane(&jumbo, &[]);
+    // All but what travels with the requests, and the last piece, which is short.
+    let most = FILE as u64 / 10 * 8;
+    assert!(put > most && got > most && declined == 0, "{put} and {got} of {FILE} bytes, {declined} declined");
+    assert_eq!(files_by_lane(&jumbo, &["--no-bulk"]), [0; 3]);
+    assert_eq!(files_by_lane(&LabConfig { queues: 1, ..jumbo }, &[]), [0; 3]);
 }

@@ -23,7 +23,11 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn new(hosts: usize) -> Hosts {
-        let lab = TempLab::new(&LabConfig { hosts, ..LabConfig::default() });
+        Hosts::with(&LabConfig { hosts, ..LabConfig::default() })
+    }
+
+    pub(crate) fn with(config: &LabConfig) -> Hosts {
+        let lab = TempLab::new(config);
         let lab = lab.unwrap_or_else(|error| panic!("these tests need root and network namespaces: {error}"));
         Hosts { lab, files: tempfile::tempdir().expect("a temporary directory") }
     }
