@@ -1,11 +1,13 @@
 //! The bulk lane: long sends go from memory to memory, and nobody in user space copies a byte.
 //!
-//! [`thresholds`] says which sends take it, [`transfer`] cuts these into transfers, and [`sending`] is the sender's half. Of the receiver's, [`receiving`] grants and takes what lands, [`attending`] does what is due,
+//! [`thresholds`] says which sends take it, [`transfer`] cuts these into transfers, [`asking`] asks for them, [`queue`] has those that aren't done, and [`sending`] sends them. Of the receiver's, [`receiving`] grants and takes what lands, [`attending`] does what is due,
 //! [`retreat`] takes places back, and [`granted`] is one transfer that has been granted. What belongs where,
 //! what is missing and whose turn it is they ask [`crate::bulk`]; the memory is kept by the [port](crate::port::bulk) for as long as the kernel may touch it.
 
+mod asking;
 mod attending;
 mod granted;
+mod queue;
 mod receiving;
 mod retreat;
 mod sending;
@@ -16,9 +18,9 @@ mod transfer;
 use std::collections::HashMap;
 use std::ops::Range;
 
+pub use asking::DirectSend;
+pub(super) use queue::Transfers;
 pub(super) use receiving::HeardTransfer;
-pub use sending::DirectSend;
-pub(super) use sending::Transfers;
 pub use thresholds::{LEAST_THRESHOLD, MOST_STEPS, Thresholds, ThresholdsError};
 
 use self::granted::Granted;

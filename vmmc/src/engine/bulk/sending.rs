@@ -10,31 +10,21 @@
 //! gone one way. Those of a send that is *piecewise* keep that order among each other only: PUTs don't wait for them. One that is declined goes as PUTs, when its turn has come, and
 //! all behind it do, too.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::super::imports::Imports;
 use super::super::peer::Peer;
 use super::super::send::Send;
-use super::super::serve::Job;
-use super::super::{Engine, EngineCounters, EngineError, Ticket, place_of};
-use super::transfer::{Packets, Parts};
-use super::{BulkLane, Thresholds};
-use crate::bulk::outgoing::{MAX_AHEAD, Outgoing};
-use crate::link::Pace;
+use super::super::{Engine, EngineCounters};
+use super::BulkLane;
+use super::queue::{Ending, Transfer, Transfers, spoil};
+use super::transfer::Parts;
 use crate::log::provoked;
-use crate::memory::DirectSource;
 use crate::port::Port;
 use crate::time::Time;
-use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Notify, Record};
+use crate::wire::record::{BulkRecord, Declined, Errand, FetchRefusal, Record};
 use crate::wire::{BulkHeader, WireError};
-
-/// How many transfers to a peer may be asked for and not done. Where hosts share their cores with others, it may be some milliseconds until the receiver looks.
-const AHEAD: usize = MAX_AHEAD;
-
-/// Of those, how many may answer fetches: so that a long one leaves room for sends.
-const AHEAD_OF_FETCHES: usize = AHEAD - 1;
 
 /// How long nothing more is asked for, once a send of another kind may go that has waited: it may have been given up.
 const TURN: Duration = Duration::from_micros(500);
@@ -45,285 +35,7 @@ const PORT_RETRY: Duration = Duration::from_micros(50);
 /// Bytes to a peer that are put into the lane before others have their turn.
 const BATCH: usize = 256 << 10;
 
-/// A send from memory of the arena, and how much of it has been asked for.
-#[derive(Clone, Debug)]
-pub struct DirectSend {
-    /// The memory.
-    pub source: DirectSource,
-    /// Which bytes of it.
-    pub part: Range<usize>,
-    /// Where in the export they shall go.
-    pub offset: u64,
-    /// Notify with this tag.
-    pub notify: Option<u32>,
-    /// It needn't be asked for in whole. Each transfer is a send of its own, which announces its own bytes, and PUTs don't wait for it.
-    pub piecewise: bool,
-    done: usize,
-    counted: bool,
-    last: u32,
-}
-
-impl DirectSend {
-    /// Bytes that have been asked for.
-    pub fn done(&self) -> usize {
-        self.done
-    }
-
-    /// A send of a part of `source` to `offset`.
-    pub fn new(source: DirectSource, part: Range<usize>, offset: u64, notify: Option<u32>) -> DirectSend {
-        DirectSend { source, part, offset, notify, piecewise: false, done: 0, counted: false, last: 0 }
-    }
-}
-
-/// A transfer that isn't done.
-#[derive(Debug)]
-struct Transfer {
-    number: u32,
-    import: u32,
-    /// `None` when it has been cancelled: nothing more is sent.
-    source: Option<DirectSource>,
-    /// Where in the source it begins.
-    start: usize,
-    parts: Parts,
-    offset: u64,
-    errand: Errand,
-    /// What it serves, as it was before.
-    job: Option<Job>,
-    /// The grant by which all has been sent, and the peer not been told so.
-    untold: Option<u32>,
-    /// It goes as PUTs: so many bytes have been put into packets, the last of them this one.
-    declined: Option<(usize, u64)>,
-    /// All of it has been put into packets.
-    sent: bool,
-    /// PUTs don't wait for it.
-    piecewise: bool,
-}
-
-/// The end of a fetch that has transfers: it is told of once these have ended. Before, its number would be taken for another's.
-#[derive(Debug)]
-struct Ending {
-    request: u32,
-    reason: FetchRefusal,
-    /// Some of it doesn't come. Of what has come to its end all the same the peer is told nothing.
-    due: bool,
-}
-
-impl Transfer {
-    fn serves(&self, request: u32) -> bool {
-        self.errand == Errand::Fetched { request }
-    }
-}
-
-/// The bytes of a part of a fetch don't come.
-fn spoil(endings: &mut [Ending], errand: Errand) {
-    let of = |ending: &&mut Ending| errand == (Errand::Fetched { request: ending.request });
-    endings.iter_mut().filter(of).for_each(|ending| ending.due = true);
-}
-
-/// The transfers to a peer.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Transfers {
-    outgoing: Outgoing,
-    queue: VecDeque<Transfer>,
-    /// How many packets may be under way; from the first grant on.
-    pace: Option<Pace>,
-    /// What the peer is to be told once PUTs don't have to wait.
-    behind: Vec<Record>,
-    /// Fetches that are to end.
-    endings: Vec<Ending>,
-    /// Until when no more is asked for, because a send that isn't a transfer waits for its turn: [`Time::FAR`] while it can't have it.
-    turn: Option<Time>,
-    /// Imports whose programs send piecewise, and are to hear when a transfer is over.
-    listening: Vec<u32>,
-    /// One is.
-    over: bool,
-}
-
-impl Transfers {
-    /// Whether PUTs have to wait.
-    pub(in crate::engine) fn hold(&self) -> bool {
-        self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }) && !transfer.piecewise)
-    }
-
-    /// Whether any send isn't done.
-    pub(in crate::engine) fn are_sending(&self) -> bool {
-        self.queue.iter().any(|transfer| matches!(transfer.errand, Errand::Put { .. }))
-    }
-
-    /// Whether there are none.
-    pub(in crate::engine) fn is_idle(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// How many there are.
-    pub(in crate::engine) fn len(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// Whether one more may be asked for.
-    fn may_ask(&self) -> bool {
-        let declined = self.queue.back().is_some_and(|transfer| transfer.declined.is_some());
-        self.queue.len() < AHEAD && !declined && self.outgoing.may_ask()
-    }
-
-    /// Whether one more that is a send may be. Whatever waits for those that there are has its turn first: else it would wait for ever where many send.
-    fn may_ask_for_send(&self, now: Time) -> bool {
-        self.may_ask() && self.behind.is_empty() && self.turn.is_none_or(|until| until <= now)
-    }
-
-    /// Whether one more of a piecewise send may be. It holds nobody up.
-    fn may_ask_for_piece(&self) -> bool {
-        self.may_ask() && self.behind.is_empty()
-    }
-
-    /// Whether one more that answers a fetch may be.
-    fn may_ask_for_job(&self) -> bool {
-        let jobs = self.queue.iter().filter(|transfer| transfer.job.is_some()).count();
-        self.may_ask() && jobs < AHEAD_OF_FETCHES
-    }
-
-    /// A send of another kind has to wait.
-    pub(in crate::engine) fn want_turn(&mut self) {
-        self.turn = Some(Time::FAR);
-    }
-
-    /// It has had its turn. Returns whether others have waited for that.
-    pub(in crate::engine) fn had_turn(&mut self) -> bool {
-        self.turn.take().is_some()
-    }
-
-    /// Whether parts of what the peer fetches by this request haven't ended.
-    pub(in crate::engine) fn serve(&self, request: u32) -> bool {
-        self.queue.iter().any(|transfer| transfer.serves(request))
-    }
-
-    /// Whether the peer has all of a transfer.
-    fn is_done(&self, number: u32) -> bool {
-        self.queue.iter().all(|transfer| transfer.number != number)
-    }
-
-    fn find(&mut self, number: u32) -> Option<&mut Transfer> {
-        self.queue.iter_mut().find(|transfer| transfer.number == number)
-    }
-}
-
 impl Engine {
-    /// Whether a send of so many bytes would go by the bulk lane, as far as is known now.
-    pub fn is_direct(&self, id: u32, length: usize) -> bool {
-        self.direct_from(id).is_some_and(|from| length >= from)
-    }
-
-    /// The shortest send that would go by it, bytes; `None` if none would.
-    pub fn direct_from(&self, id: u32) -> Option<usize> {
-        self.peer(self.imports.get(id)?.link)?.lane_from()
-    }
-
-    /// Whether a piece of a send by the bulk lane may be asked for now. If not, and the import reports to a queue, an event of it says when that may have changed.
-    pub fn has_direct_room(&mut self, id: u32) -> bool {
-        let Some(link) = self.imports.get(id).map(|import| import.link) else { return false };
-        let Some(peer) = self.peer_mut(link) else { return false };
-        if peer.transfers.may_ask_for_piece() && peer.link.control_room() > 0 {
-            return true;
-        }
-        self.await_direct_room(place_of(link), id);
-        false
-    }
-
-    /// Has an event come when a transfer to a peer is over; if there is none, when the link has room.
-    fn await_direct_room(&mut self, place: usize, id: u32) {
-        let Some(peer) = self.peers[place].as_deref_mut() else { return };
-        if !peer.transfers.listening.contains(&id) {
-            peer.transfers.listening.push(id);
-        }
-        if peer.transfers.is_idle() {
-            self.await_room(id);
-        }
-    }
-
-    /// Asks for as much of a send as may be asked for now. Returns a ticket once all of it has been, or with a piecewise one for what has been asked for so far: its memory is kept until that is
-    /// [delivered](Engine::is_delivered), or never will be. Only for sends that [are direct](Engine::is_direct), of memory of this node's arena; others are for [`Engine::send`].
-    ///
-    /// # Errors
-    /// As [`Engine::send`].
-    pub fn send_direct(
-        &mut self,
-        now: Time,
-        port: &mut dyn Port,
-        id: u32,
-        send: &mut DirectSend,
-    ) -> Result<Option<Ticket>, EngineError> {
-        let length = send.part.len();
-        let (link, grant) = match self.may_send(id, send.offset, length as u64, send.notify.is_some())? {
-            Some(remote) => remote,
-            None => return Ok(None),
-        };
-        let (place, before) = (place_of(link), send.done);
-        let most = port.bulk().map_or(0, |bulk| bulk.max_segment());
-        let (peers, counters) = (&mut self.peers, &mut self.counters);
-        let peer = peers.get_mut(place).and_then(Option::as_deref_mut).filter(|peer| peer.link.token() == link);
-        let Some(peer) = peer else { return Err(EngineError::Dropped) };
-        while send.done < length {
-            let transfers = &peer.transfers;
-            let may = if send.piecewise { transfers.may_ask_for_piece() } else { transfers.may_ask_for_send(now) };
-            if !may || peer.link.control_room() == 0 {
-                break;
-            }
-            let parts = Parts::of(length - send.done, Packets::of(&peer.link, most));
-            let Some(parts) = parts else { break };
-            let (start, offset) = (send.part.start + send.done, send.offset + send.done as u64);
-            let total = if send.piecewise { parts.len() } else { length } as u64;
-            let notify = send.notify.filter(|_| send.piecewise || send.done + parts.len() == length);
-            let errand = Errand::Put { grant, notify: notify.map(|tag| Notify { tag, total }) };
-            let source = (send.source.clone(), send.piecewise);
-            let asked = peer.ask(id, source, (start, offset), parts, errand, None, counters);
-            let Some(number) = asked else { break };
-            send.last = number;
-            send.done += parts.len();
-        }
-        peer.pump(now, port);
-        if send.done > before {
-            self.count(id, (send.done - before) as u64, !std::mem::replace(&mut send.counted, true));
-        }
-        if send.piecewise {
-            self.await_direct_room(place, id);
-        }
-        self.list(place);
-        self.timers.set(place, now);
-        let last = self.peer(link).map_or(0, |peer| peer.link.next_sequence());
-        let is_begun = send.done == length || send.piecewise && send.done > before;
-        Ok(is_begun.then_some(Ticket { import: id, link, last, transfer: Some(send.last) }))
-    }
-
-    /// Sends nothing more from this memory. What is under way may still land; its receiver is told that no more will come.
-    pub fn cancel_direct(&mut self, now: Time, port: &mut dyn Port, source: &DirectSource) {
-        for place in 0..self.peers.len() {
-            let Some(peer) = self.peers[place].as_deref_mut() else { continue };
-            let mut cancelled = Vec::new();
-            for transfer in &mut peer.transfers.queue {
-                if transfer.source.as_ref().is_some_and(|of| of.is(source)) {
-                    transfer.source = None;
-                    cancelled.push((transfer.number, transfer.declined.is_some()));
-                }
-            }
-            if cancelled.is_empty() {
-                continue;
-            }
-            for (transfer, declined) in cancelled {
-                peer.transfers.outgoing.cancel(transfer);
-                if !declined {
-                    peer.tell(Record::Bulk(BulkRecord::Cancel { transfer }), &[]);
-                }
-            }
-            peer.pump(now, port);
-            self.list(place);
-        }
-    }
-
-    /// Whether the peer has all of a transfer, and what came before.
-    pub(in crate::engine) fn has_transferred(&self, link: u64, number: u32) -> bool {
-        self.peer(link).is_some_and(|peer| peer.transfers.is_done(number))
-    }
-
     /// Hears what a receiver says about a transfer.
     ///
     /// # Errors
@@ -518,31 +230,6 @@ impl Engine {
 }
 
 impl Peer {
-    /// The least sends to it that take the lane, bytes; `None` if none does.
-    pub(in crate::engine) fn lane_from(&self) -> Option<usize> {
-        let from = if self.link.options().bulk { self.bulk.at(self.link.mtu()) } else { None };
-        Some(from?.max(Packets::of(&self.link, usize::MAX).least()?))
-    }
-
-    /// Asks for a transfer of the next part of a job. Returns how long it is; `None` when it has to go in pieces, or to wait.
-    pub(in crate::engine) fn ask_for_job(
-        &mut self,
-        most: usize,
-        source: DirectSource,
-        job: &Job,
-        counters: &mut EngineCounters,
-    ) -> Option<u64> {
-        if self.bulk == Thresholds::NONE || !self.transfers.may_ask_for_job() || self.link.control_room() == 0 {
-            return None;
-        }
-        let left = usize::try_from(job.length - job.done).ok()?;
-        let parts = Parts::of(left, Packets::of(&self.link, most))?;
-        let start = usize::try_from(job.offset + job.done).ok()?;
-        let errand = Errand::Fetched { request: job.request };
-        self.ask(0, (source, false), (start, job.done), parts, errand, Some(*job), counters)?;
-        Some(parts.len() as u64)
-    }
-
     /// Queues a record that the peer must not hear before it has all that is sent to it by the bulk lane.
     pub(in crate::engine) fn tell_in_order(&mut self, record: Record) {
         if self.transfers.are_sending() {
@@ -602,51 +289,6 @@ impl Peer {
         }
         std::mem::take(&mut self.transfers.behind).into_iter().for_each(|record| self.tell(record, &[]));
         true
-    }
-
-    /// Asks for a transfer.
-    #[allow(clippy::too_many_arguments)] // what a transfer is made of
-    fn ask(
-        &mut self,
-        import: u32,
-        (source, piecewise): (DirectSource, bool),
-        (start, offset): (usize, u64),
-        parts: Parts,
-        errand: Errand,
-        job: Option<Job>,
-        counters: &mut EngineCounters,
-    ) -> Option<u32> {
-        let number = self.transfers.outgoing.ask(parts.segments as u32)?;
-        let Parts { rest, segment, segments } = parts;
-        let record = BulkRecord::Ask {
-            transfer: number,
-            errand,
-            offset,
-            segment: segment as u32,
-            segments: segments as u32,
-            rest: rest as u16,
-        };
-        let mut body = Vec::with_capacity(rest);
-        source.for_each(start, rest, |bytes| body.extend_from_slice(bytes));
-        counters.tx_bulk_transfers += 1;
-        counters.tx_copied_bytes += rest as u64;
-        self.tell(Record::Bulk(record), &body);
-        let transfer = Transfer {
-            number,
-            import,
-            source: Some(source),
-            start,
-            parts,
-            offset,
-            errand,
-            job,
-            untold: None,
-            declined: None,
-            sent: false,
-            piecewise,
-        };
-        self.transfers.queue.push_back(transfer);
-        Some(number)
     }
 
     /// Sends segments that have been granted. Returns whether there is more to do at once.
