@@ -313,8 +313,8 @@ fn others_packets_of_another_length_do_not_take_the_place_of_a_damaged_one_s() {
         while hostile.world.hosts[1].engine.take_notification(hostile.inbox).is_some() {}
         let heard = hostile.told.len();
         hostile.hear();
-        for record in hostile.told[heard..].to_vec() {
-            if let Record::Bulk(BulkRecord::Missing { grant, .. }) = record {
+        for number in heard..hostile.told.len() {
+            if let Record::Bulk(BulkRecord::Missing { grant, .. }) = hostile.told[number] {
                 hostile.send_segment(grant, 0, true);
             }
         }
