@@ -15,7 +15,7 @@ use std::task::Waker;
 use vmmc::{Buffer, DirectSource, Loan, Ticket};
 
 use crate::VmmcStream;
-use crate::connection::{Connection, WORTH_OWNED};
+use crate::connection::Connection;
 use crate::error::from_node;
 use crate::stack::Inner;
 use crate::wait::lock;
@@ -206,7 +206,7 @@ impl VmmcStream {
 
     /// Writes all of an arena buffer, and gives it back once it has arrived. Blocks as a write does.
     ///
-    /// One of [`vmmc::Node::alloc_direct`] of [`Stack::node`](crate::Stack::node), of 64 KiB and more, is sent from where it lies if there is a bulk lane. Others, and what of it goes as packets all the same, are copied, and come
+    /// One of [`vmmc::Node::alloc_direct`] of [`Stack::node`](crate::Stack::node), of [1 MiB](crate::StackBuilder::bulk_owned) and more, is sent from where it lies if there is a bulk lane. Others, and what of it goes as packets all the same, are copied, and come
     /// back as soon as there was room for all of their bytes.
     ///
     /// # Errors
@@ -237,7 +237,8 @@ impl VmmcStream {
             Ok(stream) => stream,
             Err(error) => return Err(WriteFailed { error, buffer, written: 0 }),
         };
-        if buffer.len() >= WORTH_OWNED && self.stack().node().has_direct(&buffer) && !self.is_nonblocking() {
+        let long = buffer.len() >= self.stack().inner().settings.bulk_owned;
+        if long && self.stack().node().has_direct(&buffer) && !self.is_nonblocking() {
             return self.write_from(stream, buffer);
         }
         let (mut written, mut rest) = (0, self);

@@ -23,7 +23,7 @@ struct Pair {
 
 fn pair(seed: u64, conditions: Conditions, lanes: [bool; 2]) -> Pair {
     let hosts = Hosts::new(seed, conditions);
-    let builder = Stack::builder().bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
+    let builder = Stack::builder().bulk_owned(64 << 10).bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
     let stack = |n: u8| {
         let lane = if lanes[usize::from(n - 1)] { hosts.lane_with_bulk(n) } else { hosts.lane(n) };
         builder.clone().open_on(lane).expect("opening a stack")
@@ -125,7 +125,8 @@ fn any_mixture_is_read_as_it_was_written() {
     let by_lane = AtomicU64::new(0);
     let conditions = prop_oneof![Just(PERFECT), Just(BAD)];
     let lanes = prop_oneof![3 => Just([true, true]), 1 => Just([true, false]), 1 => Just([false, true])];
-    let config = ProptestConfig { cases: 40, max_shrink_time: 60_000, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 40, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(seed: u64, conditions in conditions, lanes in lanes, ways in [way(), way()])| {
         let landed = std::sync::Arc::new(AtomicU64::new(0));
         let seen = landed.clone();

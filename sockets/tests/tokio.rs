@@ -42,7 +42,7 @@ impl World {
     /// One whose hosts have bulk lanes, which long writes take.
     fn with_bulk() -> World {
         let hosts = Hosts::new(1, PERFECT);
-        let builder = Stack::builder().bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
+        let builder = Stack::builder().bulk_owned(64 << 10).bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
         let open = |n| builder.clone().open_on(hosts.lane_with_bulk(n)).expect("opening a stack");
         let [server, client] = [2, 1].map(open);
         World { server, client, _hosts: hosts }

@@ -22,7 +22,7 @@ use crate::stack::Inner;
 use crate::wait::lock;
 
 /// What is shorter isn't worth a transfer, unless it would have to wait otherwise. Bytes.
-pub(crate) const WORTH: usize = 64 << 10;
+const WORTH: usize = 64 << 10;
 
 /// The least that goes by the lane at all, bytes.
 const TINY: usize = 1 << 10;
@@ -143,14 +143,14 @@ impl Connection {
     ) -> Result<Way, vmmc::Error> {
         let busy = !self.is_lane_idle(&mut tx.lane);
         let otherwise = if busy { Way::Wait } else { Way::Packets };
-        let copied = if owned.is_some() { 0 } else { inner.settings.bulk_writes };
-        let long = bytes.len() >= tx.lane.floor.max(copied)
-            && self.session.lane_from().is_some_and(|from| bytes.len() >= from);
+        let least = if owned.is_some() { inner.settings.bulk_owned } else { inner.settings.bulk_writes };
+        let long =
+            bytes.len() >= tx.lane.floor.max(least) && self.session.lane_from().is_some_and(|from| bytes.len() >= from);
         if long {
             self.ask_for_ring(tx);
         }
         let Some(import) = self.session.direct.import() else { return Ok(otherwise) };
-        let goes = long || busy && bytes.len() >= TINY && copied < usize::MAX;
+        let goes = long || busy && bytes.len() >= TINY && least < usize::MAX;
         if !goes {
             if busy && !std::mem::replace(&mut tx.lane.waits, true) {
                 tx.lane.floor = (tx.lane.floor * 2).min(HIGHEST_FLOOR);

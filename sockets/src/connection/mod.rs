@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
-pub(crate) use lane::{Lane, Staging, WORTH as WORTH_OWNED};
+pub(crate) use lane::{Lane, Staging};
 use vmmc::{Import, Ticket};
 
 use crate::error::SocketError;

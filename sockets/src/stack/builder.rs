@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub ring: usize,
     /// The most connections that wait to be accepted.
     pub backlog: usize,
+    /// The shortest buffer that is sent from where it lies, bytes.
+    pub bulk_owned: usize,
     /// The shortest write that is copied to be sent by the bulk lane, bytes.
     pub bulk_writes: usize,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             ring: 4 << 20,
             backlog: 1024,
+            bulk_owned: 1 << 20,
             bulk_writes: usize::MAX,
         }
     }
@@ -111,6 +114,13 @@ impl StackBuilder {
     /// Default: 32 MiB.
     pub fn bulk_memory(mut self, bytes: usize) -> StackBuilder {
         self.node = self.node.bulk_arena(bytes, HugePages::WhenFree);
+        self
+    }
+
+    /// The shortest buffer that [`VmmcStream::write_owned`](crate::VmmcStream::write_owned) sends from where it lies, by the bulk lane, bytes, 64 KiB at the least; it has to be long enough for
+    /// [the node](vmmc::Builder::bulk_threshold), too. Default: 1 MiB, because shorter ones are no slower as packets, where that was measured.
+    pub fn bulk_owned(mut self, bytes: usize) -> StackBuilder {
+        self.settings.bulk_owned = bytes;
         self
     }
 

@@ -225,7 +225,7 @@ fn simulated(seed: u64, conditions: Conditions) -> ([Stack; 2], Hosts) {
 /// Likewise, with bulk lanes.
 fn laned(seed: u64, conditions: Conditions) -> ([Stack; 2], Hosts) {
     let hosts = Hosts::new(seed, conditions);
-    let builder = Stack::builder().bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
+    let builder = Stack::builder().bulk_owned(64 << 10).bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
     ([2, 1].map(|n| builder.clone().open_on(hosts.lane_with_bulk(n)).expect("opening a stack")), hosts)
 }
 

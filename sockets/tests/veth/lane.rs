@@ -37,7 +37,7 @@ struct Pair {
 /// A stack on a host: `bulk` is whether it has a lane.
 fn stack(lab: &TempLab, n: usize, bulk: Bulk) -> Stack {
     let host = lab.host(n);
-    let builder = Stack::builder().interface(&host.interface).bulk_writes(64 << 10);
+    let builder = Stack::builder().interface(&host.interface).bulk_owned(64 << 10).bulk_writes(64 << 10);
     let builder = builder.node(|node| node.bulk(bulk).bulk_mtu(1280));
     host.enter(|| builder.open().expect("opening a stack")).expect("entering a host")
 }
@@ -147,6 +147,7 @@ fn without_a_lane_on_either_side_it_goes_the_other_way() {
 
 #[test]
 fn a_stack_that_is_told_nothing_has_owned_buffers_take_the_lane_where_packets_are_long() {
+    const LEN: usize = 1 << 20;
     for mtu in [1500, 9000] {
         watched("as it comes", move || {
             let lab = lab(mtu, 2);
@@ -159,12 +160,12 @@ fn a_stack_that_is_told_nothing_has_owned_buffers_take_the_lane_where_packets_ar
             let content = Content::new(mtu.into());
             let (plain, owned) = (5_000_000, 20);
             std::thread::scope(|scope| {
-                scope.spawn(|| read_much(&there, content, plain + owned * 1_000_000));
+                scope.spawn(|| read_much(&there, content, plain + owned * LEN));
                 here.write_all(&content.bytes(0, plain)).unwrap();
                 assert_eq!(landed(&server), 0, "plain writes go as packets");
                 for n in 0..owned {
-                    let mut buffer = client.node().alloc_direct(1_000_000).unwrap();
-                    buffer.copy_from_slice(&content.bytes((plain + n * 1_000_000) as u64, 1_000_000));
+                    let mut buffer = client.node().alloc_direct(LEN).unwrap();
+                    buffer.copy_from_slice(&content.bytes((plain + n * LEN) as u64, LEN));
                     here.write_owned(buffer).unwrap();
                 }
                 here.shutdown(std::net::Shutdown::Write).unwrap();

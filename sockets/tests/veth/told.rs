@@ -52,7 +52,7 @@ fn process() {
     } else {
         let interface = variable(INTERFACE).expect("an interface");
         let stack = Stack::builder().interface(&interface).address(address).peer_timeout(PEER_TIMEOUT);
-        let stack = stack.bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
+        let stack = stack.bulk_owned(64 << 10).bulk_writes(64 << 10).node(|node| node.bulk_mtu(1280));
         let stack = stack.connect_timeout(2 * PEER_TIMEOUT).open().expect("opening a stack");
         obey(Vmmc(stack, address));
     }

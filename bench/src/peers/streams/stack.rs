@@ -34,7 +34,7 @@ impl OnStack {
         let builder = Stack::builder().interface(&session.local.interface).address(session.local.address.into());
         let builder = if bulk { builder } else { builder.node(|node| node.bulk(Bulk::Never)) };
         let builder = match spec.bulk_from {
-            Some(bytes) => builder.bulk_writes(bytes).node(|node| node.bulk_mtu(MIN_MTU)),
+            Some(bytes) => builder.bulk_owned(bytes).bulk_writes(bytes).node(|node| node.bulk_mtu(MIN_MTU)),
             None => builder,
         };
         let builder = if owned > 0 { builder.bulk_memory(STREAMS + owned) } else { builder };
