@@ -79,6 +79,8 @@ pub(crate) struct Kernel {
     pub(super) to_drop: u64,
     /// Some have been since the socket was opened.
     pub(super) has_dropped: bool,
+    /// A packet has landed in another place than the next: of none after it anything is told.
+    misplaced: bool,
     /// It can't be opened again.
     pub(super) refuses_reopen: bool,
     pub(super) verdicts: Verdicts,
@@ -105,6 +107,7 @@ impl Kernel {
             landed: VecDeque::new(),
             to_drop: 0,
             has_dropped: false,
+            misplaced: false,
             refuses_reopen: false,
             verdicts: Verdicts::default(),
         }
@@ -168,9 +171,9 @@ impl Kernel {
     fn land(&mut self, frame: &[u8], start: usize, entry: Entry) {
         self.write(frame, start);
         self.log.push_back(entry);
-        let misplaced = self.overlap > 0 && self.fill.front().is_some_and(|place| place.number != self.used);
+        self.misplaced |= self.overlap > 0 && self.fill.front().is_some_and(|place| place.number != self.used);
         self.used += 1;
-        if misplaced {
+        if self.misplaced {
             // Whoever looks at the descriptor sees that it isn't where it should be, and believes nothing any more.
             self.has_dropped = true;
         } else if self.to_drop > 0 {
@@ -217,7 +220,7 @@ impl Kernel {
         self.log.clear();
         self.fill.clear();
         self.landed.clear();
-        self.has_dropped = false;
+        (self.has_dropped, self.misplaced) = (false, false);
     }
 }
 
