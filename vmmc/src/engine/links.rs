@@ -145,7 +145,14 @@ impl Engine {
                     && (p.link.knows(hello) || (Some(token) == established && !p.link.has_met()))
             })
         });
-        let token = match known {
+        // Checksums don't cover Ethernet's headers: the first HELLO's may have been damaged, and the answer have gone to nobody.
+        let astray = known.filter(|&token| {
+            self.peer(token).is_some_and(|p| p.link.is_half_open() && p.link.path().next_hop != datagram.source_mac)
+        });
+        if let Some(token) = astray {
+            self.end(token, LinkEnd::NoAnswer(Duration::ZERO), port);
+        }
+        let token = match known.filter(|_| astray.is_none()) {
             Some(token) => token,
             None => match (!self.closing).then(|| self.accept(now, port, datagram, hello)).flatten() {
                 Some(token) => token,
