@@ -190,6 +190,8 @@ fn links(room: u16, now: Now<'_>) -> Table<'static> {
             format!("{}/{}", link.in_flight, link.window),
             link.credit_received.to_string(),
             span(link.heard),
+            // Given to the peer, and had from it.
+            format!("{}+{}", link.grants, link.grants_held),
         ]
     });
     table(
@@ -206,6 +208,7 @@ fn links(room: u16, now: Now<'_>) -> Table<'static> {
             ("way/win", 9),
             ("credit", 6),
             ("heard", 8),
+            ("grants", 6),
         ],
         rows.collect(),
     )

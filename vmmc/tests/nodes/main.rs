@@ -232,7 +232,10 @@ fn a_node_settles_when_all_has_arrived() {
         for at in 0..3 {
             remote.send(&[1; 20_000], at * 20_000).start().unwrap();
             remote.send(b"x", 60_000 + at).queue().unwrap();
-            remote.try_send(b"y", 60_010 + at).queued().now().unwrap();
+            // It may find no room: packets are lost.
+            if !remote.try_send(b"y", 60_010 + at).queued().now().unwrap().complete {
+                remote.send(b"y", 60_010 + at).queue().unwrap();
+            }
         }
         assert!(a.settle(PATIENCE).unwrap());
         let mut bytes = vec![0; 60_013];

@@ -141,7 +141,7 @@ fn rates_are_of_the_time_between_two_snapshots() {
     assert!(frames.contains("sent 1.50 M/s") && frames.contains("received 0/s, 10.0 Gbit/s"), "{frames}");
     let busy = line(&lines, "10.0.1.1:7000").join(" ");
     assert_eq!(
-        busy, "10.0.1.1:7000 495 4.00 Mbit/s 0 0 bit/s 1.00% 5.00 us 250 us 3/77 0 0 ns",
+        busy, "10.0.1.1:7000 495 4.00 Mbit/s 0 0 bit/s 1.00% 5.00 us 250 us 3/77 0 0 ns 0+0",
         "only the latest round trips"
     );
     let links: Vec<_> = lines.iter().filter(|line| line.starts_with("10.0.1.")).collect();
