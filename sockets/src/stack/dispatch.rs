@@ -271,6 +271,8 @@ impl Inner {
         if !session.set_dead(Arc::new(error)) {
             return;
         }
+        // Its successor's exports have the same names.
+        session.revoke();
         {
             let mut table = lock(&self.table);
             table.by_id.remove(&session.id);
@@ -278,7 +280,6 @@ impl Inner {
                 table.by_peer.remove(&session.peer);
             }
         }
-        session.revoke();
         session.clear().iter().for_each(|stream| stream.lose(self, tasks));
         session.opened.wake(&self.waiting, tasks);
     }

@@ -88,7 +88,7 @@ fn what_has_no_bulk_header_goes_to_the_kernel() {
         for frame in shapes(node, 3, &payload(200)) {
             let headers = frame.len() - 200;
             let (version, kind) = (headers - BULK_HEADER + 4, headers - BULK_HEADER + 5);
-            for (at, value) in [(version, 5), (version, 7), (version, 0), (kind, 6), (kind, 8), (kind, 0)] {
+            for (at, value) in [(version, 6), (version, 8), (version, 0), (kind, 6), (kind, 8), (kind, 0)] {
                 let mut other = frame.clone();
                 other[at] = value;
                 assert_eq!(tried(&lane.program, None, &other), ("other_port", other.clone()), "{node:?}");
