@@ -164,8 +164,8 @@ impl Outgoing {
 
     /// These segments of a grant are missing, highest first: they are sent again. Those that weren't sent yet are passed over.
     ///
-    /// A receiver asks when it is the grant's places that come next. So whatever has been sent by later grants is let in nowhere, and is lost as well: it is sent again without being asked for. Returns how
-    /// many packets that are.
+    /// As a rule the grant's places come before those of later grants. So whatever has been sent by these is let in nowhere, and is lost as well: it is sent again without being asked for, and what has landed all
+    /// the same comes twice. Returns how many packets that are.
     ///
     /// # Errors
     /// If there is no such grant, or a range is empty, or isn't below the former, or reaches past the last segment. Then none is sent again.
