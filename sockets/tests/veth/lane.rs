@@ -117,24 +117,24 @@ fn both_ways_in(lab: &TempLab, bulk: [Bulk; 2], short: bool) -> [u64; 2] {
     [landed(&server), landed(&client)]
 }
 
-#[test]
-fn much_goes_by_the_lane_both_ways() {
+/// At every MTU, with short writes between the long ones or without.
+fn goes_by_the_lane(what: &'static str, short: bool) {
     for mtu in [1500, 9000, 65535] {
-        watched("both ways", move || {
-            let landed = both_ways(mtu, 2, [Bulk::Require; 2], false);
+        watched(what, move || {
+            let landed = both_ways(mtu, 2, [Bulk::Require; 2], short);
             assert!(landed.iter().all(|&bytes| bytes > 0), "MTU {mtu}: {landed:?} bytes by the lane");
         });
     }
 }
 
 #[test]
+fn much_goes_by_the_lane_both_ways() {
+    goes_by_the_lane("both ways", false);
+}
+
+#[test]
 fn short_writes_between_long_ones_stay_in_their_places() {
-    for mtu in [1500, 9000, 65535] {
-        watched("long and short", move || {
-            let landed = both_ways(mtu, 2, [Bulk::Require; 2], true);
-            assert!(landed.iter().all(|&bytes| bytes > 0), "MTU {mtu}: {landed:?} bytes by the lane");
-        });
-    }
+    goes_by_the_lane("long and short", true);
 }
 
 #[test]
