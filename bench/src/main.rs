@@ -28,6 +28,7 @@ mod peers;
 mod protocol;
 mod report;
 mod rounds;
+mod run;
 mod shell;
 mod soak;
 mod spec;

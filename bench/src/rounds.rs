@@ -1,9 +1,9 @@
-//! Rounds: every peer measured once by every spec, then all again, with another peer first each time,
-//! so that neither the machine's drift nor the order favours one of them.
+//! Rounds: every peer measured by every spec, then all again, with another peer first each time, so that neither the machine's drift
+//! nor the order favours one of them.
 //!
-//! Opening a connection takes longer than a short measurement, so in each round a peer is measured by all specs in one sitting
-//! that can share a connection. Each round has new processes. Many short rounds say more than a few long ones: what disturbs one of them falls out of the
-//! median.
+//! What a machine can do changes from second to second, and from one opening of a connection to the next. So in each round all peers are open at the same
+//! time, each in a lab of its own, and take turns by single measurements: what is compared was measured within a fraction of a second. And
+//! each round has new processes and new connections. What can't share a connection, or is a program of its own, is measured peer by peer.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::BenchError;
 use crate::figures;
-use crate::harness::{Harness, Measured};
+use crate::harness::Harness;
 use crate::hgrm::Histograms;
 use crate::peers::Peer;
 use crate::report::Report;
+use crate::run::{Measured, Next, Run};
 use crate::spec::{Bench, Outcome, Spec};
 use crate::utlb;
 
@@ -32,6 +33,15 @@ pub(crate) struct Plan {
     /// How often in each round, over one connection. A round's figure is the mean of all turns'.
     pub(crate) turns: usize,
 }
+
+/// A peer, and where it is measured.
+struct Seat {
+    peer: &'static dyn Peer,
+    harness: Harness,
+}
+
+/// How often a stream is sent again at most of which too little arrived.
+const AGAIN: usize = 4;
 
 /// How often everything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,20 +123,25 @@ impl Plan {
                 rounds => End::new(rounds, begin, left),
             };
             progress.bar.set_message(format!("making a lab of MTU {}", specs[0].mtu));
-            let mut harness = Harness::up(&specs[0])?;
+            let mut seats = self.seats(specs)?;
             while end.another_round() {
                 if end.rounds > 1 {
-                    harness.renew()?;
+                    seats.iter_mut().try_for_each(|seat| seat.harness.renew())?;
+                    seats.rotate_left(1);
                 }
                 for sitting in sittings(specs) {
                     // Rounds that are ended by time are many and short.
                     if sitting[0].bench.is_slow() && matches!(self.rounds, Rounds::Time(_)) && end.rounds > 1 {
                         continue;
                     }
-                    for peer in order(&self.peers, sitting, end.rounds - 1) {
-                        progress.show(&end, peer, sitting);
-                        self.sit(&mut harness, peer, sitting, progress, &mut results)?;
-                        progress.done(begin);
+                    self.sit(
+                        &mut seats,
+                        sitting,
+                        &mut |what| progress.show(&end, begin, sitting[0].mtu, what),
+                        &mut results,
+                    )?;
+                    for line in seats.iter().flat_map(|seat| seat.harness.warnings()) {
+                        progress.bar.suspend(|| eprintln!("{line}"));
                     }
                 }
             }
@@ -146,40 +161,108 @@ impl Plan {
         Ok(results)
     }
 
-    /// Has one peer measured by those of some specs that it can be measured by.
+    /// A lab for each peer that is measured by any of these specs.
+    fn seats(&self, specs: &[Spec]) -> Result<Vec<Seat>, BenchError> {
+        let able = self.peers.iter().filter(|&&peer| specs.iter().any(|spec| takes(peer, spec)));
+        able.map(|&peer| Ok(Seat { peer, harness: Harness::up(&specs[0])? })).collect()
+    }
+
+    /// Has all peers measured by these specs. `show` is told what is done next, and never during a measurement: both cores are busy then.
     fn sit(
         &self,
-        harness: &mut Harness,
-        peer: &'static dyn Peer,
+        seats: &mut [Seat],
         sitting: &[Spec],
-        progress: &Progress,
+        show: &mut dyn FnMut(&str),
         results: &mut Results,
     ) -> Result<(), BenchError> {
-        let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(peer, spec)).cloned().collect();
-        if sitting[0].bench.wants_new_processes() {
-            harness.renew()?;
+        let able = seats.iter_mut().filter(|seat| sitting.iter().any(|spec| takes(seat.peer, spec)));
+        let together = |seat: &&mut Seat| is_together(seat.peer, sitting);
+        let (mut together, alone): (Vec<_>, Vec<_>) = able.partition(together);
+        self.take_turns(&mut together, sitting, self.turns, show, results)?;
+        for seat in alone {
+            if sitting[0].bench.wants_new_processes() {
+                seat.harness.renew()?;
+            }
+            self.take_turns(&mut [seat], sitting, 1, show, results)?;
         }
-        // Where each takes a program of its own, once has to be enough.
-        let turns = if sitting[0].bench.shares_connection() && peer.needs().is_none() { self.turns } else { 1 };
-        let measured = harness.measure(peer.name(), &vec![specs.clone(); turns].concat());
-        for line in harness.warnings() {
-            progress.bar.suspend(|| eprintln!("{line}"));
+        Ok(())
+    }
+
+    /// Opens all of these peers, has them take turns, and closes them.
+    fn take_turns(
+        &self,
+        seats: &mut [&mut Seat],
+        sitting: &[Spec],
+        turns: usize,
+        show: &mut dyn FnMut(&str),
+        results: &mut Results,
+    ) -> Result<(), BenchError> {
+        if seats.is_empty() {
+            return Ok(());
         }
-        let measured = measured?;
-        for (place, spec) in specs.iter().enumerate() {
-            let turns: Vec<&Measured> = measured.iter().skip(place).step_by(specs.len()).collect();
-            let found = turns.iter().map(|turn| figures::figures(spec, &turn.outcomes)).collect();
-            results.report.add_figures(peer.name(), spec, figures::mean(found));
-            for Measured { outcomes, wire } in turns {
-                results.report.add_figures(peer.name(), spec, figures::lost(spec, wire));
-                for outcome in outcomes {
-                    if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
-                        results.histograms.add(peer.name(), spec, counts);
+        let specs: Vec<Vec<Spec>> =
+            seats.iter().map(|seat| sitting.iter().filter(|spec| takes(seat.peer, spec)).cloned().collect()).collect();
+        let mut runs = Vec::new();
+        for (seat, specs) in seats.iter_mut().zip(&specs) {
+            runs.push(Run::begin(&mut seat.harness, seat.peer.name(), specs)?);
+        }
+        for (seat, run) in seats.iter_mut().zip(&mut runs) {
+            run.connect(&mut seat.harness)?;
+        }
+        for (seat, run) in seats.iter_mut().zip(&mut runs) {
+            run.connected(&mut seat.harness)?;
+        }
+        let mut found: Vec<Vec<Vec<Measured>>> =
+            specs.iter().map(|specs| specs.iter().map(|_| Vec::new()).collect()).collect();
+        for (turn, spec) in (0..turns).flat_map(|turn| sitting.iter().map(move |spec| (turn, spec))) {
+            let peers = match &seats[..] {
+                [seat] => seat.peer.name().to_owned(),
+                all => format!("{} peers", all.len()),
+            };
+            show(&format!("{peers}, {}, {} bytes", spec.bench, spec.size));
+            for ((seat, run), (specs, found)) in seats.iter_mut().zip(&mut runs).zip(specs.iter().zip(&mut found)) {
+                let Some(place) = specs.iter().position(|own| own == spec) else { continue };
+                let mut measure = || run.measure(&mut seat.harness, place, |_| Next::GoOn);
+                let found = &mut found[place];
+                found.push(measure()?);
+                // One turn that tells is enough.
+                let last = turn + 1 == turns;
+                for _ in 0..AGAIN {
+                    if !last || found.iter().any(Measured::tells) {
+                        break;
                     }
+                    found.push(measure()?);
                 }
             }
         }
+        for (seat, run) in seats.iter_mut().zip(&mut runs) {
+            run.end(&mut seat.harness)?;
+        }
+        for (seat, run) in seats.iter_mut().zip(runs) {
+            run.ended(&mut seat.harness)?;
+        }
+        for (seat, (specs, found)) in seats.iter().zip(specs.iter().zip(found)) {
+            for (spec, found) in specs.iter().zip(found) {
+                results.take(seat.peer, spec, &found);
+            }
+        }
         Ok(())
+    }
+}
+
+impl Results {
+    /// Takes in what all turns of one peer in one round have found.
+    fn take(&mut self, peer: &'static dyn Peer, spec: &Spec, turns: &[Measured]) {
+        let found = turns.iter().map(|turn| figures::figures(spec, &turn.outcomes)).collect();
+        self.report.add_figures(peer.name(), spec, figures::mean(found));
+        for Measured { outcomes, wire } in turns {
+            self.report.add_figures(peer.name(), spec, figures::lost(spec, wire));
+            for outcome in outcomes {
+                if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
+                    self.histograms.add(peer.name(), spec, counts);
+                }
+            }
+        }
     }
 }
 
@@ -192,6 +275,11 @@ fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
     peer.measures(spec.bench) && spec.size >= peer.least_size() && peer.refuses(spec).is_none()
 }
 
+/// Whether a peer takes turns with others. One whose measurements are a program of their own can't.
+fn is_together(peer: &dyn Peer, sitting: &[Spec]) -> bool {
+    sitting[0].bench.shares_connection() && peer.needs().is_none()
+}
+
 /// Runs of specs that share a lab.
 fn labs(specs: &[Spec]) -> impl Iterator<Item = &[Spec]> {
     specs.chunk_by(|a, b| a.mtu == b.mtu && a.topology() == b.topology())
@@ -200,16 +288,6 @@ fn labs(specs: &[Spec]) -> impl Iterator<Item = &[Spec]> {
 /// Runs of specs that share a connection.
 fn sittings(specs: &[Spec]) -> impl Iterator<Item = &[Spec]> {
     specs.chunk_by(|a, b| a.mtu == b.mtu && a.bench.shares_connection() && b.bench.shares_connection())
-}
-
-/// The peers that can be measured by any of these specs, in this round's order.
-fn order(peers: &[&'static dyn Peer], sitting: &[Spec], round: usize) -> Vec<&'static dyn Peer> {
-    let mut able: Vec<_> = peers.iter().copied().filter(|&peer| sitting.iter().any(|spec| takes(peer, spec))).collect();
-    if !able.is_empty() {
-        let first = round % able.len();
-        able.rotate_left(first);
-    }
-    able
 }
 
 /// When the rounds in one lab end.
@@ -259,9 +337,15 @@ impl Progress {
     fn new(plan: &Plan) -> Progress {
         let (length, template) = match plan.rounds {
             Rounds::Count(rounds) => {
-                let able = |sitting: &[Spec]| order(&plan.peers, sitting, 0).len();
-                let sittings = rounds * plan.sittings().map(able).sum::<usize>();
-                (sittings as u64, "[{elapsed}] {wide_bar} {pos}/{len} {msg}")
+                let steps = |sitting: &[Spec]| {
+                    let able = plan.peers.iter().filter(|&&peer| sitting.iter().any(|spec| takes(peer, spec)));
+                    let together: Vec<bool> = able.map(|&peer| is_together(peer, sitting)).collect();
+                    let alone = together.iter().filter(|together| !**together).count();
+                    let turns = if together.contains(&true) { plan.turns } else { 0 };
+                    sitting.len() * (turns + alone)
+                };
+                let steps = rounds * plan.sittings().map(steps).sum::<usize>();
+                (steps as u64, "[{elapsed}] {wide_bar} {pos}/{len} {msg}")
             }
             Rounds::Time(time) => (time.as_millis() as u64, "[{elapsed}] {wide_bar} {msg}"),
         };
@@ -271,18 +355,10 @@ impl Progress {
         Progress { bar, by_time: matches!(plan.rounds, Rounds::Time(_)) }
     }
 
-    /// Says what will be measured now. Drawn before the measurement and not during it: both cores are busy then.
-    fn show(&self, end: &End, peer: &dyn Peer, sitting: &[Spec]) {
+    /// Says what will be done now.
+    fn show(&self, end: &End, begin: Instant, mtu: u32, what: &str) {
         let of = end.most.map_or(String::new(), |most| format!(" of {most}"));
-        let Spec { bench, size, mtu, .. } = sitting[0];
-        let what = match sitting.len() {
-            1 => format!("{bench}, {size} bytes"),
-            n => format!("{n} measurements"),
-        };
-        self.bar.set_message(format!("MTU {mtu}, round {}{of}: {}, {what}", end.rounds, peer.name()));
-    }
-
-    fn done(&self, begin: Instant) {
+        self.bar.set_message(format!("MTU {mtu}, round {}{of}: {what}", end.rounds));
         if self.by_time {
             self.bar.set_position(begin.elapsed().as_millis() as u64);
         } else {
@@ -298,26 +374,6 @@ mod tests {
 
     fn spec(bench: Bench, mtu: u32, size: usize) -> Spec {
         Spec { bench, mtu, size, samples: 1, millis: 1, ..Spec::default() }
-    }
-
-    #[test]
-    fn each_round_begins_with_another_peer() {
-        let sitting = [spec(Bench::Bw, 1500, 1 << 20)];
-        let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &sitting, round)[0].name()).collect();
-        let mut distinct = firsts.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), PEERS.len(), "{firsts:?}");
-    }
-
-    #[test]
-    fn a_peer_is_measured_only_by_what_it_knows() {
-        let copies = [spec(Bench::BwCopy, 1500, 64)];
-        let able = PEERS.iter().filter(|p| p.measures(Bench::BwCopy)).count();
-        assert_eq!(order(PEERS, &copies, 1).len(), able);
-        // In a sitting with others it is measured by those.
-        let both = [spec(Bench::BwCopy, 1500, 64), spec(Bench::Bw, 1500, 1 << 20)];
-        assert_eq!(order(PEERS, &both, 1).len(), PEERS.len());
     }
 
     #[test]

@@ -271,6 +271,10 @@ impl VmmcEnd {
 }
 
 impl End for VmmcEnd {
+    fn tend(&mut self) -> Result<(), PeerError> {
+        Ok(self.node.progress()?)
+    }
+
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         if self.side == Side::Server {
             while let Some(ping) = next(&self.inbox, session)?
