@@ -34,6 +34,7 @@ mod soak;
 mod spec;
 mod thresholds;
 mod tied;
+mod turns;
 mod utlb;
 mod versus;
 mod worker;
@@ -158,7 +159,7 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
     let mut report = Report::default();
-    report.add_figures(peer.name(), &spec, soak.figures());
+    report.add_figures(peer.name(), &spec, 0, soak.figures());
     if let Some(json) = json {
         json.write(&report.json())?;
     }

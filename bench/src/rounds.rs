@@ -5,6 +5,7 @@
 //! time, each in a lab of its own, and take turns by single measurements: what is compared was measured within a fraction of a second. And
 //! each round has new processes and new connections. What can't share a connection, or is a program of its own, is measured peer by peer.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,8 +16,9 @@ use crate::harness::Harness;
 use crate::hgrm::Histograms;
 use crate::peers::Peer;
 use crate::report::Report;
-use crate::run::{Measured, Next, Run};
+use crate::run::Measured;
 use crate::spec::{Bench, Outcome, Spec};
+use crate::turns::{Round, Seat, is_together, takes};
 use crate::utlb;
 
 /// What a run measures.
@@ -30,18 +32,9 @@ pub(crate) struct Plan {
     pub(crate) specs: Vec<Spec>,
     /// How often.
     pub(crate) rounds: Rounds,
-    /// How often in each round, over one connection. A round's figure is the mean of all turns'.
+    /// How often in each round, over one connection.
     pub(crate) turns: usize,
 }
-
-/// A peer, and where it is measured.
-struct Seat {
-    peer: &'static dyn Peer,
-    harness: Harness,
-}
-
-/// How often a stream is sent again at most of which too little arrived.
-const AGAIN: usize = 4;
 
 /// How often everything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,10 +110,11 @@ impl Plan {
         let labs: Vec<_> = labs(&self.specs).collect();
         let begin = Instant::now();
         for (place, specs) in labs.iter().enumerate() {
-            let left = labs[place..].iter().filter(|specs| !has_few_rounds(specs)).count();
+            let left = labs[place..].iter().filter(|specs| !has_few_rounds(specs));
+            let left: Duration = left.map(|specs| self.round_lasts(specs)).sum();
             let mut end = match self.rounds {
-                Rounds::Time(_) if has_few_rounds(specs) => End::new(Rounds::Count(LEAST), begin, left),
-                rounds => End::new(rounds, begin, left),
+                Rounds::Time(_) if has_few_rounds(specs) => End::new(Rounds::Count(LEAST), begin, 1.0),
+                rounds => End::new(rounds, begin, self.round_lasts(specs).div_duration_f64(left)),
             };
             progress.bar.set_message(format!("making a lab of MTU {}", specs[0].mtu));
             let mut seats = self.seats(specs)?;
@@ -134,12 +128,9 @@ impl Plan {
                     if sitting[0].bench.is_slow() && matches!(self.rounds, Rounds::Time(_)) && end.rounds > 1 {
                         continue;
                     }
-                    self.sit(
-                        &mut seats,
-                        sitting,
-                        &mut |what| progress.show(&end, begin, sitting[0].mtu, what),
-                        &mut results,
-                    )?;
+                    let show = &mut |what: &str| progress.show(&end, begin, sitting[0].mtu, what);
+                    let mut round = Round { number: end.rounds - 1, turns: self.turns, show, results: &mut results };
+                    round.sit(&mut seats, sitting)?;
                     for line in seats.iter().flat_map(|seat| seat.harness.warnings()) {
                         progress.bar.suspend(|| eprintln!("{line}"));
                     }
@@ -161,106 +152,30 @@ impl Plan {
         Ok(results)
     }
 
+    /// How long a round of these specs lasts, about: what is opened takes as long as a few measurements.
+    fn round_lasts(&self, specs: &[Spec]) -> Duration {
+        let each = specs.iter().filter(|spec| !spec.bench.is_slow());
+        each.map(|spec| spec.duration() * self.peers.iter().filter(|&&peer| takes(peer, spec)).count() as u32).sum()
+    }
+
     /// A lab for each peer that is measured by any of these specs.
     fn seats(&self, specs: &[Spec]) -> Result<Vec<Seat>, BenchError> {
         let able = self.peers.iter().filter(|&&peer| specs.iter().any(|spec| takes(peer, spec)));
         able.map(|&peer| Ok(Seat { peer, harness: Harness::up(&specs[0])? })).collect()
     }
-
-    /// Has all peers measured by these specs. `show` is told what is done next, and never during a measurement: both cores are busy then.
-    fn sit(
-        &self,
-        seats: &mut [Seat],
-        sitting: &[Spec],
-        show: &mut dyn FnMut(&str),
-        results: &mut Results,
-    ) -> Result<(), BenchError> {
-        let able = seats.iter_mut().filter(|seat| sitting.iter().any(|spec| takes(seat.peer, spec)));
-        let together = |seat: &&mut Seat| is_together(seat.peer, sitting);
-        let (mut together, alone): (Vec<_>, Vec<_>) = able.partition(together);
-        self.take_turns(&mut together, sitting, self.turns, show, results)?;
-        for seat in alone {
-            if sitting[0].bench.wants_new_processes() {
-                seat.harness.renew()?;
-            }
-            self.take_turns(&mut [seat], sitting, 1, show, results)?;
-        }
-        Ok(())
-    }
-
-    /// Opens all of these peers, has them take turns, and closes them.
-    fn take_turns(
-        &self,
-        seats: &mut [&mut Seat],
-        sitting: &[Spec],
-        turns: usize,
-        show: &mut dyn FnMut(&str),
-        results: &mut Results,
-    ) -> Result<(), BenchError> {
-        if seats.is_empty() {
-            return Ok(());
-        }
-        let specs: Vec<Vec<Spec>> =
-            seats.iter().map(|seat| sitting.iter().filter(|spec| takes(seat.peer, spec)).cloned().collect()).collect();
-        let mut runs = Vec::new();
-        for (seat, specs) in seats.iter_mut().zip(&specs) {
-            runs.push(Run::begin(&mut seat.harness, seat.peer.name(), specs)?);
-        }
-        for (seat, run) in seats.iter_mut().zip(&mut runs) {
-            run.connect(&mut seat.harness)?;
-        }
-        for (seat, run) in seats.iter_mut().zip(&mut runs) {
-            run.connected(&mut seat.harness)?;
-        }
-        let mut found: Vec<Vec<Vec<Measured>>> =
-            specs.iter().map(|specs| specs.iter().map(|_| Vec::new()).collect()).collect();
-        for (turn, spec) in (0..turns).flat_map(|turn| sitting.iter().map(move |spec| (turn, spec))) {
-            let peers = match &seats[..] {
-                [seat] => seat.peer.name().to_owned(),
-                all => format!("{} peers", all.len()),
-            };
-            show(&format!("{peers}, {}, {} bytes", spec.bench, spec.size));
-            for ((seat, run), (specs, found)) in seats.iter_mut().zip(&mut runs).zip(specs.iter().zip(&mut found)) {
-                let Some(place) = specs.iter().position(|own| own == spec) else { continue };
-                let mut measure = || run.measure(&mut seat.harness, place, |_| Next::GoOn);
-                let found = &mut found[place];
-                found.push(measure()?);
-                // One turn that tells is enough.
-                let last = turn + 1 == turns;
-                for _ in 0..AGAIN {
-                    if !last || found.iter().any(Measured::tells) {
-                        break;
-                    }
-                    found.push(measure()?);
-                }
-            }
-        }
-        for (seat, run) in seats.iter_mut().zip(&mut runs) {
-            run.end(&mut seat.harness)?;
-        }
-        for (seat, run) in seats.iter_mut().zip(runs) {
-            run.ended(&mut seat.harness)?;
-        }
-        for (seat, (specs, found)) in seats.iter().zip(specs.iter().zip(found)) {
-            for (spec, found) in specs.iter().zip(found) {
-                results.take(seat.peer, spec, &found);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Results {
-    /// Takes in what all turns of one peer in one round have found.
-    fn take(&mut self, peer: &'static dyn Peer, spec: &Spec, turns: &[Measured]) {
-        let found = turns.iter().map(|turn| figures::figures(spec, &turn.outcomes)).collect();
-        self.report.add_figures(peer.name(), spec, figures::mean(found));
-        for Measured { outcomes, wire } in turns {
-            self.report.add_figures(peer.name(), spec, figures::lost(spec, wire));
-            for outcome in outcomes {
-                if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
-                    self.histograms.add(peer.name(), spec, counts);
-                }
+    /// Takes in what the turns of one peer in one round have found, of which the first has this number, and the last one the next round's less one.
+    /// If there was but one, because it took longer, others' turns are compared with that.
+    pub(crate) fn take(&mut self, peer: &'static dyn Peer, spec: &Spec, found: &[Measured], turns: Range<usize>) {
+        for (turn, Measured { outcomes, wire }) in turns.zip(found.iter().cycle()) {
+            self.report.add_figures(peer.name(), spec, turn, figures::figures(spec, outcomes));
+            self.report.add_figures(peer.name(), spec, turn, figures::lost(spec, wire));
+        }
+        for outcome in found.iter().flat_map(|turn| &turn.outcomes) {
+            if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
+                self.histograms.add(peer.name(), spec, counts);
             }
         }
     }
@@ -269,15 +184,6 @@ impl Results {
 /// Whether a lab's rounds are long ones, of which the fewest are made where time decides.
 fn has_few_rounds(specs: &[Spec]) -> bool {
     specs.iter().all(|spec| spec.bench == Bench::Loss)
-}
-
-fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
-    peer.measures(spec.bench) && spec.size >= peer.least_size() && peer.refuses(spec).is_none()
-}
-
-/// Whether a peer takes turns with others. One whose measurements are a program of their own can't.
-fn is_together(peer: &dyn Peer, sitting: &[Spec]) -> bool {
-    sitting[0].bench.shares_connection() && peer.needs().is_none()
 }
 
 /// Runs of specs that share a lab.
@@ -299,14 +205,14 @@ struct End {
 }
 
 impl End {
-    /// Of the first of so many labs that are left, in a run that began then.
-    fn new(rounds: Rounds, begin: Instant, labs_left: usize) -> End {
+    /// Of a lab that is to have this share of the time that is left to a run that began then.
+    fn new(rounds: Rounds, begin: Instant, share: f64) -> End {
         let start = Instant::now();
         match rounds {
             Rounds::Count(most) => End { rounds: 0, most: Some(most), deadline: start, start },
             Rounds::Time(time) => {
                 let left = time.saturating_sub(begin.elapsed());
-                End { rounds: 0, most: None, deadline: start + left / labs_left as u32, start }
+                End { rounds: 0, most: None, deadline: start + left.mul_f64(share), start }
             }
         }
     }
@@ -393,12 +299,12 @@ mod tests {
 
     #[test]
     fn rounds_end_with_their_number_or_their_time() {
-        let mut end = End::new(Rounds::Count(2), Instant::now(), 1);
+        let mut end = End::new(Rounds::Count(2), Instant::now(), 1.0);
         assert_eq!([end.another_round(), end.another_round(), end.another_round()], [true, true, false]);
         // However little time there is.
-        let mut end = End::new(Rounds::Time(Duration::ZERO), Instant::now(), 1);
+        let mut end = End::new(Rounds::Time(Duration::ZERO), Instant::now(), 1.0);
         assert!((0..LEAST).all(|_| end.another_round()) && !end.another_round());
-        let mut end = End::new(Rounds::Time(Duration::from_secs(3600)), Instant::now(), 3);
+        let mut end = End::new(Rounds::Time(Duration::from_secs(3600)), Instant::now(), 0.3);
         assert!((0..100).all(|_| end.another_round()));
     }
 

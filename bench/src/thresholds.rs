@@ -195,12 +195,8 @@ mod tests {
                 for _ in 0..3 {
                     for (peer, speed) in [("vmmc", gain), ("vmmc-eager", 1.0)] {
                         let spec = |bench| Spec { bench, mtu, size, ..Spec::default() };
-                        report.add_figures(peer, &spec(Bench::Lat), vec![figure("p50", "", "us", 50.0 / speed)]);
-                        report.add_figures(
-                            peer,
-                            &spec(Bench::Bw),
-                            vec![figure("bandwidth", "", "Gbit/s", 9.0 * speed)],
-                        );
+                        report.add_next(peer, &spec(Bench::Lat), vec![figure("p50", "", "us", 50.0 / speed)]);
+                        report.add_next(peer, &spec(Bench::Bw), vec![figure("bandwidth", "", "Gbit/s", 9.0 * speed)]);
                     }
                 }
             }
@@ -214,7 +210,7 @@ mod tests {
             text.contains("  9000   128 KiB       1.17      1.17\n") && text.contains("\n  1500    never\n"),
             "{text}"
         );
-        report.add_figures("vmmc", &Spec { mtu: 3000, ..Spec::default() }, vec![figure("p50", "", "us", 1.0)]);
+        report.add_next("vmmc", &Spec { mtu: 3000, ..Spec::default() }, vec![figure("p50", "", "us", 1.0)]);
         assert!(matches!(Found::of(&mut report), Err(BenchError::TooFew { mtu: 3000, .. })));
     }
 }

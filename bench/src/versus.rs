@@ -1,10 +1,10 @@
 //! `vmmc-bench versus`: what is measured when everything is compared with everything.
 //!
-//! All constants that decide between time and precision are here. A ratio's precision comes from the number of rounds;
-//! a round's time is made up of the slices, and of what opening and closing costs each peer in each round. That is
-//! 0.1 to 0.3 s for what uses AF_XDP, because the kernel takes its time to attach a program and to let go of a queue, and
-//! 10 to 50 ms for TCP and UCX. So a slice is as short as still lets a stream get going, and all slices of a peer follow one
-//! opening. A peer whose figures jump by themselves, `ucx-put`, has no place in a quick comparison.
+//! All constants that decide between time and precision are here. A ratio's precision comes from the number of turns. A slice is as short as
+//! still lets a stream get going, because what is compared follows closely then, and many short ones say more than a few long ones. Opening and closing
+//! takes all peers together about a second in each round, because the kernel takes its time to attach programs and to let go of queues; so there are
+//! several turns after one opening. Not too many: each opening has some luck of its own. A peer whose figures jump by themselves, `ucx-put`, has no place
+//! in a quick comparison, and one that does what another does neither.
 
 use std::time::Duration;
 
@@ -36,9 +36,10 @@ pub(crate) struct Shape {
     pub(crate) slice: u64,
     /// The same of those that have to get into their stride: requests, and connections that come and go.
     pub(crate) long_slice: u64,
-    /// How often each of these is made in each round: one after another, and then all again. What disturbs one of them may be over when its turn
-    /// comes again, which costs less than another round, in which everything is opened anew.
+    /// How often each of these is made in each round: one after another, and then all again.
     pub(crate) turns: usize,
+    /// Whether requests and connections, which are small, are measured at the first MTU only.
+    pub(crate) once_small: bool,
     /// How many packets are lost where streams lose some, percent: nothing at first, which the others are compared with.
     loss: &'static [f64],
     /// How long such a stream goes on in each round, milliseconds: TCP waits for at least 200 when it has lost enough.
@@ -63,7 +64,8 @@ pub(crate) static QUICK: Shape = Shape {
     idle: None,
     slice: 12,
     long_slice: 24,
-    turns: 2,
+    turns: 4,
+    once_small: true,
     loss: &[],
     loss_slice: 0,
     time: Duration::from_secs(80),
@@ -73,7 +75,6 @@ pub(crate) static QUICK: Shape = Shape {
         "vmmc",
         "vmmc-eager",
         "sockets",
-        "sockets-eager",
         "sockets-owned",
         "sockets-block",
         "tcp",
@@ -95,6 +96,7 @@ pub(crate) static FULL: Shape = Shape {
     slice: 40,
     long_slice: 120,
     turns: 1,
+    once_small: false,
     loss: &[0.0, 1.0],
     loss_slice: 500,
     time: Duration::from_secs(540),
@@ -127,8 +129,8 @@ pub(crate) const IDLE_MESSAGE: usize = 100;
 pub(crate) const IDLE_MILLIS: u64 = 20_000;
 
 impl Shape {
-    /// What is measured at each MTU; how long, and at which, is for the caller to say.
-    pub(crate) fn specs(&self) -> Vec<Spec> {
+    /// What is measured at an MTU, the first one or another; how long, and at which, is for the caller to say.
+    pub(crate) fn specs(&self, first: bool) -> Vec<Spec> {
         let of =
             |bench, sizes: &'static [usize]| sizes.iter().map(move |&size| Spec { bench, size, ..Spec::default() });
         of(Bench::Lat, self.latency)
@@ -136,7 +138,7 @@ impl Shape {
             .chain(of(Bench::BwCopy, self.copied))
             .chain(of(Bench::Rate, self.rate))
             .map(|spec| Spec { millis: self.slice, ..spec })
-            .chain(self.of_connections())
+            .chain(self.of_connections().filter(|_| first || !self.once_small))
             .collect()
     }
 
@@ -181,36 +183,41 @@ mod tests {
     use crate::peers;
     use crate::rounds::LEAST;
 
-    /// What a peer takes in a round beyond its slices, milliseconds: twice of what was seen of most, and more than of any but UCX, which
-    /// starts a program for each.
-    const OPENING: u64 = 400;
-    /// What a lab takes to make and remove, milliseconds: ten times what was seen.
-    const LAB: u64 = 2000;
+    /// What all peers together take in a round beyond their slices, milliseconds, to be opened and closed: half as much again as was seen.
+    const OPENING: u64 = 1500;
+    /// The same of one that is measured alone.
+    const ALONE: u64 = 500;
+    /// What a lab for each peer takes to make and remove, milliseconds: twice what was seen.
+    const LABS: u64 = 2000;
 
     /// What a connection takes to open, milliseconds: several times what was seen.
     const CONNECTION: f64 = 0.3;
 
+    fn is_able(name: &str, spec: &Spec) -> bool {
+        let peer = peers::find(name).expect(name);
+        peer.measures(spec.bench) && spec.size >= peer.least_size()
+    }
+
     /// How long the fewest rounds take, and the one that is still under way when the time is over.
     fn at_most(shape: &Shape) -> (Duration, Duration) {
-        let specs = shape.specs();
-        let slices = |name: &&str| {
-            let peer = peers::find(name).expect(name);
-            let mine = specs.iter().filter(|spec| peer.measures(spec.bench) && spec.size >= peer.least_size());
-            let turns = if peer.needs().is_some() { 1 } else { shape.turns as u64 };
-            OPENING + mine.map(|spec| turns * spec.millis + (CONNECTION * spec.count as f64) as u64).sum::<u64>()
+        let round = |first: bool| -> u64 {
+            let specs = shape.specs(first);
+            let slices = |name: &&str| {
+                let peer = peers::find(name).expect(name);
+                let mine = specs.iter().filter(|spec| is_able(name, spec));
+                let (turns, opening) = if peer.needs().is_some() { (1, ALONE) } else { (shape.turns as u64, 0) };
+                let each = mine.map(|spec| spec.millis + (CONNECTION * spec.count as f64) as u64);
+                opening + turns * each.sum::<u64>()
+            };
+            OPENING + shape.peers.iter().map(slices).sum::<u64>()
         };
-        let round: u64 = shape.peers.iter().map(slices).sum();
+        let rounds = round(true) + (MTUS.len() as u64 - 1) * round(false);
         let labs = MTUS.len() as u64;
-        let once = shape.once().map_or(0, |spec| {
-            let able = shape.peers.iter().filter(|name| peers::find(name).expect(name).measures(spec.bench));
-            able.count() as u64 * 3 * spec.millis
-        });
-        let lossy = shape.lossy().into_iter().map(|spec| {
-            let able = shape.peers.iter().filter(|name| peers::find(name).expect(name).measures(spec.bench));
-            LAB + able.count() as u64 * LEAST as u64 * (OPENING + spec.millis)
-        });
+        let able = |spec: &Spec| shape.peers.iter().filter(|name| is_able(name, spec)).count() as u64;
+        let once = shape.once().map_or(0, |spec| able(&spec) * 3 * spec.millis);
+        let lossy = shape.lossy().into_iter().map(|spec| LABS + able(&spec) * LEAST as u64 * (ALONE + spec.millis));
         let once = once + labs * lossy.sum::<u64>();
-        (Duration::from_millis(labs * (LAB + LEAST as u64 * round) + once), Duration::from_millis(round + LAB))
+        (Duration::from_millis(labs * LABS + LEAST as u64 * rounds + once), Duration::from_millis(round(true) + LABS))
     }
 
     #[test]
@@ -228,7 +235,7 @@ mod tests {
             assert_eq!((shape.latency[0], shape.latency.last()), (8, Some(&MIB)));
             assert!([shape.latency, shape.bandwidth].iter().all(|sizes| sizes.is_sorted()));
             // All that can be compared at all fits everybody.
-            let specs = shape.specs();
+            let specs = shape.specs(true);
             let alike = specs.iter().filter(|spec| spec.count == 0);
             for (spec, mtu) in alike.flat_map(|spec| MTUS.map(|mtu| (spec, mtu))) {
                 let spec = Spec { mtu, ..spec.clone() };

@@ -205,6 +205,10 @@ impl End for Receiver {
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let GatherEnd { lane, port, room, encap, peer, streams } = &mut self.end;
         *streams += 1;
+        // What was posted for the stream before is for packets of its size, in its order.
+        if *streams > 1 {
+            lane.reopen()?;
+        }
         let cut = Cut::new(spec, encap);
         let run = Run { token: TOKEN, peer: *peer, grant: GRANT, segment: cut.segment as u32 };
         // Half of the room is certainly there again when the other half is used up.
@@ -238,8 +242,6 @@ impl End for Receiver {
         if !lane.is_consistent() {
             return Err("the kernel has lost packets that were let into the bulk lane".into());
         }
-        // What is posted is for packets of this size.
-        lane.reopen()?;
         meter.outcome()
     }
 }
