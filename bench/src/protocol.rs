@@ -3,7 +3,7 @@
 //!
 //! A job is one peer, measured any number of times over one connection. It goes: `Run` to the server, `Ready` back (with
 //! whatever the client has to know, a port number for example), `Run` to the client, `Ready` back, `Connected` to the server. Then, for
-//! each measurement, `Go` to both, `Done` from the client, `Stop` to the server, `Done` from that; between two of them both sleep, so that the
+//! each measurement, `Go` to the server, `Ready` back, `Go` to the client, `Done` back, `Stop` to the server, `Done` back; between two of them both sleep, so that the
 //! cores are free for other peers that are open, too. At last `End` to both, `Closed` back. Measurements are numbered, and so is the
 //! end, so that all answers say what they are about. The worker ends when its standard input does.
 

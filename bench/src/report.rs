@@ -126,10 +126,11 @@ impl Report {
         }
     }
 
-    /// Adds a figure called `name`: how everybody's `metric` compares, within each turn, to the peer `base`'s, in the benches of
-    /// this name.
-    pub(crate) fn compare_peers(&mut self, name: &'static str, bench: Bench, metric: &str, base: &str) {
-        let compared = |s: &&Series| (s.bench, s.metric) == (bench, metric) && s.peer != base;
+    /// Adds a figure called `name`: how the `metric` of all peers whose names begin with one of `whose` compares, within each turn, to the
+    /// peer `base`'s, in one bench.
+    pub(crate) fn compare_peers(&mut self, name: &'static str, whose: &[&str], bench: Bench, metric: &str, base: &str) {
+        let is_meant = |peer: &str| peer != base && whose.iter().any(|name| peer.starts_with(name));
+        let compared = |s: &&Series| (s.bench, s.metric) == (bench, metric) && is_meant(s.peer);
         for series in self.series.iter().filter(compared).cloned().collect::<Vec<_>>() {
             if let Some(turns) = self.ratios(&series, base) {
                 self.series.push(Series { metric: name, unit: RATIO, firm: turns.len(), turns, ..series });
@@ -394,7 +395,7 @@ mod tests {
         for (peer, value) in [("sockets", 10), ("sockets-block", 6), ("tcp", 5), ("tcp-block", 2), ("tcp-nooff", 4)] {
             report.add(peer, &spec(Bench::Bw, 100), &[gbit(value)]);
         }
-        report.compare_peers("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff");
+        report.compare_peers("vs nooff", &["sockets"], Bench::Bw, "bandwidth", "tcp-nooff");
         let rows = report.rows();
         let of = |peer, metric| rows.iter().find(|row| (row.peer, &row.metric[..]) == (peer, metric));
         let vs_tcp = |peer| of(peer, "bandwidth").and_then(|row| row.vs_tcp);

@@ -5,7 +5,6 @@
 //! time, each in a lab of its own, and take turns by single measurements: what is compared was measured within a fraction of a second. And
 //! each round has new processes and new connections. What can't share a connection, or is a program of its own, is measured peer by peer.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,7 +17,7 @@ use crate::peers::Peer;
 use crate::report::Report;
 use crate::run::Measured;
 use crate::spec::{Bench, Outcome, Spec};
-use crate::turns::{Round, Seat, is_together, takes};
+use crate::turns::{Round, Seat, takes};
 use crate::utlb;
 
 /// What a run measures.
@@ -48,14 +47,15 @@ pub(crate) enum Rounds {
 /// The fewest rounds of which a median says anything.
 pub(crate) const LEAST: usize = 3;
 
-/// What everybody's figures are compared with beside the floor's and TCP's: how that is called, in which bench, which figure, and whose.
-const COMPARED: [(&str, Bench, &str, &str); 6] = [
-    ("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff"),
-    ("vs gather", Bench::Bw, "bandwidth", "floor-gather"),
-    ("vs eager", Bench::Bw, "bandwidth", "vmmc-eager"),
-    ("vs sockets-eager", Bench::Bw, "bandwidth", "sockets-eager"),
-    ("vs eager", Bench::Loss, "goodput", "vmmc-eager"),
-    ("rx cpu vs eager", Bench::Bw, "rx cpu", "vmmc-eager-block"),
+/// What else figures are compared with than the floor's and TCP's: how that is called, whose figures (how these peers' names begin), in which
+/// bench, which figure, and with whose.
+const COMPARED: [(&str, &[&str], Bench, &str, &str); 6] = [
+    ("vs nooff", &["vmmc", "sockets"], Bench::Bw, "bandwidth", "tcp-nooff"),
+    ("vs gather", &["vmmc", "sockets"], Bench::Bw, "bandwidth", "floor-gather"),
+    ("vs eager", &["vmmc"], Bench::Bw, "bandwidth", "vmmc-eager"),
+    ("vs sockets-eager", &["sockets"], Bench::Bw, "bandwidth", "sockets-eager"),
+    ("vs eager", &["vmmc"], Bench::Loss, "goodput", "vmmc-eager"),
+    ("rx cpu vs eager", &["vmmc"], Bench::Bw, "rx cpu", "vmmc-eager-block"),
 ];
 
 /// What a plan has led to.
@@ -140,8 +140,8 @@ impl Plan {
         }
         results.report.compare("kept", "goodput", &figures::loss(&Spec::default()));
         results.report.compare("slowdown", "p50", &figures::links(0));
-        for (name, bench, metric, base) in COMPARED {
-            results.report.compare_peers(name, bench, metric, base);
+        for (name, whose, bench, metric, base) in COMPARED {
+            results.report.compare_peers(name, whose, bench, metric, base);
         }
         results.report.compare("vs arena", "bandwidth", "arena");
         results.report.compare("vs copy", "bandwidth", "copy");
@@ -166,10 +166,9 @@ impl Plan {
 }
 
 impl Results {
-    /// Takes in what the turns of one peer in one round have found, of which the first has this number, and the last one the next round's less one.
-    /// If there was but one, because it took longer, others' turns are compared with that.
-    pub(crate) fn take(&mut self, peer: &'static dyn Peer, spec: &Spec, found: &[Measured], turns: Range<usize>) {
-        for (turn, Measured { outcomes, wire }) in turns.zip(found.iter().cycle()) {
+    /// Takes in what the turns of one peer in one round have found, of which the first has this number.
+    pub(crate) fn take(&mut self, peer: &'static dyn Peer, spec: &Spec, found: &[Measured], first: usize) {
+        for (turn, Measured { outcomes, wire }) in (first..).zip(found) {
             self.report.add_figures(peer.name(), spec, turn, figures::figures(spec, outcomes));
             self.report.add_figures(peer.name(), spec, turn, figures::lost(spec, wire));
         }
@@ -245,10 +244,8 @@ impl Progress {
             Rounds::Count(rounds) => {
                 let steps = |sitting: &[Spec]| {
                     let able = plan.peers.iter().filter(|&&peer| sitting.iter().any(|spec| takes(peer, spec)));
-                    let together: Vec<bool> = able.map(|&peer| is_together(peer, sitting)).collect();
-                    let alone = together.iter().filter(|together| !**together).count();
-                    let turns = if together.contains(&true) { plan.turns } else { 0 };
-                    sitting.len() * (turns + alone)
+                    let turns = if sitting[0].bench.shares_connection() { plan.turns } else { able.count() };
+                    sitting.len() * turns
                 };
                 let steps = rounds * plan.sittings().map(steps).sum::<usize>();
                 (steps as u64, "[{elapsed}] {wide_bar} {pos}/{len} {msg}")

@@ -90,7 +90,7 @@ impl Run {
 
     fn connect_all(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
         if self.is_served(harness) {
-            self.await_server(harness)?;
+            self.hello = self.await_server(harness)?;
         }
         for place in 0..clients(harness) {
             let order = self.order(harness, Side::Client, place, clients(harness));
@@ -135,9 +135,15 @@ impl Run {
         watch: &mut impl FnMut(u64) -> Next,
     ) -> Result<Vec<Outcome>, BenchError> {
         let clients = clients(harness);
-        // The server first, which waits for the others.
-        for worker in harness.workers.iter_mut().rev() {
-            worker.tell(&Order::Go { number: self.number, place: self.place })?;
+        let go = Order::Go { number: self.number, place: self.place };
+        if self.specs[self.place].bench.has_ends() {
+            for server in &mut harness.workers[clients..] {
+                server.tell(&go)?;
+            }
+            self.await_server(harness)?;
+        }
+        for client in &mut harness.workers[..clients] {
+            client.tell(&go)?;
         }
         let mut outcomes = Vec::new();
         while outcomes.len() < clients {
@@ -148,7 +154,6 @@ impl Run {
                     harness.workers.truncate(clients);
                     let server = harness.start(clients)?;
                     harness.workers.push(server);
-                    self.hello.clear();
                     self.tell_server(harness)?;
                     self.await_server(harness)?;
                 }
@@ -198,13 +203,11 @@ impl Run {
         harness.workers[place].tell(&order)
     }
 
-    fn await_server(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
+    /// Waits until the server is ready for the clients. Returns what they have to know.
+    fn await_server(&mut self, harness: &mut Harness) -> Result<String, BenchError> {
         let server = harness.workers.len() - 1;
         match harness.workers[server].answer(self.number, GRACE)? {
-            Answer::Ready { hello, .. } => {
-                self.hello = hello;
-                Ok(())
-            }
+            Answer::Ready { hello, .. } => Ok(hello),
             Answer::Failed { message, .. } => Err(self.failed(Side::Server, message)),
             Answer::Done { .. } => Err(self.failed(Side::Server, "it was done before the client started".into())),
             answer => Err(self.odd(Side::Server, &answer)),
@@ -220,7 +223,7 @@ impl Run {
             specs: self.specs.clone(),
             local: end(place),
             remote: end(remote),
-            hello: self.hello.clone(),
+            hello: if side == Side::Client { self.hello.clone() } else { String::new() },
         }))
     }
 
@@ -284,8 +287,7 @@ impl Run {
             Bench::IdleStreams => spec.duration() * 2,
             _ => spec.duration(),
         };
-        // All at once, perhaps: see the peer ucx.
-        self.specs.iter().map(of).sum()
+        of(&self.specs[self.place])
     }
 }
 

@@ -109,7 +109,7 @@ impl Found {
     /// # Errors
     /// When of an MTU not all was measured.
     pub(crate) fn of(report: &mut Report) -> Result<Found, BenchError> {
-        report.compare_peers(RATIO, Bench::Lat, "p50", PEERS[1]);
+        report.compare_peers(RATIO, &PEERS[..1], Bench::Lat, "p50", PEERS[1]);
         let rows = report.rows();
         let ratio = |bench: Bench, like: &Row| {
             let same = |row: &&Row| (row.mtu, row.size, row.peer) == (like.mtu, like.size, PEERS[0]);
@@ -201,7 +201,7 @@ mod tests {
                 }
             }
         }
-        report.compare_peers(RATIO, Bench::Bw, "bandwidth", PEERS[1]);
+        report.compare_peers(RATIO, &PEERS[..1], Bench::Bw, "bandwidth", PEERS[1]);
         let found = Found::of(&mut report).unwrap();
         let table: Thresholds = found.file("on a Monday").parse().unwrap();
         assert_eq!((table.at(1500), table.at(9000), &table), (None, Some(131_072), &found.table));

@@ -38,12 +38,12 @@ pub(crate) struct Round<'a> {
 impl Round<'_> {
     /// Has all peers measured by these specs.
     pub(crate) fn sit(&mut self, seats: &mut [Seat], sitting: &[Spec]) -> Result<(), BenchError> {
-        let able = seats.iter_mut().filter(|seat| sitting.iter().any(|spec| takes(seat.peer, spec)));
-        let (mut together, alone): (Vec<_>, Vec<_>) = able.partition(|seat| is_together(seat.peer, sitting));
-        if !together.is_empty() {
-            self.take_turns(&mut together, sitting, self.turns)?;
+        let mut able: Vec<_> =
+            seats.iter_mut().filter(|seat| sitting.iter().any(|spec| takes(seat.peer, spec))).collect();
+        if sitting[0].bench.shares_connection() {
+            return self.take_turns(&mut able, sitting, self.turns);
         }
-        for seat in alone {
+        for seat in able {
             if sitting[0].bench.wants_new_processes() {
                 seat.harness.renew()?;
             }
@@ -71,9 +71,6 @@ impl Round<'_> {
             all.iter_mut().try_for_each(|(harness, table)| table.measure(harness, spec))?;
         }
         all.iter_mut().try_for_each(|(harness, table)| table.run.end(harness))?;
-        // What takes turns has as many in each round; all else has one.
-        let each = if sitting[0].bench.shares_connection() { self.turns } else { 1 };
-        let numbers = self.number * each..(self.number + 1) * each;
         let mut tables = Vec::new();
         for (harness, Table { run, specs, found }) in all {
             run.ended(harness)?;
@@ -81,7 +78,7 @@ impl Round<'_> {
         }
         for (seat, (specs, found)) in seats.iter().zip(tables) {
             for (spec, found) in specs.iter().zip(found) {
-                self.results.take(seat.peer, spec, &found, numbers.clone());
+                self.results.take(seat.peer, spec, &found, self.number * turns);
             }
         }
         Ok(())
@@ -112,9 +109,4 @@ impl Table {
 /// Whether a peer is measured by a spec.
 pub(crate) fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
     peer.measures(spec.bench) && spec.size >= peer.least_size() && peer.refuses(spec).is_none()
-}
-
-/// Whether a peer takes turns with others. One whose measurements are a program of their own can't.
-pub(crate) fn is_together(peer: &dyn Peer, sitting: &[Spec]) -> bool {
-    sitting[0].bench.shares_connection() && peer.needs().is_none()
 }

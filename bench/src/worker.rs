@@ -56,7 +56,7 @@ struct Signals {
 }
 
 impl Session {
-    /// To be called by the server, once, when the client may start. `hello` is handed to the client.
+    /// To be called by the server when it is open, and the client may connect. `hello` is handed to the client.
     pub(crate) fn ready(&self, hello: impl ToString) -> io::Result<()> {
         say(&Answer::Ready { number: self.number, hello: hello.to_string() })
     }
@@ -201,6 +201,10 @@ fn perform(
             (Ok(Order::Go { number: next, place }), Some(end)) => {
                 (*number, session.number) = (next, next);
                 let spec = specs.get(place).ok_or("a measurement by a spec that the job hasn't")?;
+                if side == Side::Server {
+                    end.prepare(spec, &session)?;
+                    session.ready("")?;
+                }
                 let outcome = match spec.bench {
                     Bench::Lat => end.latency(spec, &session)?,
                     Bench::Rr | Bench::RrPlain => end.requests(spec, &session)?,

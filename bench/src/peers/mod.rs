@@ -137,6 +137,11 @@ pub(crate) trait End {
         Ok(())
     }
 
+    /// Called at the server before each measurement, which the client begins afterwards.
+    fn prepare(&mut self, _: &Spec, _: &Session) -> Result<(), PeerError> {
+        Ok(())
+    }
+
     /// One side of a ping-pong of `spec.size` bytes each way; the client returns half of each round trip (see
     /// [`RoundTrips`]).
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;
