@@ -198,6 +198,14 @@ struct Receiver {
 }
 
 impl End for Receiver {
+    fn prepare(&mut self, _: &Spec, _: &Session) -> Result<(), PeerError> {
+        // What was posted for the stream before is for packets of its size, in its order.
+        if self.end.streams > 0 {
+            self.end.lane.reopen()?;
+        }
+        Ok(())
+    }
+
     fn latency(&mut self, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
         Err(format!("this peer has no {}", spec.bench).into())
     }
@@ -205,10 +213,6 @@ impl End for Receiver {
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let GatherEnd { lane, port, room, encap, peer, streams } = &mut self.end;
         *streams += 1;
-        // What was posted for the stream before is for packets of its size, in its order.
-        if *streams > 1 {
-            lane.reopen()?;
-        }
         let cut = Cut::new(spec, encap);
         let run = Run { token: TOKEN, peer: *peer, grant: GRANT, segment: cut.segment as u32 };
         // Half of the room is certainly there again when the other half is used up.
