@@ -54,7 +54,7 @@ const RIVALS: [(&str, &str); 7] = [
     ("sockets-block", "tcp-block"),
 ];
 
-/// The tables, and how far the rounds differ.
+/// The tables, and how far the turns differ.
 pub(crate) fn tables(report: &Report) -> String {
     let rows = report.rows();
     let mut peers: Vec<&str> = Vec::new();
@@ -113,7 +113,7 @@ pub(crate) fn tables(report: &Report) -> String {
         let (typical, widest) = (50.0 * spread.typical, 50.0 * spread.widest);
         let _ = writeln!(
             text,
-            "\nFrom round to round: half of a ratio's values are within {typical:.1}% of its median, in the median of all ratios; \
+            "\nFrom turn to turn: half of a ratio's values are within {typical:.1}% of its median, in the median of all ratios; \
              within {widest:.1}% of the least steady ({}).",
             spread.of
         );

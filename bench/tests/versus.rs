@@ -80,7 +80,7 @@ fn everything_is_compared_with_everything() {
         "sockets-block/tcp-block",
         "32 connections, 1 KiB",
         "4 KiB",
-        "1 round;",
+        "1 round of 3 turns;",
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
