@@ -49,13 +49,16 @@ pub(crate) const LEAST: usize = 3;
 
 /// What else figures are compared with than the floor's and TCP's: how that is called, whose figures (how these peers' names begin), in which
 /// bench, which figure, and with whose.
-const COMPARED: [(&str, &[&str], Bench, &str, &str); 6] = [
+const COMPARED: [(&str, &[&str], Bench, &str, &str); 9] = [
     ("vs nooff", &["vmmc", "sockets"], Bench::Bw, "bandwidth", "tcp-nooff"),
     ("vs gather", &["vmmc", "sockets"], Bench::Bw, "bandwidth", "floor-gather"),
     ("vs eager", &["vmmc"], Bench::Bw, "bandwidth", "vmmc-eager"),
     ("vs sockets-eager", &["sockets"], Bench::Bw, "bandwidth", "sockets-eager"),
     ("vs eager", &["vmmc"], Bench::Loss, "goodput", "vmmc-eager"),
     ("rx cpu vs eager", &["vmmc"], Bench::Bw, "rx cpu", "vmmc-eager-block"),
+    ("vs unwatched", &["vmmc-watched"], Bench::Lat, "p50", "vmmc"),
+    ("vs unwatched", &["vmmc-watched"], Bench::Bw, "bandwidth", "vmmc"),
+    ("vs unwatched", &["vmmc-watched"], Bench::Rate, "rate", "vmmc"),
 ];
 
 /// What a plan has led to.

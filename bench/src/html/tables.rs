@@ -113,6 +113,7 @@ fn name(metric: &str) -> String {
         "vs gather" => "bandwidth, of that of floor-gather",
         "vs eager" => "bandwidth, of that of vmmc-eager",
         "vs sockets-eager" => "bandwidth, of that of sockets-eager",
+        "vs unwatched" => "of that of vmmc, which nobody watches",
         "rx cpu vs eager" => "the receiver’s processor time, of that of vmmc-eager-block",
         "rx cpu" => "the receiver’s processor time",
         "tx copies per byte" => "copies of a byte, sender",
