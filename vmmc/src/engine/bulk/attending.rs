@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::super::peer::Peer;
 use super::super::{Engine, place_of};
 use super::BulkLane;
-use super::granted::Granted;
+use super::granted::{Granted, Home, Look};
 use crate::bulk::turn::{Verdict, allowance};
 use crate::port::Port;
 use crate::time::Time;
@@ -56,10 +56,23 @@ impl Engine {
             lane.turn.attend(now, None);
             return;
         }
+        self.note_writes();
         self.lose_patience(now, port);
         self.complete_transfers(now, port);
         self.ask_and_tell(now, port);
         self.grant_transfers(now, port);
+    }
+
+    /// Peers and this node itself may have written where transfers are landing, by the eager lane.
+    fn note_writes(&mut self) {
+        let Some(lane) = &mut self.lane else { return };
+        for granted in &mut lane.open {
+            let Home::Export { id, reserved } = &granted.home else { continue };
+            let landing = self.exports.get_mut(*id).map(|export| &mut export.landing);
+            if let Some(written) = landing.and_then(|landing| landing.take_written(&reserved.run)) {
+                written.runs().for_each(|bytes| granted.written(bytes));
+            }
+        }
     }
 
     /// Takes back what was granted to those who make no use of it.
@@ -185,13 +198,17 @@ impl Engine {
                 self.mend_books(port);
                 continue;
             }
-            // Where a NIC writes before anybody has looked, what has landed may have been written over.
             let granted = &mut lane.open[number];
-            if granted.incoming.has_overlap() && !granted.is_whole() {
-                granted.incoming.distrust();
-                bulk.distrust();
-                self.mend_books(port);
-                continue;
+            match granted.look_again() {
+                Look::Whole => {}
+                // It isn't complete any more.
+                Look::WrittenOver => continue,
+                Look::Damaged => {
+                    granted.incoming.distrust();
+                    bulk.distrust();
+                    self.mend_books(port);
+                    continue;
+                }
             }
             lane.mistaken = 0;
             lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
