@@ -4,7 +4,7 @@
 //!
 //! - when it lives, is asked for what is missing again and again, and nothing comes: then it lies, or the lane's packets don't get through;
 //! - when [others wait](crate::bulk::turn), and it takes much longer than its bytes need;
-//! - when what comes is damaged so often that somebody must be writing it at the same time. As a copy it would come whole.
+//! - when what comes is damaged so often that somebody must be writing it at the same time, where it comes from or where it lands. As a copy it would come whole.
 //!
 //! What is lost goes by the eager lane, at once.
 
@@ -33,13 +33,12 @@ const REPORT_WITHIN: Duration = Duration::from_micros(50);
 /// How often in a row the port's books may be wrong, and nothing be completed, before the lane is given up.
 const MOST_MISTAKEN: u32 = 8;
 
-impl BulkLane {
-    /// Whether a transfer's packets can't land now, because places that come first are for others.
-    fn is_held_up(&self, granted: &Granted) -> bool {
-        let first = self.first_place();
-        first.is_some() && granted.incoming.next_place() != first
-    }
+/// Whether a transfer's packets can't land now, because the place that comes first is for others.
+fn is_held_up(granted: &Granted, first: Option<u64>) -> bool {
+    first.is_some() && granted.incoming.next_place() != first
+}
 
+impl BulkLane {
     /// Whether what a peer was granted has kept others waiting for too long, in however many turns.
     fn is_out_of_time(&self, token: u64) -> bool {
         let of = || self.open.iter().filter(|granted| granted.run.token == token);
@@ -92,7 +91,7 @@ impl Engine {
             let token = granted.run.token;
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
             let silence = peer.map_or(Duration::ZERO, |peer| peer.link.silence(now));
-            let is_hopeless = !lane.is_held_up(granted) && granted.is_hopeless(now, stall(peer), silence);
+            let is_hopeless = !is_held_up(granted, first) && granted.is_hopeless(now, stall(peer), silence);
             let is_guilty = is_hopeless || granted.is_spoilt() && !granted.incoming.is_complete();
             // Once, whatever it has done.
             if is_guilty && !guilty.contains(&token) {
@@ -115,21 +114,15 @@ impl Engine {
         let mut told = SmallVec::<[(u64, BulkRecord, Vec<u8>); 4]>::new();
         let mut late = SmallVec::<[u64; 4]>::new();
         let (mut unpostable, mut inconsistent) = (false, false);
+        if let Some(bulk) = port.bulk() {
+            unpostable = lane.post(bulk);
+        }
+        let first = lane.first_place();
         for number in 0..lane.open.len() {
-            let posted = lane.posted();
-            if let Some(bulk) = port.bulk() {
-                let granted = &mut lane.open[number];
-                match granted.post(bulk, posted) {
-                    Ok(true) => bulk.admit(),
-                    Ok(false) => {}
-                    Err(_) => (granted.condemned, unpostable) = (true, true),
-                }
-            }
-            let is_held_up = lane.is_held_up(&lane.open[number]);
             let granted = &mut lane.open[number];
             let (token, grant) = (granted.run.token, granted.run.grant);
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
-            let silence = peer.map(|peer| peer.link.silence(now)).filter(|_| !is_held_up);
+            let silence = peer.map(|peer| peer.link.silence(now)).filter(|_| !is_held_up(granted, first));
             let ranges = granted.ask(now, stall(peer), silence);
             // When the kernel has dropped what was let in, there is one place less than the program thinks, and nothing more is let in.
             inconsistent |= !ranges.is_empty() && port.bulk().is_some_and(|bulk| !bulk.is_consistent());

@@ -149,6 +149,11 @@ impl Granted {
         self.start + self.rest + position as usize * self.run.segment as usize
     }
 
+    /// How long packets are that its places are for; `None` if none are posted.
+    pub(super) fn posted(&self) -> Option<u32> {
+        (self.incoming.unused() > 0).then_some(self.run.segment)
+    }
+
     /// Posts the places that are free, as far as the port has room: none as long as others are `posted` for packets of another length. Returns whether any were.
     ///
     /// # Errors
