@@ -111,8 +111,7 @@ impl Engine {
     /// Posts places again that were used for nothing, asks for what is missing, and tells of what has landed.
     fn ask_and_tell(&mut self, now: Time, port: &mut dyn Port) {
         let Some(lane) = &mut self.lane else { return };
-        let mut told = SmallVec::<[(u64, BulkRecord, Vec<u8>); 4]>::new();
-        let mut late = SmallVec::<[u64; 4]>::new();
+        let mut told = SmallVec::<[(u64, BulkRecord, Vec<u8>, bool); 4]>::new();
         let (mut unpostable, mut inconsistent) = (false, false);
         if let Some(bulk) = port.bulk() {
             unpostable = lane.post(bulk);
@@ -131,22 +130,22 @@ impl Engine {
             let waits = unreported > 0 && granted.incoming.quiet(now) >= REPORT_WITHIN;
             if unreported >= REPORT_EVERY || waits {
                 let packets = granted.incoming.report();
-                late.extend(std::mem::take(&mut granted.late).then_some(token));
-                told.push((token, BulkRecord::Landed { grant, packets }, Vec::new()));
+                let late = std::mem::take(&mut granted.late);
+                told.push((token, BulkRecord::Landed { grant, packets }, Vec::new(), late));
             }
             if !ranges.is_empty() {
                 let body = BulkRecord::missing_body(&ranges);
                 self.counters.rx_bulk_missing += ranges.iter().map(|r| u64::from(r.end - r.start)).sum::<u64>();
-                told.push((token, BulkRecord::Missing { grant, ranges: ranges.len() as u16 }, body));
+                told.push((token, BulkRecord::Missing { grant, ranges: ranges.len() as u16 }, body, false));
                 let behind = lane.open[number + 1..].iter_mut().filter(|other| other.run.token == token);
                 behind.for_each(Granted::begin_again);
             }
         }
-        for (token, record, body) in told {
+        for (token, record, body, late) in told {
             self.answer(token, record, &body);
-        }
-        for token in late {
-            self.say_late(token);
+            if late {
+                self.say_late(token);
+            }
         }
         if unpostable {
             self.abandon(Some(now), port, |granted| granted.condemned, true);
@@ -155,10 +154,10 @@ impl Engine {
         }
     }
 
-    /// What a peer is told next to have landed has waited for long before anybody looked.
+    /// What a peer has just been told to have landed may have waited for long before anybody looked.
     fn say_late(&mut self, token: u64) {
         if let Some(peer) = self.peer_mut(token) {
-            peer.link.be_late();
+            peer.be_late();
         }
     }
 
@@ -206,13 +205,13 @@ impl Engine {
             lane.mistaken = 0;
             lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
             let granted = lane.open.remove(number);
-            let (token, transfer) = (granted.run.token, granted.transfer);
+            let (token, transfer, late) = (granted.run.token, granted.transfer, granted.late);
             lane.schedule.closed(token, transfer);
-            if granted.late {
-                self.say_late(token);
-            }
             self.complete(granted);
             self.answer(token, BulkRecord::Done { transfer }, &[]);
+            if late {
+                self.say_late(token);
+            }
             self.grant_transfers(now, port);
         }
     }
