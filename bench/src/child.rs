@@ -131,11 +131,7 @@ impl Worker {
     /// The answer in `line`, unless it is about an earlier measurement.
     fn parse(&self, line: &str, number: u64) -> Result<Option<Answer>, BenchError> {
         let answer: Answer = decode(line).map_err(|_| BenchError::Garbled { host: self.host, line: line.into() })?;
-        let (Answer::Ready { number: about, .. }
-        | Answer::Progress { number: about, .. }
-        | Answer::Done { number: about, .. }
-        | Answer::Failed { number: about, .. }) = &answer;
-        Ok((*about == number).then_some(answer))
+        Ok((answer.number() == number).then_some(answer))
     }
 
     fn died(&mut self) -> BenchError {

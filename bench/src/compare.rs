@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::BenchError;
 use crate::matrix::size_text;
-use crate::report::{median, rival};
+use crate::report::{RATIO, median, rival};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,8 @@ struct Row {
     mtu: u32,
     size: usize,
     metric: String,
+    value: f64,
+    unit: String,
     vs_floor: Option<f64>,
     vs_tcp: Option<f64>,
 }
@@ -68,7 +70,12 @@ fn read(path: &Path) -> Result<Vec<Row>, BenchError> {
 
 /// The ratios that all files have, but for those that are always one.
 fn lines(files: &[Vec<Row>], metrics: &[String]) -> Vec<Line> {
-    let bases: [(&str, Ratio); 2] = [("floor", |row| row.vs_floor), ("tcp", |row| row.vs_tcp)];
+    let bases: [(&str, Ratio); 3] = [
+        ("floor", |row| row.vs_floor),
+        ("tcp", |row| row.vs_tcp),
+        // The metric says to what.
+        ("", |row| (row.unit == RATIO).then_some(row.value)),
+    ];
     let mut lines = Vec::new();
     for row in files.first().into_iter().flatten() {
         for (base, ratio) in bases {
@@ -83,7 +90,8 @@ fn lines(files: &[Vec<Row>], metrics: &[String]) -> Vec<Line> {
             let of_file = |file: &Vec<Row>| file.iter().find(same).and_then(ratio);
             if let Some(ratios) = files.iter().map(of_file).collect::<Option<Vec<f64>>>() {
                 let Row { bench, peer, mtu, size, metric, .. } = row;
-                let name = format!("{bench:<8}{mtu:>6}{:>9}  {metric:<12}{peer}/{base}", size_text(*size));
+                let compared = if base.is_empty() { peer.clone() } else { format!("{peer}/{base}") };
+                let name = format!("{bench:<8}{mtu:>6}{:>9}  {metric:<16} {compared}", size_text(*size));
                 lines.push(Line { name, spread: spread(&ratios), ratios });
             }
         }
@@ -103,7 +111,7 @@ fn table(lines: &[Line], files: &[PathBuf]) -> String {
     for (file, number) in files.iter().zip(1..) {
         let _ = writeln!(text, "#{number} is {}", file.display());
     }
-    let header = format!("{:<8}{:>6}{:>9}  {:<12}ratio", "bench", "mtu", "size", "metric");
+    let header = format!("{:<8}{:>6}{:>9}  {:<16} ratio", "bench", "mtu", "size", "metric");
     let _ = write!(text, "\n{header:<width$} ");
     for number in 1..=files.len() {
         let _ = write!(text, "{:>9}", format!("#{number}"));
@@ -137,7 +145,17 @@ mod tests {
 
     fn row(peer: &str, metric: &str, vs_floor: f64, vs_tcp: Option<f64>) -> Row {
         let (bench, peer, metric) = ("lat".into(), peer.into(), metric.into());
-        Row { bench, peer, mtu: 1500, size: 64, metric, vs_floor: Some(vs_floor), vs_tcp }
+        Row {
+            bench,
+            peer,
+            mtu: 1500,
+            size: 64,
+            metric,
+            value: 1.0,
+            unit: "us".into(),
+            vs_floor: Some(vs_floor),
+            vs_tcp,
+        }
     }
 
     #[test]

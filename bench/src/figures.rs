@@ -15,7 +15,7 @@ pub(crate) struct Figure {
     pub(crate) of: String,
     /// Its unit.
     pub(crate) unit: &'static str,
-    /// How much. Not a number where this round can't tell.
+    /// How much. Not a number where this turn can't tell.
     pub(crate) value: f64,
     /// Whether it is steady enough to be divided by another's.
     pub(crate) firm: bool,
@@ -26,7 +26,7 @@ pub(crate) fn figure(metric: &'static str, of: impl ToString, unit: &'static str
     Figure { metric, of: of.to_string(), unit, value, firm: true }
 }
 
-/// A figure that a round should have found, and couldn't.
+/// A figure that a turn should have found, and couldn't.
 fn unknown(metric: &'static str, of: impl ToString, unit: &'static str) -> Figure {
     Figure { firm: false, ..figure(metric, of, unit, f64::NAN) }
 }
@@ -62,27 +62,6 @@ pub(crate) fn figures(spec: &Spec, outcomes: &[Outcome]) -> Vec<Figure> {
     }
     let of_each = outcomes.iter().zip(1..).flat_map(|(outcome, host)| of_one(spec, outcome.found(), host));
     of_each.chain(processor_time(spec, outcomes)).chain(copies(spec, outcomes)).chain(memory(spec, outcomes)).collect()
-}
-
-/// The means of the figures of several measurements of the same, of those that could tell.
-pub(crate) fn mean(turns: Vec<Vec<Figure>>) -> Vec<Figure> {
-    let mut turns = turns.into_iter();
-    let mut means: Vec<(Figure, Vec<f64>)> =
-        turns.next().unwrap_or_default().into_iter().map(|figure| (figure.clone(), vec![figure.value])).collect();
-    for figure in turns.flatten() {
-        match means.iter_mut().find(|(mean, _)| (mean.metric, &mean.of) == (figure.metric, &figure.of)) {
-            Some((mean, values)) => {
-                mean.firm |= figure.firm;
-                values.push(figure.value);
-            }
-            None => means.push((figure.clone(), vec![figure.value])),
-        }
-    }
-    let mean = |(figure, mut values): (Figure, Vec<f64>)| {
-        values.retain(|value| !value.is_nan());
-        Figure { value: values.iter().sum::<f64>() / values.len() as f64, ..figure }
-    };
-    means.into_iter().map(mean).collect()
 }
 
 /// What both sides together used for each round trip, byte or request, and of a stream the receiver for each byte, where they say so.
@@ -176,7 +155,7 @@ fn several(spec: &Spec, cases: &[(String, Outcome)]) -> Vec<Figure> {
 fn of_one(spec: &Spec, outcome: &Outcome, host: usize) -> Vec<Figure> {
     match (outcome, spec.bench) {
         (Outcome::Latency(counts), Bench::Lat) if !counts.is_empty() => quantiles(&Durations::from_counts(counts), ""),
-        // A round that can't tell.
+        // A turn that can't tell.
         (Outcome::TooShort, bench) => match bench {
             Bench::Rate => vec![unknown("rate", "", "packets/s")],
             Bench::Bw | Bench::BwCopy => vec![unknown("bandwidth", "", "Gbit/s")],
@@ -288,20 +267,6 @@ mod tests {
 
     fn spec(bench: Bench) -> Spec {
         Spec { bench, ..Spec::default() }
-    }
-
-    #[test]
-    fn of_several_turns_those_count_that_could_tell() {
-        let turn = |value: f64| match value.is_nan() {
-            true => vec![unknown("rate", "", "packets/s")],
-            false => vec![figure("rate", "", "packets/s", value), figure("p50", "", "us", 1.0)],
-        };
-        let found = mean(vec![turn(f64::NAN), turn(2.0), turn(4.0)]);
-        assert_eq!(found, [figure("rate", "", "packets/s", 3.0), figure("p50", "", "us", 1.0)]);
-        let nothing = mean(vec![turn(f64::NAN), turn(f64::NAN)]);
-        assert!(nothing.len() == 1 && nothing[0].value.is_nan() && !nothing[0].firm, "{nothing:?}");
-        assert_eq!(mean(vec![turn(5.0)]), turn(5.0));
-        assert!(mean(Vec::new()).is_empty());
     }
 
     #[test]

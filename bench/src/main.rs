@@ -3,7 +3,9 @@
 //! ```text
 //!   parent     cli ─► plan ─► rounds ─► report (tables, JSON), html, hgrm       soak ─► its own account
 //!                              │                                            │
-//!                           harness: lab, faults on its wires, child: timeouts
+//!                     turns: all peers, each  ─►  run: one peer's job  ◄────┘
+//!                                                  │
+//!                           harness: a lab for each peer, faults on its wires; child: timeouts
 //!                           │     ▲
 //!       JSON lines: Order   ▼     │   Answer
 //!   workers on hosts 1, 2 ... (clients)   worker on the last host (server)
@@ -28,11 +30,13 @@ mod peers;
 mod protocol;
 mod report;
 mod rounds;
+mod run;
 mod shell;
 mod soak;
 mod spec;
 mod thresholds;
 mod tied;
+mod turns;
 mod utlb;
 mod versus;
 mod worker;
@@ -120,10 +124,11 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
     let Results { mut report, histograms, rounds } = plan.run()?;
     let took = begin.elapsed();
     let rounds = match rounds {
-        (1, 1) => "1 round".into(),
+        (1, 1) => "1 round".to_owned(),
         (fewest, most) if fewest == most => format!("{most} rounds"),
         (fewest, most) => format!("{fewest} to {most} rounds"),
     };
+    let rounds = if plan.turns > 1 { format!("{rounds} of {} turns", plan.turns) } else { rounds };
     if let Some(json) = json {
         json.write(&report.json())?;
     }
@@ -144,7 +149,7 @@ fn run(command: &Command) -> Result<ExitCode, BenchError> {
         }
         _ => report.table(),
     };
-    show(&format!("{table}\n{rounds}; medians over the rounds, ratios within a round (mean of their middle half)\n"));
+    show(&format!("{table}\n{rounds}; medians over all turns, ratios within a turn (mean of their middle half)\n"));
     report.too_short().for_each(|line| eprintln!("{line}"));
     Ok(ExitCode::SUCCESS)
 }
@@ -157,7 +162,7 @@ fn run_soak(args: &Soak) -> Result<ExitCode, BenchError> {
     let (started, begin) = (SystemTime::now(), Instant::now());
     let soak = soak::run(peer, &spec)?;
     let mut report = Report::default();
-    report.add_figures(peer.name(), &spec, soak.figures());
+    report.add_figures(peer.name(), &spec, 0, soak.figures());
     if let Some(json) = json {
         json.write(&report.json())?;
     }

@@ -1,12 +1,11 @@
 //! What the parent and a worker say to each other: one JSON object a line, orders on the worker's
 //! standard input, answers on its standard output.
 //!
-//! A job is one peer measured by one spec, or by several over one connection. It goes: `Run` to the server, `Ready` back
-//! (with whatever the client has to know, a port number for example), `Run` to the client, `Done` back, `Stop` to
-//! the server, `Done` back; then, for each further spec, `Go` to the client, `Done` back, `Stop` to the server, `Done`
-//! back. Measurements are numbered, so that `Go`, `Stop` and all answers say which they are about. Where several
-//! clients are to begin at the same moment, each says `Ready` too, and waits for `Go`. The worker ends when
-//! its standard input does.
+//! A job is one peer, measured any number of times over one connection. It goes: `Run` to the server, `Ready` back (with
+//! whatever the client has to know, a port number for example), `Run` to the client, `Ready` back, `Connected` to the server. Then, for
+//! each measurement, `Go` to the server, `Ready` back, `Go` to the client, `Done` back, `Stop` to the server, `Done` back; between two of them both sleep, so that the
+//! cores are free for other peers that are open, too. At last `End` to both, `Closed` back. Measurements are numbered, and so is the
+//! end, so that all answers say what they are about. The worker ends when its standard input does.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,24 +15,28 @@ use crate::spec::{Endpoint, Outcome, Side, Spec};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "kebab-case")]
 pub(crate) enum Order {
-    /// Measure.
+    /// Open a connection, and wait.
     Run(Box<Job>),
-    /// Everybody is ready for the measurement of this number: begin.
-    Go { number: u64 },
+    /// All clients are connected: to the server, which can go to sleep.
+    Connected,
+    /// Make the measurement of this number, by the spec in this place of the job's. Everybody is ready.
+    Go { number: u64, place: usize },
     /// The measurement of this number needs its server no more. Ignored when it is already done.
     Stop { number: u64 },
+    /// Close everything: the job is over.
+    End { number: u64 },
 }
 
 /// One side of one job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// Of the first measurement. They count up from 1, over all jobs of a lab.
+    /// Of the first measurement, and of its being opened. They count up from 1, over all jobs of a lab.
     pub(crate) number: u64,
     /// Name of the peer, as in the report.
     pub(crate) peer: String,
     /// Which end to play.
     pub(crate) side: Side,
-    /// What to measure, one after another. Never empty; several only of a bench that shares a connection.
+    /// What to measure. Never empty; several only of a bench that shares a connection.
     pub(crate) specs: Vec<Spec>,
     /// The worker's own host.
     pub(crate) local: Endpoint,
@@ -47,7 +50,7 @@ pub(crate) struct Job {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(crate) enum Answer {
-    /// The server listens; the client may start and is to be told `hello`. Or a client waits for `Go`.
+    /// The server listens, and the client is to be told `hello`. Or a client waits for `Go`.
     Ready { number: u64, hello: String },
     /// This side has got so far, in bytes.
     Progress { number: u64, bytes: u64 },
@@ -55,6 +58,21 @@ pub(crate) enum Answer {
     Done { number: u64, outcome: Outcome },
     /// This side could not do it.
     Failed { number: u64, message: String },
+    /// Nothing of the job is left.
+    Closed { number: u64 },
+}
+
+impl Answer {
+    /// What it is about.
+    pub(crate) fn number(&self) -> u64 {
+        match *self {
+            Answer::Ready { number, .. }
+            | Answer::Progress { number, .. }
+            | Answer::Done { number, .. }
+            | Answer::Failed { number, .. }
+            | Answer::Closed { number } => number,
+        }
+    }
 }
 
 /// One line, with its newline.
@@ -92,7 +110,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_message_is_one_line_and_comes_back_as_it_was() {
-        let orders = [Order::Run(Box::new(job())), Order::Go { number: 7 }, Order::Stop { number: 7 }];
+        let orders = [
+            Order::Run(Box::new(job())),
+            Order::Connected,
+            Order::Go { number: 7, place: 0 },
+            Order::Stop { number: 7 },
+            Order::End { number: 8 },
+        ];
         for order in orders {
             let line = encode(&order);
             assert_eq!(line.matches('\n').count(), 1, "{line}");
@@ -107,6 +131,7 @@ pub(crate) mod tests {
             Answer::Done { number: 1, outcome: Outcome::Median { nanos: 1.5 } },
             Answer::Done { number: 1, outcome: Outcome::TooShort },
             Answer::Failed { number: 1, message: "no reply".into() },
+            Answer::Closed { number: 1 },
         ];
         for answer in answers {
             assert_eq!(decode::<Answer>(&encode(&answer)).unwrap(), answer);

@@ -1,7 +1,7 @@
 //! From the figures of all rounds to what people and programs read: medians, ratios, a table, JSON.
 //!
 //! The speed of a machine drifts by more than what is measured differs, so figures are compared only
-//! within a round, where the peers take turns: a ratio is the mean of the middle half of all rounds' ratios.
+//! within a turn, in which the peers are measured one after another: a ratio is the mean of the middle half of all turns' ratios.
 
 use std::fmt::Write;
 
@@ -24,18 +24,21 @@ pub(crate) struct Row {
     /// Which figure: `p50`, `p99`, `p999`, `bandwidth`, `rate`; with what it is of, where there are several of the kind:
     /// `goodput 1%`, `p99 sender 2`; or `rx cpu`, `tx copies per byte`, `vs gather` ...
     pub(crate) metric: String,
-    /// Median over the rounds.
+    /// Median over all turns; of a ratio, the mean of their middle half.
     pub(crate) value: f64,
     /// `us`, `ns`, `Gbit/s`, `ns/KiB`, `packets/s`, `copies`, `bytes`, `%`, `ratio`, `index` or `count`.
     pub(crate) unit: &'static str,
-    /// Value divided by the floor's in the same round, mean of the middle half of all rounds. Null where the floor was not measured, or for a percentile that too few
-    /// samples lie beyond.
+    /// Value divided by the floor's in the same turn, mean of the middle half of all turns. Null where the floor was not measured, for a percentile that too few
+    /// samples lie beyond, and of what is a ratio itself.
     pub(crate) vs_floor: Option<f64>,
     /// The same with kernel TCP's: that of `tcp`, or, of `sockets-block`, that of `tcp-block`, which may sleep as it may. Null as `vs_floor` is.
     pub(crate) vs_tcp: Option<f64>,
 }
 
-/// One figure of one peer in every round.
+/// The unit of what is a ratio.
+pub(crate) const RATIO: &str = "ratio";
+
+/// One figure of one peer in every turn.
 #[derive(Clone, Debug)]
 struct Series {
     bench: Bench,
@@ -45,21 +48,21 @@ struct Series {
     metric: &'static str,
     of: String,
     unit: &'static str,
-    /// Not a number where a round couldn't tell.
-    rounds: Vec<f64>,
-    /// In how many rounds it was steady enough to be compared.
+    /// Not a number where a turn couldn't tell.
+    turns: Vec<f64>,
+    /// In how many turns it was steady enough to be compared.
     firm: usize,
 }
 
 impl Series {
-    /// Whether most rounds can tell.
+    /// Whether most turns can tell.
     fn is_known(&self) -> bool {
-        2 * self.rounds.iter().filter(|value| !value.is_nan()).count() > self.rounds.len()
+        2 * self.turns.iter().filter(|value| !value.is_nan()).count() > self.turns.len()
     }
 
     /// Whether a ratio of it says anything.
     fn has_ratio(&self) -> bool {
-        2 * self.firm > self.rounds.len()
+        2 * self.firm > self.turns.len()
     }
 
     fn comparable(&self, other: &Series) -> bool {
@@ -75,49 +78,62 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Takes in what all sides of one peer have found in one round.
+    /// Takes in what all sides of one peer have found in their next turn.
     #[cfg(test)]
     pub(crate) fn add(&mut self, peer: &'static str, spec: &Spec, outcomes: &[crate::spec::Outcome]) {
-        self.add_figures(peer, spec, crate::figures::figures(spec, outcomes));
+        self.add_next(peer, spec, crate::figures::figures(spec, outcomes));
     }
 
-    /// Takes in the figures of one peer in one round.
-    pub(crate) fn add_figures(&mut self, peer: &'static str, spec: &Spec, figures: Vec<Figure>) {
-        for Figure { metric, of, unit, value, firm } in figures {
-            let &Spec { bench, mtu, size, .. } = spec;
-            self.push(Series { bench, peer, mtu, size, metric, of, unit, rounds: vec![value], firm: firm.into() });
+    /// Takes in the figures of one peer in its next turn.
+    #[cfg(test)]
+    pub(crate) fn add_next(&mut self, peer: &'static str, spec: &Spec, figures: Vec<Figure>) {
+        for figure in figures {
+            let turn = self.series_of(peer, spec, &figure).turns.len();
+            self.add_figures(peer, spec, turn, vec![figure]);
         }
     }
 
-    fn push(&mut self, new: Series) {
-        match self.series.iter_mut().find(|s| s.peer == new.peer && s.comparable(&new)) {
-            Some(series) => {
-                series.rounds.extend(new.rounds);
-                series.firm += new.firm;
-            }
-            None => self.series.push(new),
+    /// Takes in the figures of one peer in one turn. Turns count from 0, and may be missing.
+    pub(crate) fn add_figures(&mut self, peer: &'static str, spec: &Spec, turn: usize, figures: Vec<Figure>) {
+        for figure in figures {
+            let series = self.series_of(peer, spec, &figure);
+            series.turns.resize(turn, f64::NAN);
+            series.turns.push(figure.value);
+            series.firm += usize::from(figure.firm);
         }
     }
 
-    /// Adds a figure called `name`: how `metric` compares, within each round, to the same peer's `metric` of `base`.
+    fn series_of(&mut self, peer: &'static str, spec: &Spec, figure: &Figure) -> &mut Series {
+        let (&Spec { bench, mtu, size, .. }, &Figure { metric, unit, .. }) = (spec, figure);
+        let new = Series { bench, peer, mtu, size, metric, of: figure.of.clone(), unit, turns: Vec::new(), firm: 0 };
+        let place = self.series.iter().position(|s| s.peer == new.peer && s.comparable(&new));
+        let place = place.unwrap_or_else(|| {
+            self.series.push(new);
+            self.series.len() - 1
+        });
+        &mut self.series[place]
+    }
+
+    /// Adds a figure called `name`: how `metric` compares, within each turn, to the same peer's `metric` of `base`.
     pub(crate) fn compare(&mut self, name: &'static str, metric: &str, base: &str) {
         let compared = |s: &&Series| s.metric == metric && s.of != base;
         for series in self.series.iter().filter(compared).cloned().collect::<Vec<_>>() {
             let of_base = Series { of: base.into(), ..series.clone() };
             if let Some(base) = self.series.iter().find(|s| s.peer == series.peer && s.comparable(&of_base)) {
-                let rounds = ratios(&series, base);
-                self.push(Series { metric: name, unit: "ratio", firm: rounds.len(), rounds, ..series });
+                let turns = ratios(&series, base);
+                self.series.push(Series { metric: name, unit: RATIO, firm: turns.len(), turns, ..series });
             }
         }
     }
 
-    /// Adds a figure called `name`: how everybody's `metric` compares, within each round, to the peer `base`'s, in the benches of
-    /// this name.
-    pub(crate) fn compare_peers(&mut self, name: &'static str, bench: Bench, metric: &str, base: &str) {
-        let compared = |s: &&Series| (s.bench, s.metric) == (bench, metric) && s.peer != base;
+    /// Adds a figure called `name`: how the `metric` of all peers whose names begin with one of `whose` compares, within each turn, to the
+    /// peer `base`'s, in one bench.
+    pub(crate) fn compare_peers(&mut self, name: &'static str, whose: &[&str], bench: Bench, metric: &str, base: &str) {
+        let is_meant = |peer: &str| peer != base && whose.iter().any(|name| peer.starts_with(name));
+        let compared = |s: &&Series| (s.bench, s.metric) == (bench, metric) && is_meant(s.peer);
         for series in self.series.iter().filter(compared).cloned().collect::<Vec<_>>() {
-            if let Some(rounds) = self.ratios(&series, base) {
-                self.push(Series { metric: name, unit: "ratio", firm: rounds.len(), rounds, ..series });
+            if let Some(turns) = self.ratios(&series, base) {
+                self.series.push(Series { metric: name, unit: RATIO, firm: turns.len(), turns, ..series });
             }
         }
     }
@@ -127,12 +143,12 @@ impl Report {
         self.known().map(|s| self.row(s)).collect()
     }
 
-    /// Of which streams too little arrived in most rounds: a line each.
+    /// Of which streams too little arrived in most turns: a line each.
     pub(crate) fn too_short(&self) -> impl Iterator<Item = String> {
         let streamed = |s: &&Series| matches!(s.metric, "rate" | "bandwidth" | "goodput") && !s.is_known();
         self.series.iter().filter(streamed).map(|Series { bench, peer, mtu, size, .. }| {
             format!(
-                "{peer}, {bench}, {size} bytes at MTU {mtu} is left out: in most rounds hardly anything arrived in time; \
+                "{peer}, {bench}, {size} bytes at MTU {mtu} is left out: in most turns hardly anything arrived in time; \
                  let nothing else run, or measure for longer (--duration)"
             )
         })
@@ -149,7 +165,7 @@ impl Report {
             mtu: s.mtu,
             size: s.size,
             metric: format!("{} {}", s.metric, s.of).trim_end().into(),
-            value: median(&s.rounds),
+            value: if s.unit == RATIO { middle(&s.turns) } else { median(&s.turns) },
             unit: s.unit,
             vs_floor: self.ratio(s, "floor"),
             vs_tcp: self.ratio(s, rival(s.peer)),
@@ -160,13 +176,16 @@ impl Report {
         Some(middle(&self.ratios(series, reference)?)).filter(|r| r.is_finite())
     }
 
-    /// The rounds' ratios to another peer's figure. None where there is none, or not steady enough.
+    /// The turns' ratios to another peer's figure. None where there is none, or not steady enough, and of ratios.
     fn ratios(&self, series: &Series, reference: &str) -> Option<Vec<f64>> {
+        if series.unit == RATIO {
+            return None;
+        }
         let other = self.series.iter().find(|s| s.peer == reference && s.comparable(series))?;
         (series.has_ratio() && other.has_ratio()).then(|| ratios(series, other))
     }
 
-    /// How far apart the rounds' ratios are. None where there is none, or but one round.
+    /// How far apart the turns' ratios are. None where there is none, or but one turn.
     pub(crate) fn spread(&self) -> Option<Spread> {
         let mut all: Vec<(f64, String)> = Vec::new();
         for series in &self.series {
@@ -241,9 +260,9 @@ fn quartiles_apart(values: &[f64]) -> f64 {
     sorted[(last * 3).div_ceil(4)] - sorted[last / 4]
 }
 
-/// What is in `of` divided by what is in `base`, round by round.
+/// What is in `of` divided by what is in `base`, turn by turn.
 fn ratios(of: &Series, base: &Series) -> Vec<f64> {
-    of.rounds.iter().zip(&base.rounds).map(|(a, b)| a / b).collect()
+    of.turns.iter().zip(&base.turns).map(|(a, b)| a / b).collect()
 }
 
 fn write_table(text: &mut String, table: &[(&Series, Row)]) {
@@ -376,7 +395,7 @@ mod tests {
         for (peer, value) in [("sockets", 10), ("sockets-block", 6), ("tcp", 5), ("tcp-block", 2), ("tcp-nooff", 4)] {
             report.add(peer, &spec(Bench::Bw, 100), &[gbit(value)]);
         }
-        report.compare_peers("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff");
+        report.compare_peers("vs nooff", &["sockets"], Bench::Bw, "bandwidth", "tcp-nooff");
         let rows = report.rows();
         let of = |peer, metric| rows.iter().find(|row| (row.peer, &row.metric[..]) == (peer, metric));
         let vs_tcp = |peer| of(peer, "bandwidth").and_then(|row| row.vs_tcp);

@@ -1,9 +1,9 @@
-//! Rounds: every peer measured once by every spec, then all again, with another peer first each time,
-//! so that neither the machine's drift nor the order favours one of them.
+//! Rounds: every peer measured by every spec, then all again, with another peer first each time, so that neither the machine's drift
+//! nor the order favours one of them.
 //!
-//! Opening a connection takes longer than a short measurement, so in each round a peer is measured by all specs in one sitting
-//! that can share a connection. Each round has new processes. Many short rounds say more than a few long ones: what disturbs one of them falls out of the
-//! median.
+//! What a machine can do changes from second to second, and from one opening of a connection to the next. So in each round all peers are open at the same
+//! time, each in a lab of its own, and take turns by single measurements: what is compared was measured within a fraction of a second. And
+//! each round has new processes and new connections. What can't share a connection, or is a program of its own, is measured peer by peer.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::BenchError;
 use crate::figures;
-use crate::harness::{Harness, Measured};
+use crate::harness::Harness;
 use crate::hgrm::Histograms;
 use crate::peers::Peer;
 use crate::report::Report;
+use crate::run::Measured;
 use crate::spec::{Bench, Outcome, Spec};
+use crate::turns::{Round, Seat, takes};
 use crate::utlb;
 
 /// What a run measures.
@@ -29,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) specs: Vec<Spec>,
     /// How often.
     pub(crate) rounds: Rounds,
-    /// How often in each round, over one connection. A round's figure is the mean of all turns'.
+    /// How often in each round, over one connection.
     pub(crate) turns: usize,
 }
 
@@ -45,14 +47,15 @@ pub(crate) enum Rounds {
 /// The fewest rounds of which a median says anything.
 pub(crate) const LEAST: usize = 3;
 
-/// What everybody's figures are compared with beside the floor's and TCP's: how that is called, in which bench, which figure, and whose.
-const COMPARED: [(&str, Bench, &str, &str); 6] = [
-    ("vs nooff", Bench::Bw, "bandwidth", "tcp-nooff"),
-    ("vs gather", Bench::Bw, "bandwidth", "floor-gather"),
-    ("vs eager", Bench::Bw, "bandwidth", "vmmc-eager"),
-    ("vs sockets-eager", Bench::Bw, "bandwidth", "sockets-eager"),
-    ("vs eager", Bench::Loss, "goodput", "vmmc-eager"),
-    ("rx cpu vs eager", Bench::Bw, "rx cpu", "vmmc-eager-block"),
+/// What else figures are compared with than the floor's and TCP's: how that is called, whose figures (how these peers' names begin), in which
+/// bench, which figure, and with whose.
+const COMPARED: [(&str, &[&str], Bench, &str, &str); 6] = [
+    ("vs nooff", &["vmmc", "sockets"], Bench::Bw, "bandwidth", "tcp-nooff"),
+    ("vs gather", &["vmmc", "sockets"], Bench::Bw, "bandwidth", "floor-gather"),
+    ("vs eager", &["vmmc"], Bench::Bw, "bandwidth", "vmmc-eager"),
+    ("vs sockets-eager", &["sockets"], Bench::Bw, "bandwidth", "sockets-eager"),
+    ("vs eager", &["vmmc"], Bench::Loss, "goodput", "vmmc-eager"),
+    ("rx cpu vs eager", &["vmmc"], Bench::Bw, "rx cpu", "vmmc-eager-block"),
 ];
 
 /// What a plan has led to.
@@ -107,26 +110,29 @@ impl Plan {
         let labs: Vec<_> = labs(&self.specs).collect();
         let begin = Instant::now();
         for (place, specs) in labs.iter().enumerate() {
-            let left = labs[place..].iter().filter(|specs| !has_few_rounds(specs)).count();
+            let left = labs[place..].iter().filter(|specs| !has_few_rounds(specs));
+            let left: Duration = left.map(|specs| self.round_lasts(specs)).sum();
             let mut end = match self.rounds {
-                Rounds::Time(_) if has_few_rounds(specs) => End::new(Rounds::Count(LEAST), begin, left),
-                rounds => End::new(rounds, begin, left),
+                Rounds::Time(_) if has_few_rounds(specs) => End::new(Rounds::Count(LEAST), begin, 1.0),
+                rounds => End::new(rounds, begin, self.round_lasts(specs).div_duration_f64(left)),
             };
             progress.bar.set_message(format!("making a lab of MTU {}", specs[0].mtu));
-            let mut harness = Harness::up(&specs[0])?;
+            let mut seats = self.seats(specs)?;
             while end.another_round() {
                 if end.rounds > 1 {
-                    harness.renew()?;
+                    seats.iter_mut().try_for_each(|seat| seat.harness.renew())?;
+                    seats.rotate_left(1);
                 }
                 for sitting in sittings(specs) {
                     // Rounds that are ended by time are many and short.
                     if sitting[0].bench.is_slow() && matches!(self.rounds, Rounds::Time(_)) && end.rounds > 1 {
                         continue;
                     }
-                    for peer in order(&self.peers, sitting, end.rounds - 1) {
-                        progress.show(&end, peer, sitting);
-                        self.sit(&mut harness, peer, sitting, progress, &mut results)?;
-                        progress.done(begin);
+                    let show = &mut |what: &str| progress.show(&end, begin, sitting[0].mtu, what);
+                    let mut round = Round { number: end.rounds - 1, turns: self.turns, show, results: &mut results };
+                    round.sit(&mut seats, sitting)?;
+                    for line in seats.iter().flat_map(|seat| seat.harness.warnings()) {
+                        progress.bar.suspend(|| eprintln!("{line}"));
                     }
                 }
             }
@@ -134,8 +140,8 @@ impl Plan {
         }
         results.report.compare("kept", "goodput", &figures::loss(&Spec::default()));
         results.report.compare("slowdown", "p50", &figures::links(0));
-        for (name, bench, metric, base) in COMPARED {
-            results.report.compare_peers(name, bench, metric, base);
+        for (name, whose, bench, metric, base) in COMPARED {
+            results.report.compare_peers(name, whose, bench, metric, base);
         }
         results.report.compare("vs arena", "bandwidth", "arena");
         results.report.compare("vs copy", "bandwidth", "copy");
@@ -146,50 +152,37 @@ impl Plan {
         Ok(results)
     }
 
-    /// Has one peer measured by those of some specs that it can be measured by.
-    fn sit(
-        &self,
-        harness: &mut Harness,
-        peer: &'static dyn Peer,
-        sitting: &[Spec],
-        progress: &Progress,
-        results: &mut Results,
-    ) -> Result<(), BenchError> {
-        let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(peer, spec)).cloned().collect();
-        if sitting[0].bench.wants_new_processes() {
-            harness.renew()?;
+    /// How long a round of these specs lasts, about: what is opened takes as long as a few measurements.
+    fn round_lasts(&self, specs: &[Spec]) -> Duration {
+        let each = specs.iter().filter(|spec| !spec.bench.is_slow());
+        each.map(|spec| spec.duration() * self.peers.iter().filter(|&&peer| takes(peer, spec)).count() as u32).sum()
+    }
+
+    /// A lab for each peer that is measured by any of these specs.
+    fn seats(&self, specs: &[Spec]) -> Result<Vec<Seat>, BenchError> {
+        let able = self.peers.iter().filter(|&&peer| specs.iter().any(|spec| takes(peer, spec)));
+        able.map(|&peer| Ok(Seat { peer, harness: Harness::up(&specs[0])? })).collect()
+    }
+}
+
+impl Results {
+    /// Takes in what the turns of one peer in one round have found, of which the first has this number.
+    pub(crate) fn take(&mut self, peer: &'static dyn Peer, spec: &Spec, found: &[Measured], first: usize) {
+        for (turn, Measured { outcomes, wire }) in (first..).zip(found) {
+            self.report.add_figures(peer.name(), spec, turn, figures::figures(spec, outcomes));
+            self.report.add_figures(peer.name(), spec, turn, figures::lost(spec, wire));
         }
-        // Where each takes a program of its own, once has to be enough.
-        let turns = if sitting[0].bench.shares_connection() && peer.needs().is_none() { self.turns } else { 1 };
-        let measured = harness.measure(peer.name(), &vec![specs.clone(); turns].concat());
-        for line in harness.warnings() {
-            progress.bar.suspend(|| eprintln!("{line}"));
-        }
-        let measured = measured?;
-        for (place, spec) in specs.iter().enumerate() {
-            let turns: Vec<&Measured> = measured.iter().skip(place).step_by(specs.len()).collect();
-            let found = turns.iter().map(|turn| figures::figures(spec, &turn.outcomes)).collect();
-            results.report.add_figures(peer.name(), spec, figures::mean(found));
-            for Measured { outcomes, wire } in turns {
-                results.report.add_figures(peer.name(), spec, figures::lost(spec, wire));
-                for outcome in outcomes {
-                    if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
-                        results.histograms.add(peer.name(), spec, counts);
-                    }
-                }
+        for outcome in found.iter().flat_map(|turn| &turn.outcomes) {
+            if let Outcome::Latency(counts) | Outcome::Requests { latency: counts, .. } = outcome.found() {
+                self.histograms.add(peer.name(), spec, counts);
             }
         }
-        Ok(())
     }
 }
 
 /// Whether a lab's rounds are long ones, of which the fewest are made where time decides.
 fn has_few_rounds(specs: &[Spec]) -> bool {
     specs.iter().all(|spec| spec.bench == Bench::Loss)
-}
-
-fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
-    peer.measures(spec.bench) && spec.size >= peer.least_size() && peer.refuses(spec).is_none()
 }
 
 /// Runs of specs that share a lab.
@@ -202,16 +195,6 @@ fn sittings(specs: &[Spec]) -> impl Iterator<Item = &[Spec]> {
     specs.chunk_by(|a, b| a.mtu == b.mtu && a.bench.shares_connection() && b.bench.shares_connection())
 }
 
-/// The peers that can be measured by any of these specs, in this round's order.
-fn order(peers: &[&'static dyn Peer], sitting: &[Spec], round: usize) -> Vec<&'static dyn Peer> {
-    let mut able: Vec<_> = peers.iter().copied().filter(|&peer| sitting.iter().any(|spec| takes(peer, spec))).collect();
-    if !able.is_empty() {
-        let first = round % able.len();
-        able.rotate_left(first);
-    }
-    able
-}
-
 /// When the rounds in one lab end.
 struct End {
     rounds: usize,
@@ -221,14 +204,14 @@ struct End {
 }
 
 impl End {
-    /// Of the first of so many labs that are left, in a run that began then.
-    fn new(rounds: Rounds, begin: Instant, labs_left: usize) -> End {
+    /// Of a lab that is to have this share of the time that is left to a run that began then.
+    fn new(rounds: Rounds, begin: Instant, share: f64) -> End {
         let start = Instant::now();
         match rounds {
             Rounds::Count(most) => End { rounds: 0, most: Some(most), deadline: start, start },
             Rounds::Time(time) => {
                 let left = time.saturating_sub(begin.elapsed());
-                End { rounds: 0, most: None, deadline: start + left / labs_left as u32, start }
+                End { rounds: 0, most: None, deadline: start + left.mul_f64(share), start }
             }
         }
     }
@@ -259,9 +242,13 @@ impl Progress {
     fn new(plan: &Plan) -> Progress {
         let (length, template) = match plan.rounds {
             Rounds::Count(rounds) => {
-                let able = |sitting: &[Spec]| order(&plan.peers, sitting, 0).len();
-                let sittings = rounds * plan.sittings().map(able).sum::<usize>();
-                (sittings as u64, "[{elapsed}] {wide_bar} {pos}/{len} {msg}")
+                let steps = |sitting: &[Spec]| {
+                    let able = plan.peers.iter().filter(|&&peer| sitting.iter().any(|spec| takes(peer, spec)));
+                    let turns = if sitting[0].bench.shares_connection() { plan.turns } else { able.count() };
+                    sitting.len() * turns
+                };
+                let steps = rounds * plan.sittings().map(steps).sum::<usize>();
+                (steps as u64, "[{elapsed}] {wide_bar} {pos}/{len} {msg}")
             }
             Rounds::Time(time) => (time.as_millis() as u64, "[{elapsed}] {wide_bar} {msg}"),
         };
@@ -271,18 +258,10 @@ impl Progress {
         Progress { bar, by_time: matches!(plan.rounds, Rounds::Time(_)) }
     }
 
-    /// Says what will be measured now. Drawn before the measurement and not during it: both cores are busy then.
-    fn show(&self, end: &End, peer: &dyn Peer, sitting: &[Spec]) {
+    /// Says what will be done now.
+    fn show(&self, end: &End, begin: Instant, mtu: u32, what: &str) {
         let of = end.most.map_or(String::new(), |most| format!(" of {most}"));
-        let Spec { bench, size, mtu, .. } = sitting[0];
-        let what = match sitting.len() {
-            1 => format!("{bench}, {size} bytes"),
-            n => format!("{n} measurements"),
-        };
-        self.bar.set_message(format!("MTU {mtu}, round {}{of}: {}, {what}", end.rounds, peer.name()));
-    }
-
-    fn done(&self, begin: Instant) {
+        self.bar.set_message(format!("MTU {mtu}, round {}{of}: {what}", end.rounds));
         if self.by_time {
             self.bar.set_position(begin.elapsed().as_millis() as u64);
         } else {
@@ -298,26 +277,6 @@ mod tests {
 
     fn spec(bench: Bench, mtu: u32, size: usize) -> Spec {
         Spec { bench, mtu, size, samples: 1, millis: 1, ..Spec::default() }
-    }
-
-    #[test]
-    fn each_round_begins_with_another_peer() {
-        let sitting = [spec(Bench::Bw, 1500, 1 << 20)];
-        let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(PEERS, &sitting, round)[0].name()).collect();
-        let mut distinct = firsts.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), PEERS.len(), "{firsts:?}");
-    }
-
-    #[test]
-    fn a_peer_is_measured_only_by_what_it_knows() {
-        let copies = [spec(Bench::BwCopy, 1500, 64)];
-        let able = PEERS.iter().filter(|p| p.measures(Bench::BwCopy)).count();
-        assert_eq!(order(PEERS, &copies, 1).len(), able);
-        // In a sitting with others it is measured by those.
-        let both = [spec(Bench::BwCopy, 1500, 64), spec(Bench::Bw, 1500, 1 << 20)];
-        assert_eq!(order(PEERS, &both, 1).len(), PEERS.len());
     }
 
     #[test]
@@ -337,12 +296,12 @@ mod tests {
 
     #[test]
     fn rounds_end_with_their_number_or_their_time() {
-        let mut end = End::new(Rounds::Count(2), Instant::now(), 1);
+        let mut end = End::new(Rounds::Count(2), Instant::now(), 1.0);
         assert_eq!([end.another_round(), end.another_round(), end.another_round()], [true, true, false]);
         // However little time there is.
-        let mut end = End::new(Rounds::Time(Duration::ZERO), Instant::now(), 1);
+        let mut end = End::new(Rounds::Time(Duration::ZERO), Instant::now(), 1.0);
         assert!((0..LEAST).all(|_| end.another_round()) && !end.another_round());
-        let mut end = End::new(Rounds::Time(Duration::from_secs(3600)), Instant::now(), 3);
+        let mut end = End::new(Rounds::Time(Duration::from_secs(3600)), Instant::now(), 0.3);
         assert!((0..100).all(|_| end.another_round()));
     }
 

@@ -130,6 +130,11 @@ impl Bench {
         )
     }
 
+    /// Whether its connection is opened before it begins, and closed when it is over.
+    pub(crate) fn has_ends(self) -> bool {
+        self.shares_connection() || self == Bench::Loss
+    }
+
     /// Whether it counts what a process holds, so that processes have to be new: what they had before and gave up may still be theirs.
     pub(crate) fn wants_new_processes(self) -> bool {
         self == Bench::IdleStreams

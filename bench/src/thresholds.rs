@@ -109,7 +109,7 @@ impl Found {
     /// # Errors
     /// When of an MTU not all was measured.
     pub(crate) fn of(report: &mut Report) -> Result<Found, BenchError> {
-        report.compare_peers(RATIO, Bench::Lat, "p50", PEERS[1]);
+        report.compare_peers(RATIO, &PEERS[..1], Bench::Lat, "p50", PEERS[1]);
         let rows = report.rows();
         let ratio = |bench: Bench, like: &Row| {
             let same = |row: &&Row| (row.mtu, row.size, row.peer) == (like.mtu, like.size, PEERS[0]);
@@ -195,17 +195,13 @@ mod tests {
                 for _ in 0..3 {
                     for (peer, speed) in [("vmmc", gain), ("vmmc-eager", 1.0)] {
                         let spec = |bench| Spec { bench, mtu, size, ..Spec::default() };
-                        report.add_figures(peer, &spec(Bench::Lat), vec![figure("p50", "", "us", 50.0 / speed)]);
-                        report.add_figures(
-                            peer,
-                            &spec(Bench::Bw),
-                            vec![figure("bandwidth", "", "Gbit/s", 9.0 * speed)],
-                        );
+                        report.add_next(peer, &spec(Bench::Lat), vec![figure("p50", "", "us", 50.0 / speed)]);
+                        report.add_next(peer, &spec(Bench::Bw), vec![figure("bandwidth", "", "Gbit/s", 9.0 * speed)]);
                     }
                 }
             }
         }
-        report.compare_peers(RATIO, Bench::Bw, "bandwidth", PEERS[1]);
+        report.compare_peers(RATIO, &PEERS[..1], Bench::Bw, "bandwidth", PEERS[1]);
         let found = Found::of(&mut report).unwrap();
         let table: Thresholds = found.file("on a Monday").parse().unwrap();
         assert_eq!((table.at(1500), table.at(9000), &table), (None, Some(131_072), &found.table));
@@ -214,7 +210,7 @@ mod tests {
             text.contains("  9000   128 KiB       1.17      1.17\n") && text.contains("\n  1500    never\n"),
             "{text}"
         );
-        report.add_figures("vmmc", &Spec { mtu: 3000, ..Spec::default() }, vec![figure("p50", "", "us", 1.0)]);
+        report.add_next("vmmc", &Spec { mtu: 3000, ..Spec::default() }, vec![figure("p50", "", "us", 1.0)]);
         assert!(matches!(Found::of(&mut report), Err(BenchError::TooFew { mtu: 3000, .. })));
     }
 }

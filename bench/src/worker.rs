@@ -1,13 +1,13 @@
 //! The worker process: one on each host of the lab, pinned to its core where that makes sense. It is this
-//! same program, started again by the parent with a hidden subcommand. It waits for a [`Job`], has the peer measured that it
-//! names, and answers with what came out of each measurement.
+//! same program, started again by the parent with a hidden subcommand. It waits for a [`Job`], opens the peer that it names, and makes
+//! each measurement when it is told to. Between measurements it sleeps.
 
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use vmmc::DEFAULT_PORT;
 
-use crate::peers::{self, PeerError};
+use crate::peers::{self, Peer, PeerError};
 use crate::protocol::{Answer, Job, Order, decode, encode};
-use crate::spec::{Bench, Endpoint, Outcome, Side};
+use crate::spec::{Bench, Endpoint, Outcome, Side, Spec};
 
 /// How the parent starts a worker.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,11 @@ pub(crate) struct WorkerArgs {
     #[arg(long)]
     pub(crate) parent: u32,
 }
+
+/// How often a peer is looked after that sleeps while its connection is being opened, and then between measurements: as seldom as the other
+/// side's patience allows, because others are measured meanwhile.
+const TEND_OPENING: Duration = Duration::from_millis(1);
+const TEND: Duration = Duration::from_millis(100);
 
 /// What a peer knows of the measurement it is part of, beyond the [`Spec`](crate::spec::Spec).
 pub(crate) struct Session {
@@ -51,7 +56,7 @@ struct Signals {
 }
 
 impl Session {
-    /// To be called by the server, once, when the client may start. `hello` is handed to the client.
+    /// To be called by the server when it is open, and the client may connect. `hello` is handed to the client.
     pub(crate) fn ready(&self, hello: impl ToString) -> io::Result<()> {
         say(&Answer::Ready { number: self.number, hello: hello.to_string() })
     }
@@ -66,7 +71,9 @@ impl Session {
     /// To be called by each client, once, where several are to begin at the same moment: returns at that moment. Sleeps.
     pub(crate) fn start_together(&self) -> io::Result<()> {
         self.ready("")?;
-        self.await_go();
+        while self.signals.started.load(Ordering::Relaxed) < self.number {
+            thread::sleep(Duration::from_micros(100));
+        }
         Ok(())
     }
 
@@ -79,13 +86,6 @@ impl Session {
     pub(crate) fn served_at(&self) -> Result<SocketAddr, PeerError> {
         let port = self.hello.parse().map_err(|e| format!("the server's port number {:?}: {e}", self.hello))?;
         Ok(SocketAddr::new(self.remote.address.into(), port))
-    }
-
-    /// Sleeps until this measurement may begin, so that the parent has a core to itself.
-    fn await_go(&self) {
-        while self.signals.started.load(Ordering::Relaxed) < self.number {
-            thread::sleep(Duration::from_micros(100));
-        }
     }
 
     /// Sleeps until the client is done.
@@ -108,17 +108,19 @@ pub(crate) fn run(args: &WorkerArgs) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let signals = Arc::new(Signals::default());
-    let (jobs_in, jobs) = mpsc::channel();
+    let (orders_in, orders) = mpsc::channel();
     let heard = Arc::clone(&signals);
-    // Reads on a thread of its own: a job spins and has no time for system calls.
-    thread::spawn(move || listen(&jobs_in, &heard));
+    // Reads on a thread of its own: a measurement spins and has no time for system calls.
+    thread::spawn(move || listen(&orders_in, &heard));
     if let Some(core) = args.core {
         pin(core);
     }
-    for job in jobs {
+    while let Ok(order) = orders.recv() {
+        // Of a job that has failed there may be more orders.
+        let Order::Run(job) = order else { continue };
         let mut number = job.number;
-        let answer = match perform(*job, &mut number, &signals) {
-            Ok(outcome) => Answer::Done { number, outcome },
+        let answer = match perform(*job, &mut number, &orders, &signals) {
+            Ok(()) => Answer::Closed { number },
             Err(error) => Answer::Failed { number, message: chain(&*error) },
         };
         if say(&answer).is_err() {
@@ -146,64 +148,101 @@ fn pin(core: usize) {
     }
 }
 
-fn listen(jobs: &mpsc::Sender<Box<Job>>, signals: &Signals) {
+fn listen(orders: &mpsc::Sender<Order>, signals: &Signals) {
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
-        match decode(&line) {
-            Ok(Order::Run(job)) => {
-                if jobs.send(job).is_err() {
-                    break;
-                }
+        let order = match decode(&line) {
+            Ok(Order::Stop { number }) => {
+                signals.stopped.store(number, Ordering::Relaxed);
+                continue;
             }
-            Ok(Order::Go { number }) => signals.started.store(number, Ordering::Relaxed),
-            Ok(Order::Stop { number }) => signals.stopped.store(number, Ordering::Relaxed),
+            Ok(order) => order,
             Err(error) => {
                 eprintln!("the parent sent what is no order ({error}): {line}");
                 std::process::exit(1);
             }
+        };
+        if let Order::Go { number, .. } = order {
+            signals.started.store(number, Ordering::Relaxed);
+        }
+        if orders.send(order).is_err() {
+            break;
         }
     }
     // The parent is done, or gone. The job in progress, if there is one, is of no use to anybody.
     std::process::exit(0);
 }
 
-/// Makes the measurements of a job. Answers with the outcome of each but the last, which it returns when everything is closed.
-/// `number` is always that of the current one.
-fn perform(job: Job, number: &mut u64, signals: &Arc<Signals>) -> Result<Outcome, PeerError> {
+/// Does a job, until it has been closed. `number` is always that of the measurement that is being made, or of the end.
+fn perform(
+    job: Job,
+    number: &mut u64,
+    orders: &mpsc::Receiver<Order>,
+    signals: &Arc<Signals>,
+) -> Result<(), PeerError> {
     let peer = peers::find(&job.peer)
         .ok_or_else(|| format!("there is no peer {}; there are: {}", job.peer, peers::names(None)))?;
     let Job { side, specs, local, remote, hello, .. } = job;
     let mut session = Session { local, remote, hello, number: *number, signals: Arc::clone(signals) };
     let spec = specs.first().ok_or("a job without anything to measure")?;
-    match spec.bench {
-        Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Loss => {}
-        Bench::Rr | Bench::RrPlain | Bench::Connect => {}
-        Bench::IdleStreams => return peer.idle_streams(side, spec, &session),
-        Bench::Incast => return peer.incast(side, spec, &session),
-        Bench::Links => return peer.links(spec),
-        Bench::Idle => return peer.idle(side, spec, &session),
-        Bench::Soak => return peer.soak(side, spec, &session),
-        Bench::Source | Bench::Deliver | Bench::Access | Bench::Utlb => return peer.memory(side, spec, &session),
-    }
-    let mut end = peer.open(side, &specs, &session)?;
-    let mut outcome = None;
-    for spec in &specs {
-        if let Some(outcome) = outcome {
-            say(&Answer::Done { number: *number, outcome })?;
-            *number += 1;
-            session.number = *number;
-            if side == Side::Client {
-                session.await_go();
-            }
+    let mut end = None;
+    if spec.bench.has_ends() {
+        end = Some(peer.open(side, &specs, &session)?);
+        if side == Side::Client {
+            session.ready("")?;
         }
-        outcome = Some(match spec.bench {
-            Bench::Lat => end.latency(spec, &session)?,
-            Bench::Rr | Bench::RrPlain => end.requests(spec, &session)?,
-            Bench::Connect => end.connects(spec, &session)?,
-            _ => end.stream(spec, &session)?,
-        });
+    } else {
+        let outcome = measure_whole(peer, side, spec, &session)?;
+        say(&Answer::Done { number: *number, outcome })?;
     }
-    Ok(outcome.unwrap_or(Outcome::Nothing))
+    let mut patience = if side == Side::Server { TEND_OPENING } else { TEND };
+    loop {
+        match (orders.recv_timeout(patience), &mut end) {
+            (Ok(Order::Go { number: next, place }), Some(end)) => {
+                (*number, session.number) = (next, next);
+                let spec = specs.get(place).ok_or("a measurement by a spec that the job hasn't")?;
+                if side == Side::Server {
+                    end.prepare(spec, &session)?;
+                    session.ready("")?;
+                }
+                let outcome = match spec.bench {
+                    Bench::Lat => end.latency(spec, &session)?,
+                    Bench::Rr | Bench::RrPlain => end.requests(spec, &session)?,
+                    Bench::Connect => end.connects(spec, &session)?,
+                    _ => end.stream(spec, &session)?,
+                };
+                say(&Answer::Done { number: next, outcome })?;
+            }
+            (Ok(Order::End { number: next }), _) => {
+                *number = next;
+                return Ok(());
+            }
+            (Ok(Order::Run(_)), _) => return Err("a job has come before the last one's end".into()),
+            (Err(RecvTimeoutError::Timeout), Some(end)) => end.tend()?,
+            (Err(RecvTimeoutError::Disconnected), _) => return Err("the parent is gone".into()),
+            (Ok(Order::Connected), _) => patience = TEND,
+            // Its measurement was the whole of the job, or the order is one that is heeded elsewhere.
+            (_, None) | (Ok(Order::Stop { .. }), _) => {}
+        }
+    }
+}
+
+/// Makes a measurement that opens what it needs, and closes it.
+fn measure_whole(peer: &dyn Peer, side: Side, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+    // The senders of an incast begin together when all have opened what they need.
+    if side == Side::Client && spec.bench != Bench::Incast {
+        session.start_together()?;
+    }
+    match spec.bench {
+        Bench::IdleStreams => peer.idle_streams(side, spec, session),
+        Bench::Incast => peer.incast(side, spec, session),
+        Bench::Links => peer.links(spec),
+        Bench::Idle => peer.idle(side, spec, session),
+        Bench::Soak => peer.soak(side, spec, session),
+        Bench::Source | Bench::Deliver | Bench::Access | Bench::Utlb => peer.memory(side, spec, session),
+        Bench::Lat | Bench::Bw | Bench::BwCopy | Bench::Rate | Bench::Loss => peer.cannot(spec),
+        Bench::Rr | Bench::RrPlain | Bench::Connect => peer.cannot(spec),
+    }
 }
 
 fn say(answer: &Answer) -> io::Result<()> {
@@ -236,7 +275,8 @@ mod tests {
     fn an_unknown_peer_is_an_error_that_lists_the_known() {
         let mut job = job();
         job.peer = "carrier-pigeon".into();
-        let error = perform(job, &mut 1, &Arc::default()).unwrap_err().to_string();
+        let (_orders, none) = mpsc::channel();
+        let error = perform(job, &mut 1, &none, &Arc::default()).unwrap_err().to_string();
         assert!(error.contains("carrier-pigeon") && error.contains("floor, "), "{error}");
     }
 

@@ -15,8 +15,8 @@ use crate::worker::WorkerArgs;
 
 /// Measures VMMC against AF_XDP alone, kernel TCP and UCX, between two network namespaces of its own.
 ///
-/// Each measurement runs between two processes, each in a network namespace and pinned to a core. All peers
-/// take turns in every round; values are medians over the rounds, and ratios are taken within a round and the middle half of them averaged. Needs
+/// Each measurement runs between two processes, each in a network namespace and pinned to a core. In each round all peers
+/// are open and take turns; values are medians over all turns, and ratios are taken within a turn and the middle half of them averaged. Needs
 /// root, two cores, and iproute2.
 #[derive(Debug, Parser)]
 #[command(name = "vmmc-bench", version, after_long_help = vmmc_cli::LOG_HELP)]
@@ -31,8 +31,8 @@ pub(crate) enum Command {
     ///
     /// AF_XDP alone, and the bulk lane alone (floor, floor-gather), VMMC's put (vmmc) and the same without its bulk lane (vmmc-eager), its stream sockets spinning (sockets) and allowed to sleep
     /// (sockets-block), kernel TCP spinning (tcp) and asleep in the kernel (tcp-block), with offloads as they come and with tso, gso and gro off (-nooff), and UCX over TCP if ucx_perftest is installed: its send with tags (ucx), and its
-    /// put (ucx-put). Short rounds for nine minutes, or for 80 seconds with --quick, which leaves out some sizes, a thousand connections,
-    /// idle connections, loss, the processor time of VMMC's receivers (vmmc-block, vmmc-eager-block), tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
+    /// put (ucx-put). Short rounds for nine minutes, or for 86 seconds with --quick, which leaves out some sizes, a thousand connections,
+    /// requests and connections at all MTUs but the first, idle connections, loss, the processor time of VMMC's receivers (vmmc-block, vmmc-eager-block), tcp-block-nooff and ucx-put. Of UCX's latencies there is only the median. See docs/performance.md, and `compare`.
     Versus(Versus),
     /// The ratios of several runs side by side, and their spread: of one program, to see how far chance goes, or of two.
     Compare(Compare),

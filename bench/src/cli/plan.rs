@@ -132,9 +132,12 @@ impl Common {
         let shape = if self.quick { &versus::QUICK } else { &versus::FULL };
         let mtus = if self.mtu.is_empty() { versus::MTUS.to_vec() } else { self.mtu.clone() };
         let specs = |mtu| {
-            let once = shape.once().filter(|_| mtus.first() == Some(&mtu));
-            let each =
-                shape.specs().into_iter().map(|spec| Spec { millis: self.duration.unwrap_or(spec.millis), ..spec });
+            let first = mtus.first() == Some(&mtu);
+            let once = shape.once().filter(|_| first);
+            let each = shape
+                .specs(first)
+                .into_iter()
+                .map(|spec| Spec { millis: self.duration.unwrap_or(spec.millis), ..spec });
             let samples = self.samples.unwrap_or(u64::MAX);
             each.chain(once).map(move |spec| Spec { mtu, samples, ..spec }).collect::<Vec<_>>()
         };
@@ -265,7 +268,7 @@ mod tests {
     fn a_comparison_has_its_own_peers_sizes_and_time() {
         let quick = plan("vmmc-bench versus --quick --mtu 9000").unwrap();
         assert_eq!(quick.rounds, Rounds::Time(versus::QUICK.time));
-        let slice = |spec: &Spec| if spec.count == 0 { versus::QUICK.slice } else { versus::QUICK.long_slice };
+        let slice = |spec: &Spec| versus::QUICK.slice_of(spec);
         assert!(quick.specs.iter().all(|spec| (spec.mtu, spec.millis) == (9000, slice(spec))));
         assert_eq!(quick.peers.len() + quick.missing.len(), versus::QUICK.peers.len());
         let full = plan("vmmc-bench versus --duration 70 --rounds 4 --peers vmmc-nocrc").unwrap();
@@ -279,7 +282,7 @@ mod tests {
         let lossy = plan("vmmc-bench versus --mtu 9000,65535 --peers vmmc,tcp").unwrap();
         let seen = lossy.specs.iter().take_while(|spec| spec.bench == Bench::Loss).map(|s| (s.mtu, s.faults.drop));
         assert_eq!(seen.collect::<Vec<_>>(), [(9000, 0.0), (9000, 0.01), (65535, 0.0), (65535, 0.01)]);
-        assert_eq!((quick.turns, lossy.turns), (2, 1));
+        assert_eq!((quick.turns, lossy.turns), (3, 1));
     }
 
     #[test]

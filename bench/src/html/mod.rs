@@ -103,8 +103,8 @@ fn reading(peers: &Series) -> Markup {
             @if peers.names().len() > 1 {
                 p {
                     "Peers took turns in every round, so that the machine’s drift meets all of them. A figure is the "
-                    b { "median over the rounds" } "; a ratio (×) is taken " b { "within each round" }
-                    ", and then averaged over the middle half of the rounds. Ratios hold where absolute figures move with the machine’s load."
+                    b { "median over all turns" } "; a ratio (×) is taken " b { "within each turn" }
+                    ", and then averaged over the middle half of the turns. Ratios hold where absolute figures move with the machine’s load."
                 }
             }
             @for name in peers.names() {

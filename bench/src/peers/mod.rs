@@ -87,8 +87,8 @@ pub(crate) trait Peer: Sync {
         None
     }
 
-    /// One end of a connection over which all of `specs` will be measured, one after another. The server must be ready, and
-    /// the client's connection be taken, when this returns, or in the first measurement.
+    /// One end of a connection over which `specs` will be measured, in any order and any number of times. The server must be ready
+    /// when this returns.
     fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError>;
 
     /// One side of an incast of messages of `spec.size` bytes: `spec.count` clients, which begin at the same moment (see
@@ -131,6 +131,17 @@ pub(crate) trait Peer: Sync {
 
 /// One end of an open connection. Opening one takes longer than a measurement, so it serves several.
 pub(crate) trait End {
+    /// Called now and then while nothing is measured: by the server often, while the client's end is being opened. Does what keeps the connection
+    /// alive where nobody else does it. Never blocks.
+    fn tend(&mut self) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    /// Called at the server before each measurement, which the client begins afterwards.
+    fn prepare(&mut self, _: &Spec, _: &Session) -> Result<(), PeerError> {
+        Ok(())
+    }
+
     /// One side of a ping-pong of `spec.size` bytes each way; the client returns half of each round trip (see
     /// [`RoundTrips`]).
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError>;

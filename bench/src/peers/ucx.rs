@@ -1,14 +1,11 @@
 //! UCX over TCP, by its own `ucx_perftest`: what VMMC is, a library for messages and puts, on kernel sockets.
 //!
-//! Both ends get the same list of tests as a batch, one for each spec, and do them over one connection by themselves. So everything has
-//! been measured when the client's end is open, and each measurement only hands out what was printed. The tool counts iterations
+//! Each measurement is a run of the tool, and a connection of its own: both ends get the same batch, of one test. The tool counts iterations
 //! where all other peers look at the clock: how many make up the time that is asked for is estimated beforehand, from how
 //! fast it is on an ordinary machine. Of a latency's distribution it prints one percentile.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,13 +45,10 @@ impl Ucx {
         }
     }
 
-    /// A line for each spec; its first word comes back with the result.
-    fn batch(&self, specs: &[Spec]) -> String {
-        let line = |(place, spec): (usize, &Spec)| {
-            let n = iterations(spec);
-            format!("m{place} -t {} -s {} -n {n} -w {}\n", self.test(spec.bench), spec.size, (n / 10).max(1))
-        };
-        specs.iter().enumerate().map(line).collect()
+    /// The test; its first word comes back with the result.
+    fn batch(&self, spec: &Spec) -> String {
+        let n = iterations(spec);
+        format!("m -t {} -s {} -n {n} -w {}\n", self.test(spec.bench), spec.size, (n / 10).max(1))
     }
 }
 
@@ -74,58 +68,63 @@ impl Peer for Ucx {
         Some((PROGRAM, "ucx-utils"))
     }
 
-    fn open(&self, side: Side, specs: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
-        let batch = self.batch(specs);
-        match side {
-            Side::Server => {
-                let port = free_port(session)?;
-                let mut child = start(session, &["-p", &port.to_string()], &batch)?;
-                await_listener(&mut child, port)?;
-                session.ready(port)?;
-                Ok(Box::new(UcxEnd { printed: HashMap::new(), place: 0, server: Some(child) }))
-            }
-            Side::Client => {
-                let address = session.remote.address.to_string();
-                let child = start(session, &[&address, "-p", &session.hello], &batch)?;
-                let printed = parse(&finish(child)?)?;
-                Ok(Box::new(UcxEnd { printed, place: 0, server: None }))
-            }
+    fn open(&self, side: Side, _: &[Spec], session: &Session) -> Result<Box<dyn End>, PeerError> {
+        if side == Side::Server {
+            session.ready("")?;
         }
+        Ok(Box::new(UcxEnd { ucx: Ucx { api: self.api }, side, runs: 0, server: None }))
     }
 }
 
-/// One end: what it has measured, or the process that serves.
+/// One end.
 struct UcxEnd {
-    printed: HashMap<String, Printed>,
-    place: usize,
+    ucx: Ucx,
+    side: Side,
+    /// How many runs there have been: both ends count them.
+    runs: u16,
+    /// The tool, when it listens.
     server: Option<ChildGuard>,
 }
 
 impl UcxEnd {
-    /// What the client has measured next; the server waits until that is done.
-    fn next(&mut self, session: &Session) -> Result<Option<Printed>, PeerError> {
-        if self.server.is_some() {
-            while !session.stopped() {
-                thread::sleep(Duration::from_micros(200));
-            }
+    /// Where the tool listens this time: where a connection has been there may be a rest of it.
+    fn port(&self) -> String {
+        /// The tool's own choice, and those that follow it, for so many runs.
+        const FIRST: u16 = 13337;
+        const PORTS: u16 = 4096;
+        (FIRST + self.runs % PORTS).to_string()
+    }
+
+    /// What the client has measured; the server waits until that is done.
+    fn run(&mut self, spec: &Spec, session: &Session) -> Result<Option<Printed>, PeerError> {
+        if self.side == Side::Server {
+            finish(self.server.take().ok_or("nobody has told it to listen")?)?;
             return Ok(None);
         }
-        let name = format!("m{}", self.place);
-        self.place += 1;
-        let missing = || format!("{PROGRAM} printed no result of test {} of {}", self.place, self.printed.len());
-        Ok(Some(*self.printed.get(&name).ok_or_else(missing)?))
+        self.runs = self.runs.wrapping_add(1);
+        let address = session.remote.address.to_string();
+        let child = start(session, &[&address, "-p", &self.port()], &self.ucx.batch(spec))?;
+        Ok(Some(parse(&finish(child)?)?))
     }
 }
 
 impl End for UcxEnd {
-    fn latency(&mut self, _: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        Ok(self
-            .next(session)?
-            .map_or(Outcome::Nothing, |printed| Outcome::Median { nanos: printed.median_micros * 1e3 }))
+    fn prepare(&mut self, spec: &Spec, session: &Session) -> Result<(), PeerError> {
+        self.runs = self.runs.wrapping_add(1);
+        let port = self.port();
+        let mut child = start(session, &["-p", &port], &self.ucx.batch(spec))?;
+        await_listener(&mut child, port.parse()?)?;
+        self.server = Some(child);
+        Ok(())
+    }
+
+    fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
+        let printed = self.run(spec, session)?;
+        Ok(printed.map_or(Outcome::Nothing, |printed| Outcome::Median { nanos: printed.median_micros * 1e3 }))
     }
 
     fn stream(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
-        Ok(self.next(session)?.map_or(Outcome::Nothing, |printed| {
+        Ok(self.run(spec, session)?.map_or(Outcome::Nothing, |printed| {
             let messages = printed.messages_per_second;
             Outcome::Stream { messages, bytes: (messages * spec.size as f64) as u64, nanos: 1_000_000_000 }
         }))
@@ -181,11 +180,6 @@ fn complaint(what: &str, said: &[u8]) -> PeerError {
     format!("{what}: {}", said.first().unwrap_or(&"it said nothing")).into()
 }
 
-/// A port that nobody listens on at the moment.
-fn free_port(session: &Session) -> Result<u16, PeerError> {
-    Ok(TcpListener::bind((session.local.address, 0))?.local_addr()?.port())
-}
-
 /// Waits until the tool listens: a client that comes before is turned away.
 fn await_listener(child: &mut ChildGuard, port: u16) -> Result<(), PeerError> {
     let start = Instant::now();
@@ -224,26 +218,20 @@ struct Printed {
     messages_per_second: f64,
 }
 
-/// Reads the table of results: the first line names the columns, the first column the tests.
-fn parse(table: &str) -> Result<HashMap<String, Printed>, PeerError> {
+/// Reads the table of results: the first line names the columns, the second has the test's.
+fn parse(table: &str) -> Result<Printed, PeerError> {
     let unexpected = |what: &str| format!("{PROGRAM} printed something unexpected, {what}: {table:?}");
     let mut lines = table.lines().filter(|line| line.contains(','));
     let columns: Vec<&str> = lines.next().ok_or_else(|| unexpected("no table"))?.split(',').map(str::trim).collect();
-    let column = |name: &str| {
-        columns.iter().position(|column| *column == name).ok_or_else(|| unexpected(&format!("no column {name}")))
+    let line = lines.next().ok_or_else(|| unexpected("no result"))?;
+    let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+    let number = |name: &str| {
+        let at = columns.iter().position(|column| *column == name);
+        let at = at.ok_or_else(|| unexpected(&format!("no column {name}")))?;
+        let number: Option<f64> = fields.get(at).and_then(|field| field.parse().ok());
+        number.filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| unexpected(&format!("the line {line:?}")))
     };
-    let (median, rate) = (column("50.0_percentile_lat")?, column("overall_mr")?);
-    let mut tests = HashMap::new();
-    for line in lines {
-        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        let number = |at: usize| {
-            let number: Option<f64> = fields.get(at).and_then(|field| field.parse().ok());
-            number.filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| unexpected(&format!("the line {line:?}")))
-        };
-        let printed = Printed { median_micros: number(median)?, messages_per_second: number(rate)? };
-        tests.insert(fields[0].to_owned(), printed);
-    }
-    Ok(tests)
+    Ok(Printed { median_micros: number("50.0_percentile_lat")?, messages_per_second: number("overall_mr")? })
 }
 
 #[cfg(test)]
@@ -252,24 +240,19 @@ mod tests {
 
     const TABLE: &str = "\
 stdin,iterations,50.0_percentile_lat,avg_lat,overall_lat,avg_bw,overall_bw,avg_mr,overall_mr
-m0,2000,9.411,9.582,9.582,0.80,0.80,104359,104359
-m1,  20,813.900,855.625,855.625,1168.74,1168.74,1169,1169
+m,  2000,9.411,9.582,9.582,0.80,0.80,104359,104359
 ";
 
     #[test]
     fn a_table_is_read_by_the_names_of_its_columns() {
-        let tests = parse(TABLE).unwrap();
-        assert_eq!(tests.len(), 2);
-        assert_eq!(tests["m0"], Printed { median_micros: 9.411, messages_per_second: 104_359.0 });
-        assert_eq!(tests["m1"], Printed { median_micros: 813.9, messages_per_second: 1169.0 });
-        let swapped = "x,overall_mr,50.0_percentile_lat\nm0,7,5\n";
-        assert_eq!(parse(swapped).unwrap()["m0"], Printed { median_micros: 5.0, messages_per_second: 7.0 });
+        assert_eq!(parse(TABLE).unwrap(), Printed { median_micros: 9.411, messages_per_second: 104_359.0 });
+        let swapped = "x,overall_mr,50.0_percentile_lat\nm,7,5\n";
+        assert_eq!(parse(swapped).unwrap(), Printed { median_micros: 5.0, messages_per_second: 7.0 });
     }
 
     #[test]
     fn what_is_no_table_is_an_error_that_shows_it() {
-        for text in
-            ["", "hello", "a,b\n1,2\n", &TABLE.replace("9.411", "nan"), "x,overall_mr,50.0_percentile_lat\nm0,7"]
+        for text in ["", "hello", "a,b\n1,2\n", &TABLE.replace("9.411", "nan"), "x,overall_mr,50.0_percentile_lat\nm,7"]
         {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("unexpected"), "{text}: {error}");
@@ -277,15 +260,12 @@ m1,  20,813.900,855.625,855.625,1168.74,1168.74,1169,1169
     }
 
     #[test]
-    fn a_batch_has_a_line_for_each_spec() {
+    fn a_batch_says_what_the_spec_says() {
         let spec = |bench, size| Spec { bench, size, samples: u64::MAX, millis: 30, ..Spec::default() };
-        let specs = [spec(Bench::Lat, 8), spec(Bench::Bw, 1 << 20)];
-        let batch = Ucx { api: Api::Put }.batch(&specs);
-        let lines: Vec<&str> = batch.lines().collect();
-        assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with("m0 -t ucp_put_lat -s 8 -n "), "{batch}");
-        assert!(lines[1].starts_with("m1 -t ucp_put_bw -s 1048576 -n "), "{batch}");
-        assert!(Ucx { api: Api::Tag }.batch(&specs).contains("-t tag_bw"));
+        let batch = |api, bench, size| Ucx { api }.batch(&spec(bench, size));
+        assert!(batch(Api::Put, Bench::Lat, 8).starts_with("m -t ucp_put_lat -s 8 -n "));
+        assert!(batch(Api::Put, Bench::Bw, 1 << 20).starts_with("m -t ucp_put_bw -s 1048576 -n "));
+        assert!(batch(Api::Tag, Bench::Rate, 64).starts_with("m -t tag_bw -s 64 -n "));
     }
 
     #[test]

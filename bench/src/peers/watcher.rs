@@ -56,6 +56,10 @@ pub(crate) struct Watched {
 }
 
 impl End for Watched {
+    fn tend(&mut self) -> Result<(), PeerError> {
+        self.end.tend()
+    }
+
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         let outcome = self.end.latency(spec, session)?;
         self.watcher.check()?;

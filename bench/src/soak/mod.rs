@@ -25,8 +25,9 @@ pub(crate) use self::sides::{receive, send};
 pub(crate) use self::traffic::LARGEST;
 use crate::error::BenchError;
 use crate::figures::{Figure, figure};
-use crate::harness::{Harness, Measured, Next};
+use crate::harness::Harness;
 use crate::peers::Peer;
+use crate::run::{Measured, Next, Run};
 use crate::spec::{Counts, Outcome, SoakSide, Spec};
 
 /// Runs a soak, and says what came of it. Any byte, notification or link that isn't as it must be is an error.
@@ -56,19 +57,31 @@ fn run_showing(peer: &'static dyn Peer, spec: &Spec, bar: &ProgressBar) -> Resul
         }
         Next::GoOn
     };
-    let measured = harness.measure_watching(peer.name(), slice::from_ref(spec), watch);
+    let measured = measure(&mut harness, peer, spec, watch);
     for line in harness.warnings() {
         // That faults are on is what was asked for.
         if !line.contains("faults are on") {
             bar.suspend(|| eprintln!("{line}"));
         }
     }
-    let soak = Soak::new(measured?.remove(0))?;
+    let soak = Soak::new(measured?)?;
     let lost = soak.sender.restarts;
     if lost != spec.count {
         return Err(BenchError::Restarts { killed: spec.count, lost });
     }
     Ok(soak)
+}
+
+fn measure(
+    harness: &mut Harness,
+    peer: &'static dyn Peer,
+    spec: &Spec,
+    watch: impl FnMut(u64) -> Next,
+) -> Result<Measured, BenchError> {
+    let mut run = Run::begin(harness, peer.name(), slice::from_ref(spec))?;
+    run.connect(harness)?;
+    run.connected(harness)?;
+    run.measure(harness, 0, watch)
 }
 
 /// What came of a soak.

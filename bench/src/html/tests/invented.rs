@@ -119,14 +119,14 @@ fn measure(
             report.add(peer.name, spec, &[Outcome::Latency(times.counts())]);
             histograms.add(peer.name, spec, &times.counts());
         }
-        Bench::Rate => report.add_figures(peer.name, spec, vec![figure("rate", "", "packets/s", 1e9 / stream)]),
+        Bench::Rate => report.add_next(peer.name, spec, vec![figure("rate", "", "packets/s", 1e9 / stream)]),
         Bench::Loss => {
             for (lost, kept) in [(0.0, 1.0), (0.5, 0.9), (1.0, 0.8), (5.0, 0.6)] {
                 let kept = if peer.name == "tcp" { f64::powf(kept, 6.0) } else { kept };
                 let goodput = figure("goodput", format!("{lost}%"), "Gbit/s", gbit * kept);
-                report.add_figures(peer.name, spec, vec![goodput]);
+                report.add_next(peer.name, spec, vec![goodput]);
             }
         }
-        _ => report.add_figures(peer.name, spec, vec![figure("bandwidth", "", "Gbit/s", gbit)]),
+        _ => report.add_next(peer.name, spec, vec![figure("bandwidth", "", "Gbit/s", gbit)]),
     }
 }

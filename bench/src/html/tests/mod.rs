@@ -127,7 +127,7 @@ fn bars_of_several_mtus_compare_by_their_lengths() {
     let mut report = Report::default();
     for (mtu, rate) in [(1500, 1e6), (9000, 4e6)] {
         let spec = Spec { bench: Bench::Rate, mtu, size: 64, ..Spec::default() };
-        report.add_figures("vmmc", &spec, vec![figure("rate", "", "packets/s", rate)]);
+        report.add_next("vmmc", &spec, vec![figure("rate", "", "packets/s", rate)]);
     }
     let html = parse(&page_of(&report, &Histograms::default()));
     let widths: Vec<f64> =
@@ -141,7 +141,7 @@ fn lines_of_a_table_are_in_the_order_of_sizes() {
     let mut report = Report::default();
     for (size, metric) in [(64, "p50"), (8, "p50"), (4096, "p99"), (8, "p99")] {
         let spec = Spec { bench: Bench::Lat, mtu: 1500, size, ..Spec::default() };
-        report.add_figures("vmmc", &spec, vec![figure(metric, "", "us", 1.0)]);
+        report.add_next("vmmc", &spec, vec![figure(metric, "", "us", 1.0)]);
     }
     let html = parse(&page_of(&report, &Histograms::default()));
     assert_eq!(texts(&html, "th[scope=row]").join(" "), "median 8 B median 64 B 99% 8 B 99% 4 KiB");
@@ -159,11 +159,11 @@ fn figures_that_are_missing_or_no_numbers_leave_the_rest_as_it_is() {
     let mut report = Report::default();
     let spec = |bench, size| Spec { bench, mtu: 1500, size, ..Spec::default() };
     let gbit = |value| vec![figure("bandwidth", "", "Gbit/s", value)];
-    report.add_figures("odd & <peer>", &spec(Bench::Bw, 64), gbit(f64::NAN));
-    report.add_figures("odd & <peer>", &spec(Bench::Bw, 128), gbit(f64::INFINITY));
-    report.add_figures("odd & <peer>", &spec(Bench::Bw, 256), gbit(0.0));
-    report.add_figures("vmmc", &spec(Bench::Bw, 128), gbit(3.0));
-    report.add_figures("vmmc", &spec(Bench::Bw, 4096), gbit(900.0));
+    report.add_next("odd & <peer>", &spec(Bench::Bw, 64), gbit(f64::NAN));
+    report.add_next("odd & <peer>", &spec(Bench::Bw, 128), gbit(f64::INFINITY));
+    report.add_next("odd & <peer>", &spec(Bench::Bw, 256), gbit(0.0));
+    report.add_next("vmmc", &spec(Bench::Bw, 128), gbit(3.0));
+    report.add_next("vmmc", &spec(Bench::Bw, 4096), gbit(900.0));
     let mut histograms = Histograms::default();
     histograms.add("vmmc", &spec(Bench::Lat, 64), &[]);
     let html = parse(&page_of(&report, &histograms));
@@ -177,24 +177,24 @@ fn benches_of_all_kinds_have_at_least_a_table() {
     let mut report = Report::default();
     let spec = |bench| Spec { bench, mtu: 1500, size: 64, ..Spec::default() };
     for links in ["0 links", "20 links", "256 links"] {
-        report.add_figures("vmmc", &spec(Bench::Links), vec![figure("p50", links, "us", 3.0)]);
+        report.add_next("vmmc", &spec(Bench::Links), vec![figure("p50", links, "us", 3.0)]);
     }
-    report.add_figures("vmmc", &spec(Bench::Idle), vec![figure("cpu", "host 1", "%", 0.01)]);
+    report.add_next("vmmc", &spec(Bench::Idle), vec![figure("cpu", "host 1", "%", 0.01)]);
     let counts = [("goodput", "Gbit/s"), ("verified", "bytes"), ("messages", "count"), ("p50", "us")];
-    report.add_figures("vmmc", &spec(Bench::Soak), counts.map(|(m, u)| figure(m, "", u, 1e6)).to_vec());
+    report.add_next("vmmc", &spec(Bench::Soak), counts.map(|(m, u)| figure(m, "", u, 1e6)).to_vec());
     for peer in ["vmmc", "tcp"] {
         let figures = [("goodput", "all", "Gbit/s"), ("p99", "all", "us"), ("jain", "all", "index")];
-        report.add_figures(peer, &spec(Bench::Incast), figures.map(|(m, of, u)| figure(m, of, u, 0.9)).to_vec());
+        report.add_next(peer, &spec(Bench::Incast), figures.map(|(m, of, u)| figure(m, of, u, 0.9)).to_vec());
     }
     for (peer, factor) in [("sockets", 2.0), ("tcp", 1.0)] {
         for of in ["1 connection", "32 connections", "1000 connections"] {
             let figures = [("rate", "requests/s", 1e5), ("p99", "us", 90.0), ("cpu", "us", 3.0)];
             let figures = figures.map(|(metric, unit, value)| figure(metric, of, unit, factor * value));
-            report.add_figures(peer, &spec(Bench::Rr), figures.to_vec());
+            report.add_next(peer, &spec(Bench::Rr), figures.to_vec());
         }
-        report.add_figures(peer, &spec(Bench::RrPlain), vec![figure("rate", "", "requests/s", factor * 1e5)]);
-        report.add_figures(peer, &spec(Bench::Connect), vec![figure("rate", "1 at a time", "connections/s", factor)]);
-        report.add_figures(peer, &spec(Bench::IdleStreams), vec![figure("memory", "7 connections", "bytes", 4711.0)]);
+        report.add_next(peer, &spec(Bench::RrPlain), vec![figure("rate", "", "requests/s", factor * 1e5)]);
+        report.add_next(peer, &spec(Bench::Connect), vec![figure("rate", "1 at a time", "connections/s", factor)]);
+        report.add_next(peer, &spec(Bench::IdleStreams), vec![figure("memory", "7 connections", "bytes", 4711.0)]);
     }
     let html = parse(&page_of(&report, &Histograms::default()));
     for what in ["Requests per second", "99th percentile of a request’s time"] {

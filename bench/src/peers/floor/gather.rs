@@ -198,6 +198,14 @@ struct Receiver {
 }
 
 impl End for Receiver {
+    fn prepare(&mut self, _: &Spec, _: &Session) -> Result<(), PeerError> {
+        // What was posted for the stream before is for packets of its size, in its order.
+        if self.end.streams > 0 {
+            self.end.lane.reopen()?;
+        }
+        Ok(())
+    }
+
     fn latency(&mut self, spec: &Spec, _: &Session) -> Result<Outcome, PeerError> {
         Err(format!("this peer has no {}", spec.bench).into())
     }
@@ -238,8 +246,6 @@ impl End for Receiver {
         if !lane.is_consistent() {
             return Err("the kernel has lost packets that were let into the bulk lane".into());
         }
-        // What is posted is for packets of this size.
-        lane.reopen()?;
         meter.outcome()
     }
 }

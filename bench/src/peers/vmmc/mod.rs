@@ -259,6 +259,14 @@ impl VmmcEnd {
         Ok(self.there.as_ref().ok_or(NOT_IMPORTED)?)
     }
 
+    /// What the server does until the client knows that everything has arrived: acknowledge it.
+    fn acknowledge(&self, session: &Session) -> Result<(), PeerError> {
+        while !session.stopped() {
+            self.node.progress()?;
+        }
+        Ok(())
+    }
+
     /// Sends the message that goes to and fro.
     fn ping(&self, there: &Import, size: usize, tag: u32) -> Result<(), PeerError> {
         if size < BULKY {
@@ -271,6 +279,10 @@ impl VmmcEnd {
 }
 
 impl End for VmmcEnd {
+    fn tend(&mut self) -> Result<(), PeerError> {
+        Ok(self.node.progress()?)
+    }
+
     fn latency(&mut self, spec: &Spec, session: &Session) -> Result<Outcome, PeerError> {
         if self.side == Side::Server {
             while let Some(ping) = next(&self.inbox, session)?
@@ -281,6 +293,7 @@ impl End for VmmcEnd {
                 }
                 self.ping(self.there()?, spec.size, ping.tag)?;
             }
+            self.acknowledge(session)?;
             return Ok(Outcome::Nothing);
         }
         let there = self.there()?;

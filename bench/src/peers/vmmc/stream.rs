@@ -53,6 +53,7 @@ impl VmmcEnd {
             }
         }
         let (cpu, after) = (processor_time() - cpu, self.counted()?);
+        self.acknowledge(session)?;
         let copied = after.rx_copied_bytes - before.rx_copied_bytes;
         let outcome = meter.outcome()?.copied(copied, after.delivered_bytes - before.delivered_bytes);
         Ok(if self.naps { outcome.used(cpu, bytes) } else { outcome })
