@@ -138,7 +138,7 @@ fn head(name: &str, stats: &Stats, all: bool) -> String {
     match (&stats.bulk, &stats.no_bulk) {
         (Some(lane), _) => {
             let rings = stats.bulk_rings.unwrap_or_default();
-            let mode = if rings.zero_copy { "zero-copy" } else { "copy mode" };
+            let mode = if stats.bulk_copied.is_none() { "zero-copy" } else { "copy mode" };
             let (sent, packets) = (bytes(lane.tx_bytes), count(lane.tx_packets));
             let transfers = format!("{} of {} transfers", count(engine.tx_bulk_done), count(engine.tx_bulk_transfers));
             line(

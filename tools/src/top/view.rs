@@ -128,7 +128,7 @@ fn head(now: Now<'_>) -> Vec<Line<'static>> {
             lengths(|s| s.bulk.map_or(0, |lane| lane.tx_bytes)),
             packets(|s| s.bulk.map_or(0, |lane| lane.rx_packets)),
             lengths(|s| s.bulk.map_or(0, |lane| lane.rx_bytes)),
-            if rings.zero_copy { "zero-copy" } else { "copy mode" },
+            if stats.bulk_copied.is_none() { "zero-copy" } else { "copy mode" },
             rings.queue,
         )),
         (None, Some(reason)) => Some(format!("bulk     none: {}", plain(reason, 300))),

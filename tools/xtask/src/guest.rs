@@ -91,7 +91,12 @@ impl Guest {
         write(&apt.join("sources.list"), &suites.concat())?;
         // No package is installed there, as far as it knows.
         write(&apt.join("status"), "")?;
-        let apt = apt.display();
+        let apt = apt.to_str().filter(|apt| !apt.contains(['"', '\n'])).ok_or_else(|| {
+            other(format!(
+                "the target directory is {}, and apt-get takes no quotes there: choose another",
+                apt.display()
+            ))
+        })?;
         let config = format!(
             "Dir \"{apt}\"; Dir::Etc \"{apt}\"; Dir::State \"{apt}\"; Dir::State::status \"{apt}/status\"; Dir::Cache \"{apt}/cache\";\n\
              Dir::Etc::sourcelist \"{apt}/sources.list\"; Dir::Etc::sourceparts \"{apt}/none\"; Dir::Etc::preferencesparts \"{apt}/none\";\n\
@@ -173,8 +178,7 @@ impl Guest {
         }
         write(&files.join("modules/order"), &order)?;
         let image = self.dir.join("initramfs");
-        let pack = format!("find . | {} cpio -o -H newc 2>/dev/null > {}", busybox.display(), image.display());
-        quietly(Command::new("sh").args(["-c", &pack]).current_dir(&files))?;
+        quietly(&mut archive(&files, &busybox, &image))?;
         Ok(image)
     }
 
@@ -213,6 +217,14 @@ impl Guest {
     }
 }
 
+/// Has `busybox` pack a directory into `image`. The shell is given the paths as arguments, so that they may contain anything.
+fn archive(directory: &Path, busybox: &Path, image: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"find . | "$1" cpio -o -H newc 2>/dev/null > "$2""#, "sh"]);
+    command.arg(busybox).arg(image).current_dir(directory);
+    command
+}
+
 fn other(text: String) -> Failure {
     Failure::Other(text)
 }
@@ -244,4 +256,27 @@ fn quietly(command: &mut Command) -> Result<(), Failure> {
 fn output(command: &mut Command) -> Result<String, Failure> {
     let output = command.output().map_err(|error| Failure::Start(crate::process::line(command), error))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_may_contain_anything() {
+        let dir = env::temp_dir().join(format!("xtask {} it's \"quoted\" $(false); `false` *", std::process::id()));
+        let files = dir.join("the files");
+        make(&files).unwrap();
+        write(&files.join("a file"), "").unwrap();
+        // Of what it is told to pack, it packs the names.
+        let busybox = dir.join("busy box");
+        write(&busybox, "#!/bin/sh\necho \"$@\"\nexec sort\n").unwrap();
+        fs::set_permissions(&busybox, PermissionsExt::from_mode(0o755)).unwrap();
+        let image = dir.join("the image");
+        let status = archive(&files, &busybox, &image).status().unwrap();
+        let packed = fs::read_to_string(&image);
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(status.success());
+        assert_eq!(packed.unwrap(), "cpio -o -H newc\n.\n./a file\n");
+    }
 }

@@ -210,6 +210,14 @@ impl Incoming {
         }
     }
 
+    /// What this position holds isn't what it was sent as any more: it is to be asked for again.
+    pub(crate) fn reject(&mut self, position: u32) {
+        if let Some(&Position::Held(segment)) = self.positions.get(position as usize) {
+            self.lose(position);
+            (self.segments[segment as usize].damaged, self.damaged) = (true, true);
+        }
+    }
+
     /// All that has landed so far is what its header said: the port [is consistent](crate::port::bulk::BulkPort::is_consistent).
     pub(crate) fn trust(&mut self) {
         self.trusted = self.landings;

@@ -226,6 +226,12 @@ pub enum EngineError {
     /// The target of a redirect or a fetch has panicked.
     #[error("the target has panicked in Target::store: nothing more is written to it")]
     TargetPanicked,
+    /// The target of a redirect or a fetch can't be given back, nor a copy of it. What had come into it is lost, and a buffer of no bytes has come back in its place.
+    #[error(
+        "the target is lost, with what had come: packets may still land in it, as the bulk lane couldn't be opened again (the log says why), and neither the system nor the arena has memory for a \
+         copy. An empty buffer has come back in its place: free memory, or descriptors, then receive or fetch it again"
+    )]
+    TargetLost,
     /// The handle is of an import or export that has been dropped.
     #[error("this import or export has been dropped")]
     Dropped,

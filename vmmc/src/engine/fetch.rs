@@ -179,6 +179,11 @@ fn copy(region: &Region, offset: u64, target: &mut dyn Target) -> Result<(), Eng
     Ok(())
 }
 
+/// What is given back of a target of which nothing is expected: itself, a copy, or an empty buffer if it is [lost](EngineError::TargetLost).
+fn whatever(target: Memory) -> Box<dyn Target> {
+    target.give_back().unwrap_or_else(|(_, empty)| empty)
+}
+
 /// Whether bytes of an import may be fetched.
 fn check(import: &Import, offset: u64, length: u64) -> Result<(), EngineError> {
     let (access, export) = match &import.state {
@@ -253,7 +258,7 @@ impl Engine {
         let request = match self.imports.fetches.slab.insert(fetch) {
             Ok(request) => request,
             Err(fetch) => {
-                *target = fetch.target.map(Memory::give_back);
+                *target = fetch.target.map(whatever);
                 return Ok(None);
             }
         };
@@ -275,7 +280,8 @@ impl Engine {
     /// The target of a fetch that has ended; `None` while it hasn't, and afterwards: it is given once.
     ///
     /// # Errors
-    /// When it has failed: the peer has refused it, the link has ended before all of it was here, or the target has panicked. The target comes with the error.
+    /// When it has failed: the peer has refused it, the link has ended before all of it was here, or the target has panicked. The target comes with the error; or an empty buffer, when it is
+    /// [lost](EngineError::TargetLost).
     pub fn fetched(&mut self, port: &mut dyn Port, fetch: u32) -> Result<Option<Box<dyn Target>>, Unfetched> {
         if self.has_ended(fetch) {
             self.clear_fetch(port, fetch);
@@ -285,10 +291,8 @@ impl Engine {
             return Ok(None);
         }
         match fetches.remove(fetch) {
-            Some(Fetch { state: State::Ended(Ok(())), target, .. }) => Ok(target.map(Memory::give_back)),
-            Some(Fetch { state: State::Ended(Err(error)), target: Some(target), .. }) => {
-                Err((error, target.give_back()))
-            }
+            Some(Fetch { state: State::Ended(Ok(())), target, .. }) => target.map(Memory::give_back).transpose(),
+            Some(Fetch { state: State::Ended(Err(error)), target: Some(target), .. }) => Err((error, whatever(target))),
             _ => Ok(None),
         }
     }
@@ -303,7 +307,7 @@ impl Engine {
         self.imports.fetches.slab.get(fetch).map_or(0, |f| f.received)
     }
 
-    /// Gives a fetch up. Nothing is written to its target any more: it comes back as it is.
+    /// Gives a fetch up. Nothing is written to its target any more: it comes back as it is; or as an empty buffer, when it is [lost](EngineError::TargetLost).
     pub fn cancel_fetch(&mut self, port: &mut dyn Port, fetch: u32) -> Option<Box<dyn Target>> {
         self.clear_fetch(port, fetch);
         let fetches = &mut self.imports.fetches.slab;
@@ -317,7 +321,7 @@ impl Engine {
             }
             self.list(place_of(link));
         }
-        target.map(Memory::give_back)
+        target.map(whatever)
     }
 }
 

@@ -27,6 +27,8 @@ const MAX_GRANTS: usize = 1 << 16;
 pub(super) struct Control {
     record: Record,
     body: Box<[u8]>,
+    /// What it tells of may have waited for long before anybody looked.
+    late: bool,
 }
 
 /// Permission for the peer to write into an export.
@@ -135,7 +137,14 @@ impl Peer {
         self.link.untold = true;
         // What is said of transfers answers something, too.
         self.answers += usize::from(matches!(record, Record::Bulk(_)));
-        self.control.push_back(Control { record, body: body.into() });
+        self.control.push_back(Control { record, body: body.into(), late: false });
+    }
+
+    /// What has been queued last tells of something that may have waited for long before anybody looked.
+    pub(super) fn be_late(&mut self) {
+        if let Some(last) = self.control.back_mut() {
+            last.late = true;
+        }
     }
 
     /// Gives back a grant that the peer has given us.
@@ -190,6 +199,10 @@ impl Peer {
             let asks = |control: &Control| {
                 !matches!(control.record, Record::Bulk(BulkRecord::Landed { .. } | BulkRecord::Sent { .. }))
             };
+            // The packet with this says so, and not one that happens to leave before it.
+            if self.control.iter().take(taken).any(|control| control.late) {
+                self.link.be_late();
+            }
             let ack_now = self.control.drain(..taken).any(|control| asks(&control));
             self.link.untold = !self.control.is_empty();
             if self.control.is_empty() {

@@ -17,6 +17,7 @@ impl From<RedirectEnd> for EngineError {
             RedirectEnd::Stopped => EngineError::RedirectStopped,
             RedirectEnd::Revoked => EngineError::RedirectRevoked,
             RedirectEnd::Panicked => EngineError::TargetPanicked,
+            RedirectEnd::Lost => EngineError::TargetLost,
         }
     }
 }

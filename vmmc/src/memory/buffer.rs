@@ -54,6 +54,16 @@ impl Buffer {
         Buffer { piece }
     }
 
+    /// One of no bytes: always to be had.
+    pub(super) fn empty(arena: Arena) -> Buffer {
+        Buffer { piece: Piece::empty(arena) }
+    }
+
+    /// What it is a piece of.
+    pub(super) fn arena(&self) -> &Arena {
+        self.piece.arena()
+    }
+
     /// Where in `arena` it begins; `None` when it is of another one.
     pub(super) fn place(&self, arena: &Arena) -> Option<u64> {
         self.piece.place(arena)

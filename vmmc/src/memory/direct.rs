@@ -176,19 +176,35 @@ impl DirectTarget {
         }
     }
 
-    /// A buffer that holds the same, for whom this can't be given [back](DirectTarget::into_buffer). It is of an arena of its own: of that of this, so much may not be left.
+    /// The buffer it was made of, or another of the same length that holds the same, where others keep that one. It is of an arena of its own if the system has memory for one, and otherwise of
+    /// the same arena.
     ///
     /// # Errors
-    /// When the system has no more memory.
-    pub(crate) fn copied(&self) -> Result<Buffer, MemoryError> {
-        let mut buffer = Arena::new(Arena::footprint(self.len()))?.buffer(self.len())?;
-        self.read(0, &mut buffer)?;
-        Ok(buffer)
+    /// When neither has so much. Then it is a buffer of no bytes, for whom any will do.
+    pub(crate) fn into_buffer_or_copy(self) -> Result<Buffer, Buffer> {
+        let kept = match self.into_buffer() {
+            Ok(buffer) => return Ok(buffer),
+            Err(kept) => kept,
+        };
+        let (arena, len) = (kept.arena(), kept.len());
+        let of_its_own = Arena::new(Arena::footprint(len)).and_then(|own| own.buffer(len));
+        let copied = of_its_own.or_else(|_| arena.buffer(len)).and_then(|mut copy| {
+            kept.read(0, &mut copy)?;
+            Ok(copy)
+        });
+        copied.map_err(|_| Buffer::empty(arena.clone()))
     }
 
     /// Whether nobody else has a clone.
     pub fn is_free(&self) -> bool {
         Arc::strong_count(&self.to) == 1
+    }
+
+    fn arena(&self) -> &Arena {
+        match &*self.to {
+            To::Buffer(buffer) => buffer.arena(),
+            To::Region(region) => region.arena(),
+        }
     }
 
     /// Length, bytes.
@@ -283,10 +299,12 @@ mod tests {
         assert!(posted.write(4991, &[7; 10]).is_err());
         assert!(!target.is_free());
         let target = target.into_buffer().unwrap_err();
-        assert_eq!(target.copied().unwrap()[4989..], [&[0][..], &[7; 10]].concat());
-        drop(posted);
-        let buffer = target.into_buffer().unwrap();
+        let copy = target.into_buffer_or_copy().unwrap();
+        assert_eq!(copy[4989..], [&[0][..], &[7; 10]].concat());
+        assert!(copy.place(&arena).is_none());
+        let buffer = posted.into_buffer_or_copy().unwrap();
         assert_eq!((buffer[4989], &buffer[4990..]), (0, &[7; 10][..]));
+        assert!(buffer.place(&arena).is_some());
         let region = DirectTarget::of_region(arena.alloc(100).unwrap());
         assert!(region.into_buffer().is_err());
     }

@@ -9,7 +9,7 @@ use super::{Arena, MemoryError, copy};
 #[derive(Debug)]
 pub(super) struct Piece {
     arena: Arena,
-    /// `None` only while it is being dropped.
+    /// `None` while it is being dropped, and of no bytes.
     block: Option<Block>,
     start: usize,
     len: usize,
@@ -47,6 +47,16 @@ impl Piece {
         let piece = Piece { arena, block: Some(block), start, len, sparse: true };
         piece.discard(0..len);
         piece
+    }
+
+    /// No bytes: always to be had.
+    pub(super) fn empty(arena: Arena) -> Piece {
+        Piece { arena, block: None, start: 0, len: 0, sparse: false }
+    }
+
+    /// What it is a piece of.
+    pub(super) fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// Makes bytes zero. The whole pages among them go back to the system.

@@ -46,6 +46,11 @@ impl Region {
         self.shared.piece.pointer()
     }
 
+    /// What it is a piece of.
+    pub(super) fn arena(&self) -> &Arena {
+        self.shared.piece.arena()
+    }
+
     /// Where in `arena` it begins; `None` when it is of another one.
     pub(super) fn place(&self, arena: &Arena) -> Option<u64> {
         self.shared.piece.place(arena)

@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+use super::accept::Format;
 use super::prometheus;
 use crate::error::Error;
 use crate::node::Shared;
@@ -30,6 +31,10 @@ pub const MAX_CONNECTIONS: usize = 16;
 /// How long a client may take to say what it wants, and for all of it.
 const HEADER: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(10);
+
+/// What there is: [`prometheus::CONTENT_TYPE`] and [`prometheus::PLAIN_CONTENT_TYPE`].
+const OPEN_METRICS: Format = Format { media: ("application", "openmetrics-text"), version: "1.0.0" };
+const PLAIN: Format = Format { media: ("text", "plain"), version: "0.0.4" };
 
 /// After an error of accept, so that it doesn't come back at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -134,8 +139,7 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
     }
     match shared.stats() {
         Ok(stats) => {
-            let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-            let (text, kind) = match accepted.into_iter().any(|types| types.contains("application/openmetrics-text")) {
+            let (text, kind) = match wants_open_metrics(request) {
                 true => (prometheus::encode(vec![stats]), prometheus::CONTENT_TYPE),
                 false => (prometheus::encode_plain(vec![stats]), prometheus::PLAIN_CONTENT_TYPE),
             };
@@ -145,6 +149,14 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
         }
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
+}
+
+/// Whether a client would rather have OpenMetrics than Prometheus' plain text. Who wants both alike, and doesn't name the former, gets the latter; so does who says nothing, or wants neither.
+fn wants_open_metrics<B>(request: &Request<B>) -> bool {
+    let fields = || request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let [open, plain] = [OPEN_METRICS, PLAIN].map(|format| format.wish(fields()));
+    let is_named = open.specific >= 2;
+    open.weight > plain.weight || open.weight > 0 && open.weight == plain.weight && is_named
 }
 
 /// The error's advice.

@@ -19,6 +19,8 @@
 //! others or the node, and at most [`MAX_CLIENTS`] are served at a time. A process that is killed leaves its file behind; whoever finds that nobody
 //! listens there removes it.
 
+#[cfg(feature = "metrics")]
+mod accept;
 pub mod capture;
 mod client;
 #[cfg(feature = "metrics")]

@@ -315,10 +315,10 @@ fn bulk(w: &mut Writer<'_>, nodes: &[Sample<'_, Stats>]) -> fmt::Result {
     let ways: Vec<_> = nodes
         .iter()
         .map(|(labels, n)| {
-            let (mode, reason) = match &n.bulk_rings {
-                None => ("none", n.no_bulk.as_ref()),
-                Some(rings) if rings.zero_copy => ("zero_copy", None),
-                Some(_) => ("copy", n.bulk_copied.as_ref()),
+            let (mode, reason) = match (&n.bulk, &n.bulk_copied) {
+                (None, _) => ("none", n.no_bulk.as_ref()),
+                (Some(_), None) => ("zero_copy", None),
+                (Some(_), why) => ("copy", why.as_ref()),
             };
             let reason = reason.map(|reason| ("reason", reason.clone()));
             (with(labels, [("mode", mode.to_owned())].into_iter().chain(reason)), *n)

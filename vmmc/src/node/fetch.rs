@@ -174,7 +174,7 @@ impl<T: Target> PendingFetch<'_, T> {
     ///
     /// # Errors
     /// When the exporter revokes the export meanwhile, or dies; or [`Error::Timeout`]: see [`FetchBuilder::timeout`]. The target comes
-    /// back with the error.
+    /// back with the error. Or [`EngineError::TargetLost`](crate::EngineError::TargetLost): then what comes back is an empty buffer.
     pub fn wait(mut self) -> Result<T, FetchFailed<T>> {
         let Some(id) = self.id else { unreachable!("only what ends it takes its number") };
         match self.outcome(id) {
@@ -217,7 +217,7 @@ impl<T: Target> PendingFetch<'_, T> {
         }
     }
 
-    /// Gives it up. Gives the target back, with what has come so far.
+    /// Gives it up. Gives the target back, with what has come so far; but a buffer that is [lost](crate::EngineError::TargetLost) comes back empty.
     pub fn cancel(mut self) -> T {
         self.withdraw()
             .map(|target| target.downcast())

@@ -170,14 +170,10 @@ impl<T: Target> Redirect<T> {
     ///
     /// # Errors
     /// As [`Redirect::wait_full`]. Whatever has happened, a timeout too, the redirect has ended then: the target comes back with the error, and what it
-    /// holds.
+    /// holds. Or [`EngineError::TargetLost`]: then what comes back is an empty buffer.
     pub fn wait(self, timeout: impl Into<Option<Duration>>) -> Result<T, RedirectFailed<T>> {
         let waited = self.wait_full(timeout);
-        let (target, received) = self.cancel();
-        match waited {
-            Ok(()) => Ok(target),
-            Err(error) => Err(RedirectFailed { error, target, received }),
-        }
+        self.end(waited).map(|((), target, _)| target)
     }
 
     /// Waits for the notification of a send that went to this redirect, in whole or in part, takes it, and takes the redirect back, full or not.
@@ -204,17 +200,32 @@ impl<T: Target> Redirect<T> {
             }
         });
         let after = timeout.unwrap_or(Duration::MAX);
-        let waited = waited.and_then(|news| news.ok_or(Error::Timeout { what: "notification", after }));
-        let (target, received) = self.cancel();
-        match waited {
-            Ok(news) => Ok((news, target, received)),
+        self.end(waited.and_then(|news| news.ok_or(Error::Timeout { what: "notification", after })))
+    }
+
+    /// Takes it back once something has been waited for.
+    fn end<R>(self, waited: Result<R, Error>) -> Result<(R, T, Received), RedirectFailed<T>> {
+        let returned = self.returned();
+        let whole = match returned.end {
+            Some(RedirectEnd::Lost) => Err(EngineError::TargetLost.into()),
+            _ => Ok(()),
+        };
+        let (target, received) = returned.into_parts();
+        match waited.and_then(|result| whole.map(|()| result)) {
+            Ok(result) => Ok((result, target, received)),
             Err(error) => Err(RedirectFailed { error, target, received }),
         }
     }
 
     /// Takes the target back at once, with what it holds. What comes from now on goes to the next redirect, or into the export.
+    ///
+    /// A buffer that is [lost](EngineError::TargetLost) comes back empty, and holds nothing.
     pub fn cancel(self) -> (T, Received) {
-        self.take().expect("only this handle takes it back, once").into_parts()
+        self.returned().into_parts()
+    }
+
+    fn returned(self) -> Returned {
+        self.take().expect("only this handle takes it back, once")
     }
 
     /// Has it take nothing more, from any thread: those that wait for it return with an error, and whoever owns the handle takes the target back. One

@@ -65,7 +65,7 @@ pub struct Stats {
     pub binding: Option<Binding>,
     /// The bulk lane's counters; `None` when there is none.
     pub bulk: Option<BulkCounters>,
-    /// What is in the bulk lane's rings, and how it is bound.
+    /// What is in the bulk lane's rings.
     pub bulk_rings: Option<BulkRings>,
     /// Why the bulk lane isn't in zero-copy mode, so that the kernel copies each of its packets; `None` if it is, or there is none.
     pub bulk_copied: Option<String>,

@@ -53,14 +53,12 @@ pub struct SendRings {
     pub kept: usize,
 }
 
-/// The rings of a bulk lane, and how it is bound. Entries are pieces of packets: a place takes one of the fill ring for each 3840 bytes, a packet to send one of the TX ring for its headers and one for
+/// The rings of a bulk lane. Entries are pieces of packets: a place takes one of the fill ring for each 3840 bytes, a packet to send one of the TX ring for its headers and one for
 /// each page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkRings {
     /// The number of the queue.
     pub queue: u32,
-    /// Whether the NIC reads and writes the arena by itself. Otherwise the kernel copies each packet.
-    pub zero_copy: bool,
     /// How many entries the fill ring and the RX ring have.
     pub ring: usize,
     /// Places that are posted, and in which nothing has been seen to land.

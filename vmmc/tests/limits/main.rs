@@ -1,11 +1,28 @@
-//! Paged buffers when the system refuses to map. A process of its own, because its limit is the process's.
+//! Memory when the system refuses more of it. A process of its own, because its limits are the process's.
+
+#[path = "../simulated/lanes.rs"]
+#[allow(dead_code)]
+mod lanes;
+mod lost;
+#[path = "../simulated/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmmc::memory::utlb::{Config, Rule};
 use vmmc::memory::{Arena, MemoryError, Paging};
 
+/// Limits are for one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn what_cant_be_mapped_is_copied_or_stays_and_no_byte_is_lost() {
+    let _alone = alone();
     let paging = Paging::new(Arena::new(1 << 20).unwrap(), Config { rule: Rule::Pin, ..Config::default() });
     let page = paging.page_size();
     let mut buffer = paging.map(32 * page).unwrap();

@@ -4,7 +4,7 @@
 //!
 //! - when it lives, is asked for what is missing again and again, and nothing comes: then it lies, or the lane's packets don't get through;
 //! - when [others wait](crate::bulk::turn), and it takes much longer than its bytes need;
-//! - when what comes is damaged so often that somebody must be writing it at the same time. As a copy it would come whole.
+//! - when what comes is damaged so often that somebody must be writing it at the same time, where it comes from or where it lands. As a copy it would come whole.
 //!
 //! What is lost goes by the eager lane, at once.
 
@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::super::peer::Peer;
 use super::super::{Engine, place_of};
 use super::BulkLane;
-use super::granted::Granted;
+use super::granted::{Granted, Home, Look};
 use crate::bulk::turn::{Verdict, allowance};
 use crate::port::Port;
 use crate::time::Time;
@@ -33,13 +33,12 @@ const REPORT_WITHIN: Duration = Duration::from_micros(50);
 /// How often in a row the port's books may be wrong, and nothing be completed, before the lane is given up.
 const MOST_MISTAKEN: u32 = 8;
 
-impl BulkLane {
-    /// Whether a transfer's packets can't land now, because places that come first are for others.
-    fn is_held_up(&self, granted: &Granted) -> bool {
-        let first = self.first_place();
-        first.is_some() && granted.incoming.next_place() != first
-    }
+/// Whether a transfer's packets can't land now, because the place that comes first is for others.
+fn is_held_up(granted: &Granted, first: Option<u64>) -> bool {
+    first.is_some() && granted.incoming.next_place() != first
+}
 
+impl BulkLane {
     /// Whether what a peer was granted has kept others waiting for too long, in however many turns.
     fn is_out_of_time(&self, token: u64) -> bool {
         let of = || self.open.iter().filter(|granted| granted.run.token == token);
@@ -56,10 +55,23 @@ impl Engine {
             lane.turn.attend(now, None);
             return;
         }
+        self.note_writes();
         self.lose_patience(now, port);
         self.complete_transfers(now, port);
         self.ask_and_tell(now, port);
         self.grant_transfers(now, port);
+    }
+
+    /// Peers and this node itself may have written where transfers are landing, by the eager lane.
+    fn note_writes(&mut self) {
+        let Some(lane) = &mut self.lane else { return };
+        for granted in &mut lane.open {
+            let Home::Export { id, reserved } = &granted.home else { continue };
+            let landing = self.exports.get_mut(*id).map(|export| &mut export.landing);
+            if let Some(written) = landing.and_then(|landing| landing.take_written(&reserved.run)) {
+                written.runs().for_each(|bytes| granted.written(bytes));
+            }
+        }
     }
 
     /// Takes back what was granted to those who make no use of it.
@@ -79,7 +91,7 @@ impl Engine {
             let token = granted.run.token;
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
             let silence = peer.map_or(Duration::ZERO, |peer| peer.link.silence(now));
-            let is_hopeless = !lane.is_held_up(granted) && granted.is_hopeless(now, stall(peer), silence);
+            let is_hopeless = !is_held_up(granted, first) && granted.is_hopeless(now, stall(peer), silence);
             let is_guilty = is_hopeless || granted.is_spoilt() && !granted.incoming.is_complete();
             // Once, whatever it has done.
             if is_guilty && !guilty.contains(&token) {
@@ -99,24 +111,17 @@ impl Engine {
     /// Posts places again that were used for nothing, asks for what is missing, and tells of what has landed.
     fn ask_and_tell(&mut self, now: Time, port: &mut dyn Port) {
         let Some(lane) = &mut self.lane else { return };
-        let mut told = SmallVec::<[(u64, BulkRecord, Vec<u8>); 4]>::new();
-        let mut late = SmallVec::<[u64; 4]>::new();
+        let mut told = SmallVec::<[(u64, BulkRecord, Vec<u8>, bool); 4]>::new();
         let (mut unpostable, mut inconsistent) = (false, false);
+        if let Some(bulk) = port.bulk() {
+            unpostable = lane.post(bulk);
+        }
+        let first = lane.first_place();
         for number in 0..lane.open.len() {
-            let posted = lane.posted();
-            if let Some(bulk) = port.bulk() {
-                let granted = &mut lane.open[number];
-                match granted.post(bulk, posted) {
-                    Ok(true) => bulk.admit(),
-                    Ok(false) => {}
-                    Err(_) => (granted.condemned, unpostable) = (true, true),
-                }
-            }
-            let is_held_up = lane.is_held_up(&lane.open[number]);
             let granted = &mut lane.open[number];
             let (token, grant) = (granted.run.token, granted.run.grant);
             let peer = self.peers.get(place_of(token)).and_then(Option::as_deref);
-            let silence = peer.map(|peer| peer.link.silence(now)).filter(|_| !is_held_up);
+            let silence = peer.map(|peer| peer.link.silence(now)).filter(|_| !is_held_up(granted, first));
             let ranges = granted.ask(now, stall(peer), silence);
             // When the kernel has dropped what was let in, there is one place less than the program thinks, and nothing more is let in.
             inconsistent |= !ranges.is_empty() && port.bulk().is_some_and(|bulk| !bulk.is_consistent());
@@ -125,22 +130,22 @@ impl Engine {
             let waits = unreported > 0 && granted.incoming.quiet(now) >= REPORT_WITHIN;
             if unreported >= REPORT_EVERY || waits {
                 let packets = granted.incoming.report();
-                late.extend(std::mem::take(&mut granted.late).then_some(token));
-                told.push((token, BulkRecord::Landed { grant, packets }, Vec::new()));
+                let late = std::mem::take(&mut granted.late);
+                told.push((token, BulkRecord::Landed { grant, packets }, Vec::new(), late));
             }
             if !ranges.is_empty() {
                 let body = BulkRecord::missing_body(&ranges);
                 self.counters.rx_bulk_missing += ranges.iter().map(|r| u64::from(r.end - r.start)).sum::<u64>();
-                told.push((token, BulkRecord::Missing { grant, ranges: ranges.len() as u16 }, body));
+                told.push((token, BulkRecord::Missing { grant, ranges: ranges.len() as u16 }, body, false));
                 let behind = lane.open[number + 1..].iter_mut().filter(|other| other.run.token == token);
                 behind.for_each(Granted::begin_again);
             }
         }
-        for (token, record, body) in told {
+        for (token, record, body, late) in told {
             self.answer(token, record, &body);
-        }
-        for token in late {
-            self.say_late(token);
+            if late {
+                self.say_late(token);
+            }
         }
         if unpostable {
             self.abandon(Some(now), port, |granted| granted.condemned, true);
@@ -149,10 +154,10 @@ impl Engine {
         }
     }
 
-    /// What a peer is told next to have landed has waited for long before anybody looked.
+    /// What a peer has just been told to have landed may have waited for long before anybody looked.
     fn say_late(&mut self, token: u64) {
         if let Some(peer) = self.peer_mut(token) {
-            peer.link.be_late();
+            peer.be_late();
         }
     }
 
@@ -185,24 +190,28 @@ impl Engine {
                 self.mend_books(port);
                 continue;
             }
-            // Where a NIC writes before anybody has looked, what has landed may have been written over.
             let granted = &mut lane.open[number];
-            if granted.incoming.has_overlap() && !granted.is_whole() {
-                granted.incoming.distrust();
-                bulk.distrust();
-                self.mend_books(port);
-                continue;
+            match granted.look_again() {
+                Look::Whole => {}
+                // It isn't complete any more.
+                Look::WrittenOver => continue,
+                Look::Damaged => {
+                    granted.incoming.distrust();
+                    bulk.distrust();
+                    self.mend_books(port);
+                    continue;
+                }
             }
             lane.mistaken = 0;
             lane.open.iter_mut().for_each(|granted| granted.incoming.trust());
             let granted = lane.open.remove(number);
-            let (token, transfer) = (granted.run.token, granted.transfer);
+            let (token, transfer, late) = (granted.run.token, granted.transfer, granted.late);
             lane.schedule.closed(token, transfer);
-            if granted.late {
-                self.say_late(token);
-            }
             self.complete(granted);
             self.answer(token, BulkRecord::Done { transfer }, &[]);
+            if late {
+                self.say_late(token);
+            }
             self.grant_transfers(now, port);
         }
     }

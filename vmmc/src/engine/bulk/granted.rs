@@ -1,5 +1,6 @@
 //! A transfer that has been granted: its memory, its places, and what has landed in them.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -21,6 +22,9 @@ const MOST_IGNORED: u32 = 8;
 
 /// So many more packets may come damaged than whole.
 const FEW_DAMAGED: u64 = 4;
+
+/// How often, at the end, some of it may have been written over by others meanwhile.
+const MOST_SPOILT: u32 = 8;
 
 /// Where what lands belongs.
 #[derive(Debug)]
@@ -60,6 +64,10 @@ pub(super) struct Granted {
     ignored: u32,
     /// So many packets came with a wrong checksum.
     damaged: u64,
+    /// Of each position, whether others have written there since it was posted last, as they may.
+    written: Vec<bool>,
+    /// How often all were here, and some not as they were sent any more.
+    spoilt: u32,
     /// For how long its places came first, and others waited.
     pub held: Duration,
     /// It is to be abandoned.
@@ -74,6 +82,16 @@ pub(super) enum Outcome {
     Kept,
     /// It isn't worth anything: damaged, or here already.
     Wasted,
+}
+
+/// What has become of a transfer that has landed.
+pub(super) enum Look {
+    /// All of it is as it was sent.
+    Whole,
+    /// Others have written there since, as they may: some is to come again.
+    WrittenOver,
+    /// Something is wrong.
+    Damaged,
 }
 
 impl Granted {
@@ -106,6 +124,8 @@ impl Granted {
             asked_at: granted_at,
             ignored: 0,
             damaged: 0,
+            written: vec![false; segments as usize],
+            spoilt: 0,
             held: Duration::ZERO,
             condemned: false,
         }
@@ -127,6 +147,11 @@ impl Granted {
     /// Where in the target a position begins.
     pub(super) fn at(&self, position: u32) -> usize {
         self.start + self.rest + position as usize * self.run.segment as usize
+    }
+
+    /// How long packets are that its places are for; `None` if none are posted.
+    pub(super) fn posted(&self) -> Option<u32> {
+        (self.incoming.unused() > 0).then_some(self.run.segment)
     }
 
     /// Posts the places that are free, as far as the port has room: none as long as others are `posted` for packets of another length. Returns whether any were.
@@ -151,6 +176,7 @@ impl Granted {
             }
             let place = port.post(&self.run, &self.target, at).ok_or(Unpostable)?;
             self.incoming.posted(position, place);
+            self.written[position as usize] = false;
             any = true;
         }
         Ok(any)
@@ -186,11 +212,37 @@ impl Granted {
         header.checksum(BULK_CHECKED, payload) == checksum
     }
 
-    /// Whether all segments, which are here, still are as they were sent, wherever they lie.
-    pub(super) fn is_whole(&self) -> bool {
-        self.incoming.held().all(|(position, segment)| {
-            self.checksums[segment as usize].is_none_or(|checksum| self.is_intact(position, segment, checksum))
-        })
+    /// Others have written these bytes of the transfer, as they may.
+    pub(super) fn written(&mut self, bytes: Range<u64>) {
+        let position = |at: u64| at.saturating_sub(self.rest as u64) / u64::from(self.run.segment);
+        if bytes.end > self.rest as u64 {
+            self.written[position(bytes.start) as usize..=position(bytes.end - 1) as usize].fill(true);
+        }
+    }
+
+    /// Looks once more at what has landed, once all of it is here, and rejects segments that aren't as they were sent any more.
+    ///
+    /// Where a NIC writes before anybody has looked, that is any of them. Elsewhere only others can have written there, whose bytes are right where they are; so those are looked at that are to be
+    /// moved, and would take the others' bytes with them.
+    pub(super) fn look_again(&mut self) -> Look {
+        let is_spoilt = |&(position, segment): &(u32, u32)| {
+            (self.incoming.has_overlap() || position != segment)
+                && match self.checksums[segment as usize] {
+                    Some(checksum) => !self.is_intact(position, segment, checksum),
+                    None => self.written[position as usize],
+                }
+        };
+        let spoilt: Vec<u32> = self.incoming.held().filter(is_spoilt).map(|(position, _)| position).collect();
+        if spoilt.is_empty() {
+            return Look::Whole;
+        }
+        let is_damaged = |&position: &u32| self.incoming.has_overlap() && !self.written[position as usize];
+        if spoilt.iter().any(is_damaged) {
+            return Look::Damaged;
+        }
+        self.spoilt += 1;
+        spoilt.into_iter().for_each(|position| self.incoming.reject(position));
+        Look::WrittenOver
     }
 
     /// Writes back what lay below a position.
@@ -238,7 +290,7 @@ impl Granted {
     }
 
     /// The segments to ask for again now. The sender was last heard so long ago; `None` if nothing could come of it meanwhile in any case.
-    pub(super) fn ask(&mut self, now: Time, stall: Duration, silence: Option<Duration>) -> Vec<std::ops::Range<u32>> {
+    pub(super) fn ask(&mut self, now: Time, stall: Duration, silence: Option<Duration>) -> Vec<Range<u32>> {
         let before = self.incoming.in_vain();
         let ranges = self.incoming.ask(now, self.stall(stall), MAX_MISSING);
         if !ranges.is_empty() {
@@ -270,9 +322,10 @@ impl Granted {
         silence < now.since(self.asked_at)
     }
 
-    /// Whether so much of it comes damaged that this is no accident of the network: what is fetched while somebody writes it changes between its checksum and its sending.
+    /// Whether so much of it comes damaged that this is no accident of the network: what is fetched while somebody writes it changes between its checksum and its sending. Or others write
+    /// again and again where it is to land.
     pub(super) fn is_spoilt(&self) -> bool {
-        self.damaged > self.incoming.landings() + FEW_DAMAGED
+        self.damaged > self.incoming.landings() + FEW_DAMAGED || self.spoilt >= MOST_SPOILT
     }
 
     /// How long nothing may land.

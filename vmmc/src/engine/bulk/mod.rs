@@ -28,7 +28,7 @@ use self::receiving::Asked;
 use crate::bulk::schedule::Schedule;
 use crate::bulk::trust::Trust;
 use crate::bulk::turn::Turn;
-use crate::port::bulk::Landing;
+use crate::port::bulk::{BulkPort, Landing};
 use crate::time::Time;
 
 /// A request of another peer is granted when no more than so many entries of the fill ring are unused.
@@ -92,7 +92,23 @@ impl BulkLane {
 
     /// How long packets are that the places posted are for.
     fn posted(&self) -> Option<u32> {
-        self.open.iter().find(|granted| granted.incoming.unused() > 0).map(|granted| granted.run.segment)
+        self.open.iter().find_map(Granted::posted)
+    }
+
+    /// Posts places that are free, and lets packets in. Returns whether some couldn't be posted: what they are of is condemned.
+    fn post(&mut self, port: &mut dyn BulkPort) -> bool {
+        let (mut posted, mut any, mut unpostable) = (self.posted(), false, false);
+        for granted in &mut self.open {
+            match granted.post(port, posted) {
+                Ok(new) => any |= new,
+                Err(_) => (granted.condemned, unpostable) = (true, true),
+            }
+            posted = posted.or_else(|| granted.posted());
+        }
+        if any {
+            port.admit();
+        }
+        unpostable
     }
 
     /// How long packets are that the places are for that are posted, or are still to be; `None` if there are any of several lengths.

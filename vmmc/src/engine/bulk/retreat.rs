@@ -49,18 +49,8 @@ impl Engine {
             // What they could do meanwhile was nothing.
             granted.incoming.held_up(lane.seen);
         }
-        let mut unpostable = false;
-        for number in 0..lane.open.len() {
-            let posted = lane.posted();
-            let granted = &mut lane.open[number];
-            granted.condemned |= granted.post(bulk, posted).is_err();
-            unpostable |= granted.condemned;
-        }
-        bulk.admit();
-        if unpostable {
-            // It will be seen to in the next turn.
-            self.awake = true;
-        }
+        // What is condemned will be seen to in the next turn.
+        self.awake |= lane.post(bulk) || lane.open.iter().any(|granted| granted.condemned);
     }
 
     /// From now on everything goes by the eager lane.

@@ -1,9 +1,11 @@
 //! Packets that land where they belong by themselves: room is reserved for them before they come, and told of when they are there.
 //!
-//! To everybody else what is reserved is taken: nobody's bytes go there. To the program nothing has come yet.
+//! Of a redirect what is reserved is taken: nobody else's bytes go there. An export's own memory is anybody's who may write it, as ever; so what is written there by others meanwhile is noted.
+//! To the program nothing has come yet.
 
 use std::ops::Range;
 
+use super::byte_set::{ByteSet, common};
 use super::{Landing, RedirectEnd, RedirectId};
 use crate::engine::EngineCounters;
 use crate::memory::{DirectTarget, MemoryError, Region};
@@ -25,6 +27,25 @@ pub(in crate::engine) struct Reserved {
     pub at: u64,
 }
 
+/// Room that is reserved in the export itself.
+#[derive(Debug)]
+pub(super) struct Watched {
+    run: Range<u64>,
+    /// What others have written there, counted from where the run begins.
+    written: ByteSet,
+}
+
+impl Watched {
+    /// Somebody writes these bytes of the export.
+    #[cold]
+    pub(super) fn note(&mut self, bytes: &Range<u64>) {
+        let common = common(&self.run, bytes);
+        if !common.is_empty() {
+            self.written.insert(common.start - self.run.start..common.end - self.run.start);
+        }
+    }
+}
+
 impl Landing {
     /// Reserves room for bytes that are about to be sent to a run of the export. `None` when they don't all go to one place where packets can land.
     pub(in crate::engine) fn reserve(&mut self, region: &Region, run: Range<u64>) -> Option<Reserved> {
@@ -34,7 +55,8 @@ impl Landing {
         }
         Some(match chosen {
             None => {
-                let at = run.start;
+                let (at, written) = (run.start, ByteSet::new(run.end - run.start));
+                self.watched.push(Watched { run: run.clone(), written });
                 Reserved { run, redirect: None, target: DirectTarget::of_region(region.clone()), at }
             }
             Some(number) => {
@@ -58,7 +80,10 @@ impl Landing {
         let Reserved { run, redirect, target, at } = reserved;
         // Or the redirect's memory couldn't be given back.
         drop(target);
-        let Some(id) = redirect else { return self.commit_here(region, run, counters) };
+        let Some(id) = redirect else {
+            self.unwatch(&run);
+            return self.commit_here(region, run, counters);
+        };
         let length = run.end - run.start;
         let number = self.posted.iter().position(|redirect| redirect.id == id);
         if let Some(number) = number {
@@ -117,11 +142,21 @@ impl Landing {
         Ok(copied)
     }
 
+    /// What others have written to a run that is reserved in the export itself, since this was asked last: counted from where it begins.
+    pub(in crate::engine) fn take_written(&mut self, run: &Range<u64>) -> Option<ByteSet> {
+        let watched = self.watched.iter_mut().find(|watched| watched.run == *run && !watched.written.is_empty())?;
+        Some(std::mem::replace(&mut watched.written, ByteSet::new(run.end - run.start)))
+    }
+
+    fn unwatch(&mut self, run: &Range<u64>) {
+        self.watched.retain(|watched| watched.run != *run);
+    }
+
     /// Nothing comes for what was reserved: it is to be had again.
     pub(in crate::engine) fn release(&mut self, reserved: Reserved) {
-        let Reserved { redirect, target, at, .. } = reserved;
+        let Reserved { run, redirect, target, at } = reserved;
         drop(target);
-        let Some(id) = redirect else { return };
+        let Some(id) = redirect else { return self.unwatch(&run) };
         let ended = self.ended.iter_mut().map(|ended| &mut ended.redirect);
         if let Some(redirect) = self.posted.iter_mut().chain(ended).find(|redirect| redirect.id == id) {
             redirect.settle(at, false);

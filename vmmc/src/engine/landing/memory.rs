@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use crate::engine::{EngineError, Unfetched};
 use crate::memory::{Buffer, DirectTarget, Panicked, Target};
 
 /// What was posted. A buffer of an arena can become memory where packets land by themselves, and is a buffer again when it is given back.
@@ -39,15 +40,23 @@ impl Memory {
     ///
     /// Where the bulk lane couldn't be opened again, the port keeps memory in which packets may still land. Then it is another buffer of the same length, which holds the same.
     ///
-    /// # Panics
-    /// When the system has no memory for that one.
-    pub(in crate::engine) fn give_back(self) -> Box<dyn Target> {
+    /// # Errors
+    /// When there is no memory for that one: an empty one comes back in its place.
+    pub(in crate::engine) fn give_back(self) -> Result<Box<dyn Target>, Unfetched> {
         match self {
-            Memory::Any(target) => target,
-            Memory::Direct(target) => Box::new(target.into_buffer().unwrap_or_else(|kept| {
-                tracing::warn!(target: "vmmc::bulk", length = kept.len(), "the bulk lane keeps a buffer: a copy of it is given back");
-                kept.copied().expect("there is memory for a copy")
-            })),
+            Memory::Any(target) => Ok(target),
+            Memory::Direct(target) => {
+                let (length, is_kept) = (target.len(), !target.is_free());
+                let buffer = target.into_buffer_or_copy();
+                if is_kept {
+                    let is_copied = buffer.is_ok();
+                    tracing::warn!(target: "vmmc::bulk", length, is_copied, "the bulk lane keeps a buffer");
+                }
+                match buffer {
+                    Ok(buffer) => Ok(Box::new(buffer)),
+                    Err(empty) => Err((EngineError::TargetLost, Box::new(empty))),
+                }
+            }
             Memory::Gone => unreachable!("a target has lost its memory"),
         }
     }

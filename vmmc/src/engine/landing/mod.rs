@@ -29,8 +29,10 @@ pub(super) use direct::Reserved;
 pub use landed::{Landed, Piece, Place, RedirectId};
 pub(super) use memory::Memory;
 pub use redirect::{Received, RedirectEnd, Returned, Wanted};
+use smallvec::SmallVec;
 
 use self::byte_set::ByteSet;
+use self::direct::Watched;
 use self::redirect::Redirect;
 use self::whereabouts::{Moved, Whereabouts};
 use super::EngineCounters;
@@ -110,6 +112,8 @@ pub(crate) struct Landing {
     whereabouts: Whereabouts,
     /// There is nothing to be thought of but the default buffer.
     plain: bool,
+    /// Where in the default buffer packets are about to land by themselves.
+    watched: SmallVec<[Watched; 1]>,
     /// Bytes that have gone straight to redirects.
     pub redirected_bytes: u64,
     /// Bytes that redirects have taken out of the default buffer.
@@ -130,6 +134,7 @@ impl Landing {
             taken_to: 0,
             whereabouts: Whereabouts::new(len),
             plain: true,
+            watched: SmallVec::new(),
             redirected_bytes: 0,
             moved_bytes: 0,
         }
@@ -169,6 +174,7 @@ impl Landing {
         run: Range<u64>,
         source: &mut Source<'_, '_, '_>,
     ) -> Result<(), MemoryError> {
+        self.watched.iter_mut().for_each(|watched| watched.note(&run));
         let mut at = run.start;
         while at < run.end {
             let bytes = source.offer(at..run.end)?;

@@ -79,11 +79,13 @@ pub enum RedirectEnd {
     Revoked,
     /// [`Target::store`] of its target has panicked.
     Panicked,
+    /// It has been taken back, and its target is [lost](crate::EngineError::TargetLost).
+    Lost,
 }
 
 /// A redirect that has been taken back.
 pub struct Returned {
-    /// What was posted.
+    /// What was posted; or an empty buffer, when that is [lost](RedirectEnd::Lost).
     pub target: Box<dyn Target>,
     /// What it holds.
     pub received: Received,
@@ -211,7 +213,10 @@ impl Redirect {
         for range in self.reserved.drain(..).chain(self.holes.drain(..)) {
             self.filled.remove(range);
         }
-        Returned { target: self.memory.give_back(), received: Received { set: Box::new(self.filled) }, end }
+        match self.memory.give_back() {
+            Ok(target) => Returned { target, received: Received { set: Box::new(self.filled) }, end },
+            Err((_, target)) => Returned { target, received: Received::nothing(), end: Some(RedirectEnd::Lost) },
+        }
     }
 }
 

@@ -335,7 +335,6 @@ impl BulkPort for BulkLane {
         let (slots, sending) = self.slots.packets();
         let rings = BulkRings {
             queue: self.queue.number,
-            zero_copy: self.is_zero_copy(),
             ring: socket::RX_RING as usize,
             places,
             posted,

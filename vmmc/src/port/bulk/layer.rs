@@ -25,9 +25,8 @@ pub trait BulkLayer: Send {
         self.lane_mut().map_or(Ok(()), |lane| lane.flush())
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        self.lane_mut().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |lane| lane.reopen())
-    }
+    /// Lets go of the sources that it keeps itself: the one inside is about to be reopened.
+    fn forget(&mut self) {}
 
     fn is_watched(&self) -> bool {
         self.lane().is_some_and(|lane| lane.is_watched())
@@ -98,7 +97,8 @@ impl<L: BulkLayer> BulkPort for L {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        BulkLayer::reopen(self)
+        self.forget();
+        self.lane_mut().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |lane| lane.reopen())
     }
 
     fn readable(&self) -> Option<BorrowedFd<'_>> {

@@ -3,6 +3,7 @@
 mod captured;
 mod chaos;
 mod hostile;
+mod overwritten;
 mod patience;
 mod pieces;
 mod program;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vmmc::Target;
-use vmmc::engine::EngineError;
+use vmmc::engine::{EngineError, Send};
 use vmmc::time::Time;
 use vmmc::wire::frame::Path;
 use vmmc::wire::record::{BulkRecord, Declined, Errand, Record};
@@ -435,4 +435,44 @@ fn who_takes_its_notifications_slowly_gets_them_by_the_lane() {
         assert!(world.hosts[2].engine.take_notification(slow).is_some());
     }
     assert_eq!(world.hosts[0].engine.counters().tx_bulk_declined, 0);
+}
+
+/// How long a receiver that looks seldom takes for some sends. With `talks` it has something of its own to say each time it looks.
+fn sends_to_one_who_looks_seldom(talks: bool) -> Duration {
+    const LEN: usize = 1_000_000;
+    let mut world = world(2, 1, Some(true));
+    let (inbox, _) = export(&mut world, 1, "inbox", LEN);
+    export(&mut world, 0, "outbox", 100);
+    let (import, back) = (world.import(0, 1, "inbox").unwrap(), world.import(1, 0, "outbox").unwrap());
+    let mut start = world.now();
+    for tag in 0..20 {
+        if tag == 2 {
+            // By now it is known how short the path is.
+            world.hosts[1].looks_every = Some(Duration::from_millis(1));
+            start = world.now();
+        }
+        let mut put = Put::new(&world, 0, import, tag, LEN, 0, 1);
+        while !put.go_on(&mut world).unwrap() {
+            if talks {
+                let (now, host) = (world.now(), &mut world.hosts[1]);
+                let mut send = Send::new(&[7; 8], 0);
+                send.queued = true;
+                // A packet that waits for more to say, and leaves before all else.
+                if host.engine.coalesce(&mut host.port, back, &mut send).unwrap().is_none() {
+                    host.engine.send(now, &mut host.port, back, &mut send).unwrap();
+                }
+            }
+            world.step();
+        }
+        assert_eq!(world.notification(1, inbox).tag, 1);
+        put.give_back();
+    }
+    world.now().since(start)
+}
+
+/// That a landing was seen late is said with the news of it, and not with whatever leaves before.
+#[test]
+fn a_receiver_that_looks_seldom_may_say_other_things() {
+    let [silent, talking] = [false, true].map(sends_to_one_who_looks_seldom);
+    assert!(talking < silent * 3 / 2, "{talking:?} instead of {silent:?}");
 }

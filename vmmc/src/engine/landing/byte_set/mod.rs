@@ -31,7 +31,7 @@ enum Form {
 }
 
 /// What two ranges have in common; from its start on, when that is nothing.
-fn common(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
+pub(super) fn common(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     let start = a.start.max(b.start);
     start..a.end.min(b.end).max(start)
 }
