@@ -121,3 +121,82 @@ impl Driver {
         result
     }
 }
+
+#[cfg(all(test, feature = "tokio"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Counter>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Counter {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn it_is_woken_once_for_each_turn() {
+        let (driver, counter) = (Driver::default(), Arc::<Counter>::default());
+        // Nobody is there, or hasn't come to work yet.
+        assert!(!driver.summon());
+        assert_eq!(driver.appoint(), Some(1));
+        assert_eq!(driver.appoint(), None);
+        assert!(!driver.summon() && !driver.is_due());
+
+        driver.enter(&Waker::from(counter.clone()));
+        assert!(driver.summon());
+        assert!(!driver.summon() && driver.is_due());
+        assert_eq!(counter.count(), 1);
+        driver.rest();
+        assert!(driver.summon());
+        assert_eq!(counter.count(), 2);
+    }
+
+    #[test]
+    fn what_is_written_waits_for_a_turn_that_is_due_and_for_no_other() {
+        let (driver, counter) = (Driver::default(), Arc::<Counter>::default());
+        assert!(driver.appoint().is_some());
+        driver.enter(&Waker::from(counter));
+        assert!(!driver.corked(Cork::is_in, || unreachable!("nothing waits")));
+        assert!(!driver.take_corked());
+
+        assert!(driver.summon());
+        assert!(driver.corked(Cork::is_in, || unreachable!("the driver sees to it")));
+        assert!(!Cork::is_in());
+        assert!(driver.take_corked() && !driver.take_corked());
+
+        // It has come to rest meanwhile: whoever wrote has to see to it himself.
+        let left = AtomicUsize::new(0);
+        driver.corked(|| driver.rest(), || left.store(1, Ordering::Relaxed));
+        assert_eq!(left.into_inner(), 1);
+    }
+
+    #[test]
+    fn one_that_was_dismissed_learns_of_it_and_has_a_successor() {
+        let (driver, counters) = (Driver::default(), [Arc::<Counter>::default(), Arc::default()]);
+        assert_eq!(driver.appoint(), Some(1));
+        driver.enter(&Waker::from(counters[0].clone()));
+        assert!(driver.summon());
+        driver.dismiss_present();
+        assert!(!driver.is_due() && !driver.is_in_office(1) && !driver.summon());
+        assert_eq!((counters[0].count(), Arc::strong_count(&counters[0])), (2, 1));
+
+        assert_eq!(driver.appoint(), Some(2));
+        driver.enter(&Waker::from(counters[1].clone()));
+        // The first one leaves only now: that's no concern of the second.
+        driver.dismiss(1);
+        assert!(driver.is_in_office(2) && driver.summon());
+        assert_eq!(counters.map(|counter| counter.count()), [2, 1]);
+    }
+}

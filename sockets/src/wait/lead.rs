@@ -453,3 +453,22 @@ pub(super) fn take(
     asleep.store(false, Ordering::SeqCst);
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_whose_task_waits_has_no_claim_to_the_lead() {
+        let waiting = Waiting::new(None);
+        // A call that found nothing asked for it. Then the task said that it is to be woken, and its thread went to sleep.
+        *lock(&waiting.wanted) = Some((std::thread::current(), Instant::now() + Duration::from_secs(3600)));
+        waiting.wants.store(true, Ordering::SeqCst);
+        let may_lead = || std::thread::scope(|scope| scope.spawn(|| waiting.is_free()).join().unwrap());
+        assert!(!may_lead());
+        waiting.served.store(1, Ordering::SeqCst);
+        waiting.serve(1);
+        assert!(may_lead());
+        assert!(waiting.called.load(Ordering::SeqCst), "nobody comes to lead");
+    }
+}
