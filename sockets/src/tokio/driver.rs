@@ -1,7 +1,7 @@
 //! The task that leads while the others have much to do: its home in a runtime.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use ::tokio::runtime::Handle;
@@ -9,9 +9,9 @@ use ::tokio::runtime::Handle;
 use crate::Stack;
 use crate::stack::Inner;
 
-/// The driver of this number, of a stack.
+/// The driver of this number, of a stack. It doesn't keep that: a stack closes where its last handle is dropped, and its runtime may never come round again.
 struct Turns {
-    inner: Arc<Inner>,
+    inner: Weak<Inner>,
     number: u64,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn bring(stack: &Stack) {
     if let Ok(runtime) = Handle::try_current()
         && let Some(number) = waiting.driver.appoint()
     {
-        runtime.spawn(Turns { inner: stack.inner().clone(), number });
+        runtime.spawn(Turns { inner: Arc::downgrade(stack.inner()), number });
     }
 }
 
@@ -33,12 +33,14 @@ impl Future for Turns {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.inner.waiting.turn(&*self.inner, self.number, context)
+        self.inner.upgrade().map_or(Poll::Ready(()), |inner| inner.waiting.turn(&*inner, self.number, context))
     }
 }
 
 impl Drop for Turns {
     fn drop(&mut self) {
-        self.inner.waiting.leave_office(&*self.inner, self.number);
+        if let Some(inner) = self.inner.upgrade() {
+            inner.waiting.leave_office(&*inner, self.number);
+        }
     }
 }
