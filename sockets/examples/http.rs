@@ -21,6 +21,7 @@ mod common {
 }
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,15 +107,29 @@ async fn run<F: Family>(args: Args) -> Result<(), Failure> {
 async fn serve<F: Family>(address: SocketAddr) -> std::io::Result<()> {
     let listener = F::bind(address).await.map_err(tried(format_args!("listen on {address}")))?;
     println!("http://{address}/ over {}", F::NAME);
+    accept_all::<F>(listener).await
+}
+
+async fn accept_all<F: Family>(listener: F::Listener) -> std::io::Result<()> {
     loop {
         let (stream, peer) = F::accept(&listener).await?;
         tokio::spawn(async move {
             let connection = server::conn::http1::Builder::new();
             if let Err(error) = connection.serve_connection(TokioIo::new(stream), service_fn(answer)).await {
-                eprintln!("{peer}: {error}");
+                eprintln!("{peer}: {}", why(error));
             }
         });
     }
+}
+
+/// What hyper says has gone wrong, and what was behind it.
+fn why(error: hyper::Error) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -175,16 +190,24 @@ impl Load {
     async fn connection<F: Family>(&self) -> Result<Vec<u64>, Failure> {
         let stream = F::connect(self.address).await.map_err(tried(format_args!("connect to {}", self.address)))?;
         let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        let peer = self.address;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                eprintln!("{peer}: {}", why(error));
+            }
+        });
         self.all_open.wait().await;
         let mut times = Vec::with_capacity(self.requests as usize);
         for _ in 0..self.requests {
             let request = Request::get(format!("/bytes/{}", self.size)).header("host", self.address.to_string());
             let request = request.body(Empty::<Bytes>::new())?;
+            // The last answer may be here before the connection's own task has come round to say that there is room for another request, and hyper
+            // refuses what it has no room for.
+            sender.ready().await.map_err(why)?;
             let begin = Instant::now();
-            let response = sender.send_request(request).await?;
+            let response = sender.send_request(request).await.map_err(why)?;
             let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
+            let body = response.into_body().collect().await.map_err(why)?.to_bytes();
             times.push(begin.elapsed().as_nanos() as u64);
             if status != StatusCode::OK || body.len() != self.size {
                 return Err(
@@ -194,5 +217,75 @@ impl Load {
             self.bar.inc(1);
         }
         Ok(times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Kernel TCP whose reads take a while to find nothing, and wake others meanwhile: what this task has woken goes on elsewhere before it does itself.
+    struct Slow(TcpStream);
+
+    impl AsyncRead for Slow {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let poll = Pin::new(&mut self.0).poll_read(cx, buf);
+            if poll.is_pending() {
+                // The task that was woken last is left to this thread, the others are anybody's.
+                tokio::spawn(async {});
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            poll
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl Family for Slow {
+        const NAME: &str = "slow TCP";
+        const KEY: &str = "slow";
+        type Listener = TcpListener;
+        type Stream = Slow;
+
+        async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+            TcpListener::bind(address).await
+        }
+
+        async fn accept(listener: &TcpListener) -> io::Result<(Slow, SocketAddr)> {
+            listener.accept().await.map(|(stream, peer)| (Slow(stream), peer))
+        }
+
+        async fn connect(address: SocketAddr) -> io::Result<Slow> {
+            TcpStream::connect(address).await.map(Slow)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_connection_that_is_slow_to_come_round_gets_all_its_requests() {
+        let listener = Slow::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept_all::<Slow>(listener));
+        let (times, _) = Load::new(address, 8, 50, 1024).run::<Slow>().await.unwrap();
+        assert_eq!(times.count(), 8 * 50);
     }
 }

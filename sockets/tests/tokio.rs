@@ -565,3 +565,81 @@ fn a_proxy_is_tokios_own() {
         echo.await.unwrap();
     });
 }
+
+#[test]
+fn a_runtime_that_stands_still_holds_up_no_other() {
+    watched("two runtimes", || {
+        let world = World::new();
+        let play = |rounds: u64, salt: u64| {
+            let (stack, listener) = (world.client.clone(), world.listen());
+            async move {
+                let address = listener.local_addr().unwrap();
+                let mut tasks = JoinSet::new();
+                for _ in 0..8 {
+                    let mut client = VmmcStream::connect_on(&stack, address).await.unwrap();
+                    tasks.spawn(send_back(listener.accept().await.unwrap().0));
+                    tasks.spawn(async move {
+                        let content = Content::new(salt);
+                        for round in 0..rounds {
+                            client.write_all(&content.bytes(round * 100, 100)).await.unwrap();
+                            let mut back = [0; 100];
+                            client.read_exact(&mut back).await.unwrap();
+                            content.check(round * 100, &back);
+                        }
+                    });
+                }
+                tasks
+            }
+        };
+        // It has the driver, and its tasks much to do, when it is left alone.
+        let still = Builder::new_current_thread().enable_time().build().unwrap();
+        let _tasks = still.block_on(async {
+            let tasks = play(u64::MAX / 100, 1).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            tasks
+        });
+        let other = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        other.block_on(async { play(200, 2).await.join_all().await });
+        // And goes on where it was.
+        still.block_on(async { play(50, 3).await.join_all().await });
+    });
+}
+
+#[test]
+fn what_is_written_arrives_though_the_runtime_does_not_come_round() {
+    watched("a task that keeps its thread", || {
+        const STREAMS: usize = 8;
+        let world = World::new();
+        let listener = world.listen();
+        let address = listener.local_addr().unwrap();
+        let arrived: Arc<[AtomicUsize; STREAMS]> = Arc::default();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for number in 0..STREAMS {
+                let mut client = VmmcStream::connect_on(&world.client, address).await.unwrap();
+                let server = listener.accept().await.unwrap().0.into_std().unwrap();
+                let counters = arrived.clone();
+                std::thread::spawn(move || {
+                    server.set_nonblocking(false).unwrap();
+                    for round in 0..50 {
+                        std::io::Write::write_all(&mut &server, &[round]).unwrap();
+                        std::io::Read::read_exact(&mut &server, &mut [0]).unwrap();
+                        counters[number].fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+                let counters = arrived.clone();
+                tasks.spawn(async move {
+                    for round in 0..50 {
+                        client.read_u8().await.unwrap();
+                        client.write_u8(0).await.unwrap();
+                        while counters[number].load(Ordering::SeqCst) <= round {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            tasks.join_all().await;
+        });
+    });
+}

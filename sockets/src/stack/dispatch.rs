@@ -17,7 +17,7 @@ use crate::listener::Accepting;
 use crate::proto::layout::{VERSION, request_offset, slot_offset};
 use crate::proto::slot::REQUEST_LEN;
 use crate::proto::{Kind, Life, Outgoing, Request, Tag};
-use crate::wait::{Cork, Lead, lock};
+use crate::wait::{Cork, Drive, Lead, lock};
 
 /// Knocks have this token.
 pub(super) const DOOR_TOKEN: u64 = 0;
@@ -49,7 +49,7 @@ fn what(token: u64) -> u64 {
 impl Inner {
     /// Deals with a batch of events.
     pub(super) fn deal_with(&self, lead: &mut Lead) {
-        let Lead { batch, tasks, recent } = lead;
+        let Lead { batch, tasks, woken, recent } = lead;
         // What the peers are told leaves together.
         let many = batch.len() > 1;
         let corked = Cork::set(many);
@@ -83,9 +83,9 @@ impl Inner {
         }
         Cork::set(corked);
         if many {
-            // An error is found by whoever waits next.
-            let _ = self.node.progress();
+            self.flush();
         }
+        *woken = tasks.len();
         // They may do anything, but wait for the lead.
         tasks.drain(..).for_each(Waker::wake);
     }

@@ -299,6 +299,11 @@ impl Drive for Inner {
         self.deal_with(lead);
     }
 
+    fn flush(&self) {
+        // An error is found by whoever waits next.
+        let _ = self.node.progress();
+    }
+
     fn fail(&self, error: vmmc::Error, lead: &mut crate::wait::Lead) {
         *lock(&self.failure) = Some(from_node(error));
         self.failed.store(true, Ordering::SeqCst);

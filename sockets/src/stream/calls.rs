@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::{Shared, VmmcStream};
 use crate::connection::Connection;
 use crate::direct::WORTH;
-use crate::wait::lock;
+use crate::wait::{Drive, lock};
 
 impl VmmcStream {
     /// Calls `read` until it has something, if the stream isn't nonblocking.
@@ -44,7 +44,7 @@ impl VmmcStream {
         if let Some(value) = read()? {
             return Ok(value);
         }
-        self.shared.stack.inner().glance();
+        self.glance();
         read()?.ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 
@@ -65,10 +65,17 @@ impl VmmcStream {
     }
 
     pub(super) fn try_writing(&self, mut write: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<usize> {
-        if let Some(written) = write()? {
+        let Shared { stack, driven, .. } = &*self.shared;
+        let inner = stack.inner();
+        let written = if driven.load(Ordering::Relaxed) {
+            inner.waiting.driver.corked(&mut write, || inner.flush())
+        } else {
+            write()
+        };
+        if let Some(written) = written? {
             return Ok(written);
         }
-        self.shared.stack.inner().glance();
+        self.glance();
         write()?.ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 

@@ -22,6 +22,8 @@ struct Shared {
     stack: Stack,
     connection: Arc<Connection>,
     nonblocking: AtomicBool,
+    /// Calls that find nothing leave it to others to look for packets, and writes may wait for the driver.
+    driven: AtomicBool,
     nodelay: AtomicBool,
     settings: Mutex<Settings>,
     descriptor: OwnDescriptor,
@@ -107,6 +109,7 @@ impl VmmcStream {
             stack,
             connection,
             nonblocking: AtomicBool::new(false),
+            driven: AtomicBool::new(false),
             nodelay: AtomicBool::new(false),
             settings: Mutex::default(),
             descriptor: OwnDescriptor::default(),
@@ -256,6 +259,19 @@ impl VmmcStream {
         Ok(())
     }
 
+    /// Says whether the tasks of a runtime use it, which don't look for packets themselves. For all handles.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_driven(&self, driven: bool) {
+        self.shared.driven.store(driven, Ordering::Relaxed);
+    }
+
+    /// Looks for packets, unless others do.
+    fn glance(&self) {
+        if !self.shared.driven.load(Ordering::Relaxed) {
+            self.shared.stack.inner().glance();
+        }
+    }
+
     pub(crate) fn is_nonblocking(&self) -> bool {
         self.shared.nonblocking.load(Ordering::Relaxed)
     }
@@ -297,7 +313,7 @@ impl VmmcStream {
             return Poll::Ready(Ok(()));
         }
         connection.readers.arm(context.waker(), &stack.inner().waiting);
-        stack.inner().glance();
+        self.glance();
         if ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
@@ -312,7 +328,7 @@ impl VmmcStream {
             return Poll::Ready(Ok(()));
         }
         connection.writers.arm(context.waker(), &stack.inner().waiting);
-        stack.inner().glance();
+        self.glance();
         if ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 

@@ -34,9 +34,11 @@
 //! | `listener.rs` | [`VmmcListener`], and the stream of what it accepts |
 //! | `ready.rs`    | [`Interest`] and [`Ready`], and the loop around what may have to wait |
 //! | `waiters.rs`  | all tasks that wait for the same thing |
+//! | `driver.rs`   | the task that leads while the others have much to do |
 //! | `address.rs`  | what may be connected or bound to |
 
 mod address;
+mod driver;
 mod listener;
 mod ready;
 mod split;

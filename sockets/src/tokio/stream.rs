@@ -12,6 +12,7 @@ use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use ::tokio::task::spawn_blocking;
 
 use super::address::ToSocketAddrs;
+use super::driver;
 use super::ready::{Interest, Ready, poll_io};
 use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use super::waiters::Waiters;
@@ -65,6 +66,7 @@ impl VmmcStream {
     /// As [`set_nonblocking`](crate::VmmcStream::set_nonblocking).
     pub fn from_std(stream: StdStream) -> io::Result<VmmcStream> {
         stream.set_nonblocking(true)?;
+        stream.set_driven(true);
         Ok(VmmcStream { inner: stream, readers: Waiters::default(), writers: Waiters::default() })
     }
 
@@ -74,6 +76,7 @@ impl VmmcStream {
     /// # Errors
     /// None today: tokio's has the same signature.
     pub fn into_std(self) -> io::Result<StdStream> {
+        self.inner.set_driven(false);
         Ok(self.inner)
     }
 
@@ -109,13 +112,10 @@ impl VmmcStream {
         let (mut reader, mut writer) = (self.readers.ticket(), self.writers.ticket());
         poll_fn(|context| {
             let mut found = Ready::EMPTY;
-            if interest.is_readable() && reader.poll(context, |context| self.inner.poll_read_ready(context))?.is_ready()
-            {
+            if interest.is_readable() && reader.poll(context, |context| self.await_read(context))?.is_ready() {
                 found = found | Ready::READABLE;
             }
-            if interest.is_writable()
-                && writer.poll(context, |context| self.inner.poll_write_ready(context))?.is_ready()
-            {
+            if interest.is_writable() && writer.poll(context, |context| self.await_write(context))?.is_ready() {
                 found = found | Ready::WRITABLE;
             }
             if found.is_empty() { Poll::Pending } else { Poll::Ready(Ok(found)) }
@@ -129,7 +129,7 @@ impl VmmcStream {
     /// When the stack has failed.
     pub async fn readable(&self) -> io::Result<()> {
         let mut reader = self.readers.ticket();
-        poll_fn(|context| reader.poll(context, |context| self.inner.poll_read_ready(context))).await
+        poll_fn(|context| reader.poll(context, |context| self.await_read(context))).await
     }
 
     /// Waits until a write wouldn't block. Loses nothing when cancelled.
@@ -138,7 +138,7 @@ impl VmmcStream {
     /// When the stack has failed.
     pub async fn writable(&self) -> io::Result<()> {
         let mut writer = self.writers.ticket();
-        poll_fn(|context| writer.poll(context, |context| self.inner.poll_write_ready(context))).await
+        poll_fn(|context| writer.poll(context, |context| self.await_write(context))).await
     }
 
     /// Whether a read wouldn't block. If it would, the task is woken when that has changed.
@@ -146,7 +146,7 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.readers.poll(context, |context| self.inner.poll_read_ready(context))
+        self.readers.poll(context, |context| self.await_read(context))
     }
 
     /// Whether a write wouldn't block. If it would, the task is woken when that has changed.
@@ -154,7 +154,7 @@ impl VmmcStream {
     /// # Errors
     /// When the stack has failed.
     pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writers.poll(context, |context| self.inner.poll_write_ready(context))
+        self.writers.poll(context, |context| self.await_write(context))
     }
 
     /// Reads what is there; 0 bytes at the end of the data.
@@ -196,7 +196,7 @@ impl VmmcStream {
     pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut reader = self.readers.ticket();
         poll_fn(|context| {
-            let ready = |context: &mut Context<'_>| reader.poll(context, |context| self.inner.poll_read_ready(context));
+            let ready = |context: &mut Context<'_>| reader.poll(context, |context| self.await_read(context));
             poll_io(context, || self.inner.peek(bytes), ready)
         })
         .await
@@ -262,6 +262,22 @@ impl VmmcStream {
 
     pub(super) fn shutdown_std(&self, how: Shutdown) -> io::Result<()> {
         self.inner.shutdown(how)
+    }
+
+    fn await_read(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = self.inner.poll_read_ready(context);
+        if poll.is_pending() {
+            driver::bring(self.stack());
+        }
+        poll
+    }
+
+    fn await_write(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = self.inner.poll_write_ready(context);
+        if poll.is_pending() {
+            driver::bring(self.stack());
+        }
+        poll
     }
 
     // The halves need these without a `&mut` or a pin.

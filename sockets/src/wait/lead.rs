@@ -3,13 +3,13 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use vmmc::{Event, Events};
 
-use super::{Spin, Watch, lock};
+use super::{Driver, Spin, Watch, lock};
 use crate::stack::Session;
 
 /// What the leader works with.
@@ -19,6 +19,8 @@ pub(crate) struct Lead {
     pub batch: Vec<Event>,
     /// Tasks to be woken.
     pub tasks: Vec<Waker>,
+    /// How many tasks the last batch has woken.
+    pub woken: usize,
     /// The session of the last event: most often that of the next, too.
     pub recent: Option<Arc<Session>>,
 }
@@ -31,6 +33,9 @@ pub(crate) trait Drive {
 
     /// Deals with the batch, and wakes whom it concerns.
     fn dispatch(&self, lead: &mut Lead);
+
+    /// Has everything leave that was written and waits for more.
+    fn flush(&self);
 
     /// The node has failed: everybody is to be told.
     fn fail(&self, error: vmmc::Error, lead: &mut Lead);
@@ -63,6 +68,7 @@ pub(crate) struct Waiting {
     /// The thread that stands by is to lead at once.
     pub(super) called: AtomicBool,
     pub(super) standby: OnceLock<Thread>,
+    pub(crate) driver: Driver,
     /// It sleeps until it is roused.
     pub(super) idle: AtomicBool,
     pub(super) stopping: AtomicBool,
@@ -91,6 +97,7 @@ impl Waiting {
             wants: AtomicBool::new(false),
             called: AtomicBool::new(false),
             standby: OnceLock::new(),
+            driver: Driver::default(),
             idle: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             most,
@@ -122,15 +129,18 @@ impl Waiting {
         true
     }
 
-    /// This thread wants to lead no longer, or does.
-    fn unwant(&self) {
-        if self.wants.load(Ordering::SeqCst) {
-            let mut wanted = lock(&self.wanted);
-            if wanted.as_ref().is_some_and(|(thread, _)| thread.id() == std::thread::current().id()) {
-                *wanted = None;
-                self.wants.store(false, Ordering::SeqCst);
-            }
+    /// This thread wants to lead no longer, or does. Returns whether it did want to.
+    fn unwant(&self) -> bool {
+        if !self.wants.load(Ordering::SeqCst) {
+            return false;
         }
+        let mut wanted = lock(&self.wanted);
+        let mine = wanted.as_ref().is_some_and(|(thread, _)| thread.id() == std::thread::current().id());
+        if mine {
+            *wanted = None;
+            self.wants.store(false, Ordering::SeqCst);
+        }
+        mine
     }
 
     /// Leads, if nobody does.
@@ -161,10 +171,17 @@ impl Waiting {
 
     /// So many more tasks or descriptors are to be served.
     pub(crate) fn serve(&self, more: usize) {
-        if self.served.fetch_add(more, Ordering::SeqCst) == 0 && more > 0 {
-            self.called.store(true, Ordering::SeqCst);
-            self.rouse();
+        let first = self.served.fetch_add(more, Ordering::SeqCst) == 0 && more > 0;
+        // A thread that doesn't wait itself doesn't come for the lead, either.
+        if self.unwant() || first && !self.driver.is_due() {
+            self.call();
         }
+    }
+
+    /// The thread that stands by is to lead at once.
+    fn call(&self) {
+        self.called.store(true, Ordering::SeqCst);
+        self.rouse();
     }
 
     /// And so many fewer.
@@ -194,6 +211,7 @@ impl Waiting {
     /// It ends.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.driver.dismiss_present();
         self.rouse();
     }
 
@@ -206,8 +224,8 @@ impl Waiting {
         if wanted && let Some((thread, _)) = &*lock(&self.wanted) {
             thread.unpark();
         }
-        let called =
-            !wanted && (self.served.load(Ordering::SeqCst) > 0 || !hot && self.followers.load(Ordering::SeqCst) > 0);
+        let depended = || self.served.load(Ordering::SeqCst) > 0 || !hot && self.followers.load(Ordering::SeqCst) > 0;
+        let called = !wanted && !self.driver.is_due() && depended();
         if called {
             self.called.store(true, Ordering::SeqCst);
         }
@@ -233,6 +251,59 @@ impl Waiting {
         }
         drop(lead);
         self.hand_over(true);
+    }
+
+    /// A turn of the driver of this number: ready when it has no more. See [`Driver`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn turn(&self, drive: &dyn Drive, number: u64, context: &mut Context<'_>) -> Poll<()> {
+        let driver = &self.driver;
+        if !driver.is_in_office(number) || self.stopping.load(Ordering::SeqCst) || drive.failure().is_some() {
+            return Poll::Ready(());
+        }
+        driver.enter(context.waker());
+        let wrote = driver.take_corked();
+        let taken = match self.try_lead() {
+            // Which has everything leave, too.
+            Some(mut lead) => match drive.events().poll(&mut lead.batch) {
+                Ok(taken) => {
+                    if taken > 0 {
+                        drive.dispatch(&mut lead);
+                    }
+                    taken
+                }
+                Err(error) => {
+                    drive.fail(error, &mut lead);
+                    return Poll::Ready(());
+                }
+            },
+            None => {
+                if wrote {
+                    drive.flush();
+                }
+                0
+            }
+        };
+        if taken > 0 || wrote {
+            // Behind those that have been woken.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        driver.rest();
+        if driver.take_corked() {
+            drive.flush();
+        }
+        self.hand_over(false);
+        Poll::Pending
+    }
+
+    /// The driver of this number is gone, and its runtime perhaps, too.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn leave_office(&self, drive: &dyn Drive, number: u64) {
+        self.driver.dismiss(number);
+        if self.driver.take_corked() {
+            drive.flush();
+        }
+        self.hand_over(false);
     }
 
     /// Waits until `check` yields something, which events on `watch` may bring about; at most until the deadline, when it yields `None`.
@@ -381,4 +452,23 @@ pub(super) fn take(
     let taken = events.wait(&mut lead.batch, Duration::ZERO, left(deadline));
     asleep.store(false, Ordering::SeqCst);
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_whose_task_waits_has_no_claim_to_the_lead() {
+        let waiting = Waiting::new(None);
+        // A call that found nothing asked for it. Then the task said that it is to be woken, and its thread went to sleep.
+        *lock(&waiting.wanted) = Some((std::thread::current(), Instant::now() + Duration::from_secs(3600)));
+        waiting.wants.store(true, Ordering::SeqCst);
+        let may_lead = || std::thread::scope(|scope| scope.spawn(|| waiting.is_free()).join().unwrap());
+        assert!(!may_lead());
+        waiting.served.store(1, Ordering::SeqCst);
+        waiting.serve(1);
+        assert!(may_lead());
+        assert!(waiting.called.load(Ordering::SeqCst), "nobody comes to lead");
+    }
 }

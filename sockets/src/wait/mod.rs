@@ -5,10 +5,11 @@
 //! leader unparks them.
 //!
 //! A thread of the stack's own stands by. It leads when nobody has for a while, so that a program that computes still acknowledges and stays alive, and
-//! as long as there is anybody to be served: followers, tasks, descriptors.
+//! as long as there is anybody to be served: followers, tasks, descriptors. While the tasks of a runtime have much to do, one of them leads: its *driver*.
 
 mod cork;
 mod descriptor;
+mod driver;
 mod lead;
 mod spin;
 mod standby;
@@ -16,6 +17,7 @@ mod watch;
 
 pub(crate) use cork::Cork;
 pub(crate) use descriptor::{Clone as CloneDescriptor, Descriptor, Own as OwnDescriptor, State};
+pub(crate) use driver::Driver;
 pub(crate) use lead::{Drive, Lead, Waiting};
 pub(crate) use spin::Spin;
 pub(crate) use standby::stand_by;

@@ -27,6 +27,9 @@ pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
         same = if now == last { same + 1 } else { 0 };
         last = now;
         let called = waiting.called.swap(false, Ordering::SeqCst) && waiting.has_dependants();
+        if same > 0 && waiting.driver.is_due() {
+            waiting.driver.dismiss_present();
+        }
         if (called || same > 0) && serve(&*drive, waiting) {
             (last, same) = (waiting.tenures.load(Ordering::Relaxed), 0);
             std::thread::park_timeout(TICK);
@@ -66,6 +69,9 @@ fn serve(drive: &dyn Drive, waiting: &Waiting) -> bool {
             Ok(_) => {
                 spin.learn(slept.take().is_none_or(|since: Instant| Spin::is_short(since.elapsed())));
                 drive.dispatch(&mut lead);
+                if lead.woken > 1 && waiting.driver.summon() {
+                    break;
+                }
             }
             Err(error) => drive.fail(error, &mut lead),
         }
