@@ -128,10 +128,11 @@ impl Worker {
         text.lines().map(|line| format!("host {}: {line}", self.host)).collect()
     }
 
-    /// The answer in `line`, unless it is about an earlier measurement.
+    /// The answer in `line`, unless it is about an earlier measurement. A failure always counts: between two measurements, too, the job is over then.
     fn parse(&self, line: &str, number: u64) -> Result<Option<Answer>, BenchError> {
         let answer: Answer = decode(line).map_err(|_| BenchError::Garbled { host: self.host, line: line.into() })?;
-        Ok((answer.number() == number).then_some(answer))
+        let counts = answer.number() == number || matches!(answer, Answer::Failed { .. });
+        Ok(counts.then_some(answer))
     }
 
     fn died(&mut self) -> BenchError {
@@ -226,9 +227,15 @@ mod tests {
 
     #[test]
     fn answers_about_earlier_measurements_are_passed_over() {
-        let said: String =
-            [1, 2].map(|number| encode(&Answer::Failed { number, message: format!("no {number}") })).concat();
+        let said = [1, 2].map(|number| encode(&Answer::Closed { number })).concat();
         let mut worker = worker(&format!("printf '%s' '{said}'; exec sleep 100"));
-        assert_eq!(worker.answer(2, LATER).unwrap(), Answer::Failed { number: 2, message: "no 2".into() });
+        assert_eq!(worker.answer(2, LATER).unwrap(), Answer::Closed { number: 2 });
+    }
+
+    #[test]
+    fn a_failure_between_two_measurements_is_heard() {
+        let failed = Answer::Failed { number: 1, message: "the other side is gone".into() };
+        let mut worker = worker(&format!("printf '%s' '{}'; exec sleep 100", encode(&failed)));
+        assert_eq!(worker.answer(2, LATER).unwrap(), failed);
     }
 }

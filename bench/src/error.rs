@@ -42,6 +42,9 @@ pub(crate) enum BenchError {
     #[error("interface {interface} of host {host} has gone down in the middle of a measurement; who took it down?")]
     Down { interface: String, host: usize },
 
+    #[error("{peer}: {error}")]
+    Of { peer: &'static str, error: Box<BenchError> },
+
     #[error("{0}")]
     Missing(String),
 

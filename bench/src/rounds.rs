@@ -134,8 +134,9 @@ impl Plan {
                     let show = &mut |what: &str| progress.show(&end, begin, sitting[0].mtu, what);
                     let mut round = Round { number: end.rounds - 1, turns: self.turns, show, results: &mut results };
                     round.sit(&mut seats, sitting)?;
-                    for line in seats.iter().flat_map(|seat| seat.harness.warnings()) {
-                        progress.bar.suspend(|| eprintln!("{line}"));
+                    for Seat { peer, harness } in &seats {
+                        let warnings = harness.warnings();
+                        warnings.iter().for_each(|line| progress.bar.suspend(|| eprintln!("{}, {line}", peer.name())));
                     }
                 }
             }

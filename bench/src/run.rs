@@ -78,14 +78,14 @@ impl Run {
             wire,
         };
         if run.is_served(harness) {
-            run.tell_server(harness)?;
+            run.tell_server(harness).map_err(|error| run.explain(harness, error))?;
         }
         Ok(run)
     }
 
     /// Waits for the server, and has the clients open their ends. Doesn't wait for them.
     pub(crate) fn connect(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
-        self.connect_all(harness).map_err(|error| harness.explain(error))
+        self.connect_all(harness).map_err(|error| self.explain(harness, error))
     }
 
     fn connect_all(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
@@ -101,13 +101,17 @@ impl Run {
 
     /// Waits until all clients are connected.
     pub(crate) fn connected(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
-        for place in 0..clients(harness) {
-            match self.of_client(harness, place).map_err(|error| harness.explain(error))? {
+        self.all_connected(harness).map_err(|error| self.explain(harness, error))
+    }
+
+    fn all_connected(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
+        let clients = clients(harness);
+        for place in 0..clients {
+            match self.of_client(harness, place)? {
                 Answer::Ready { .. } => {}
                 answer => return Err(self.odd(Side::Client, &answer)),
             }
         }
-        let clients = clients(harness);
         harness.workers[clients..].iter_mut().try_for_each(|server| server.tell(&Order::Connected))
     }
 
@@ -124,7 +128,7 @@ impl Run {
             self.number = harness.next_number();
         }
         self.measured += 1;
-        let outcomes = self.outcomes(harness, &mut watch).map_err(|error| harness.explain(error))?;
+        let outcomes = self.outcomes(harness, &mut watch).map_err(|error| self.explain(harness, error))?;
         let wire = self.wire.iter().map(Damage::counters).collect::<Result<_, _>>()?;
         Ok(Measured { outcomes, wire })
     }
@@ -175,11 +179,17 @@ impl Run {
     /// Has all sides close what they have opened. Doesn't wait for them.
     pub(crate) fn end(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
         self.number = harness.next_number();
-        harness.workers.iter_mut().try_for_each(|worker| worker.tell(&Order::End { number: self.number }))
+        let order = Order::End { number: self.number };
+        let told = harness.workers.iter_mut().try_for_each(|worker| worker.tell(&order));
+        told.map_err(|error| self.explain(harness, error))
     }
 
     /// Waits until all sides have closed everything.
     pub(crate) fn ended(self, harness: &mut Harness) -> Result<(), BenchError> {
+        self.all_closed(harness).map_err(|error| self.explain(harness, error))
+    }
+
+    fn all_closed(&self, harness: &mut Harness) -> Result<(), BenchError> {
         let clients = clients(harness);
         for (place, worker) in harness.workers.iter_mut().enumerate() {
             let side = if place < clients { Side::Client } else { Side::Server };
@@ -190,6 +200,14 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// The error, or what is known to have caused it, and of whom it is: all peers' hosts have the same numbers.
+    fn explain(&self, harness: &Harness, error: BenchError) -> BenchError {
+        match harness.explain(error) {
+            error @ (BenchError::Interrupted | BenchError::Failed { .. }) => error,
+            error => BenchError::Of { peer: self.peer, error: Box::new(error) },
+        }
     }
 
     /// Where there is but one process it is a client, and nobody serves it.

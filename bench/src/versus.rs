@@ -55,7 +55,7 @@ pub(crate) struct Shape {
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// About a minute.
+/// A minute and a half.
 pub(crate) static QUICK: Shape = Shape {
     latency: &[8, 4 * KIB, MIB],
     bandwidth: &[4 * KIB, MIB],

@@ -243,7 +243,7 @@ fn an_interface_that_goes_down_ends_the_run_with_its_name() {
         let status = run.wait().unwrap();
         let text = stderr(&mut run);
         assert_eq!(status.code(), Some(1), "{text}");
-        assert!(text.contains("interface vh1 of host 1 has gone down"), "{peer}: {text}");
+        assert!(text.contains(&format!("{peer}: interface vh1 of host 1 has gone down")), "{peer}: {text}");
         assert_nothing_is_left(run.id());
     }
 }

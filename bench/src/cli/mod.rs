@@ -123,18 +123,18 @@ pub(crate) struct Common {
     /// least [default: the library's, and not at small MTUs].
     #[arg(long, value_name = "SIZE", value_parser = bulk_size)]
     bulk_from: Option<usize>,
-    /// How often each peer is measured [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].
+    /// How many rounds, of three turns each with versus --quick and else of one [default: 9, or 3 with --quick and of scale and idle; of versus as often as there is time for].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     rounds: Option<usize>,
     /// Fewer and shorter rounds: a first impression in seconds.
     #[arg(long)]
     quick: bool,
-    /// How long each stream runs in each round, and each latency measurement at most, milliseconds [default: 1000, or 200 with
-    /// --quick; of loss 2000 or 1000, of versus 40 or 12, and 120 or 24 for requests and connections]. How long idleness lasts [default: 10000, or
+    /// How long each stream runs in each turn, and each latency measurement at most, milliseconds [default: 1000, or 200 with
+    /// --quick; of loss 2000 or 1000, of versus 40 or 12, of its streams of large messages 60 or 36, and 120 or 24 for requests and connections]. How long idleness lasts [default: 10000, or
     /// 1000 with --quick]; how long the memory of idle connections may take to keep still [default: 20000].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     duration: Option<u64>,
-    /// Round trips of each latency measurement in each round [default: 20000, or 5000 with --quick; of versus as many as there is
+    /// Round trips of each latency measurement in each turn [default: 20000, or 5000 with --quick; of versus as many as there is
     /// time for].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     samples: Option<u64>,

@@ -200,7 +200,14 @@ impl Common {
     /// The plan that has the peers measured that were asked for, or those of `usual` that are there.
     fn complete(&self, specs: Vec<Spec>, rounds: Rounds, usual: &[&str]) -> Result<Plan, BenchError> {
         let &Common { one_queue, bulk_from, .. } = self;
-        let specs: Vec<_> = specs.into_iter().map(|spec| Spec { one_queue, bulk_from, ..spec }).collect();
+        let mut all: Vec<Spec> = Vec::new();
+        for spec in specs.into_iter().map(|spec| Spec { one_queue, bulk_from, ..spec }) {
+            // What is asked for twice is measured once: its turns couldn't be told apart.
+            if !all.contains(&spec) {
+                all.push(spec);
+            }
+        }
+        let specs = all;
         let able = |peer: &&dyn Peer| specs.iter().any(|spec| peer.measures(spec.bench));
         let chosen = self.chosen()?;
         if let Some(spec) = specs.first()
@@ -283,6 +290,13 @@ mod tests {
         let seen = lossy.specs.iter().take_while(|spec| spec.bench == Bench::Loss).map(|s| (s.mtu, s.faults.drop));
         assert_eq!(seen.collect::<Vec<_>>(), [(9000, 0.0), (9000, 0.01), (65535, 0.0), (65535, 0.01)]);
         assert_eq!((quick.turns, lossy.turns), (3, 1));
+    }
+
+    #[test]
+    fn what_is_asked_for_twice_is_measured_once() {
+        let sizes = |line| plan(line).unwrap().specs.iter().map(|s| (s.mtu, s.size)).collect::<Vec<_>>();
+        assert_eq!(sizes("vmmc-bench lat --size 64,128,64 --mtu 1500,1500"), [(1500, 64), (1500, 128)]);
+        assert_eq!(sizes("vmmc-bench lat --size 8 --mtu 1500,9000,1500"), [(1500, 8), (9000, 8)]);
     }
 
     #[test]

@@ -238,6 +238,11 @@ impl Engine {
             self.abandon(None, port, |granted| granted.run == run, false);
             return Err(Declined::Unable);
         }
+        if let Some(Granted { home: Home::Export { id, reserved }, .. }) = lane.open.last()
+            && let Some(export) = self.exports.get_mut(*id)
+        {
+            export.landing.begin(reserved);
+        }
         bulk.admit();
         self.counters.rx_bulk_grants += 1;
         Ok(run.grant)

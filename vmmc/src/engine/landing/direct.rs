@@ -36,10 +36,15 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Those of these bytes of the export that lie in it.
+    pub(super) fn common(&self, bytes: &Range<u64>) -> Range<u64> {
+        common(&self.run, bytes)
+    }
+
     /// Somebody writes these bytes of the export.
     #[cold]
     pub(super) fn note(&mut self, bytes: &Range<u64>) {
-        let common = common(&self.run, bytes);
+        let common = self.common(bytes);
         if !common.is_empty() {
             self.written.insert(common.start - self.run.start..common.end - self.run.start);
         }
@@ -65,6 +70,14 @@ impl Landing {
                 Reserved { run, redirect: Some(redirect.id), target, at }
             }
         })
+    }
+
+    /// From now on packets may land in what was reserved. What had come there before, and was taken by nobody, is being written over: no redirect takes it any more, nor what lies there in its place,
+    /// which may belong elsewhere until all is there. The same goes for what others write there meanwhile.
+    pub(in crate::engine) fn begin(&mut self, reserved: &Reserved) {
+        if reserved.redirect.is_none() {
+            self.unclaimed.remove(reserved.run.clone());
+        }
     }
 
     /// All bytes of what was reserved are there. Returns how many of them have been copied since.

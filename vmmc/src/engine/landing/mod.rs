@@ -183,7 +183,8 @@ impl Landing {
             at += bytes.len() as u64;
         }
         if self.looks_back {
-            self.unclaimed.insert(run);
+            self.unclaimed.insert(run.clone());
+            self.watched.iter().for_each(|watched| self.unclaimed.remove(watched.common(&run)));
         }
         Ok(())
     }

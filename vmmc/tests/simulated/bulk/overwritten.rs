@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vmmc::engine::Send;
+use vmmc::Target;
+use vmmc::engine::{RedirectEnd, Send, Wanted};
 use vmmc::link;
-use vmmc::memory::Region;
+use vmmc::memory::{Buffer, Region};
 use vmmc::port::Port;
 use vmmc::port::sim::Conditions;
 
@@ -167,6 +168,55 @@ fn a_transfer_ends_however_often_it_is_written_over() {
         world.step();
     }
     assert_eq!(world.notification(1, id).tag, 1);
+    check(&region, &put.data, &shorts);
+    put.give_back();
+}
+
+/// A redirect takes what others have written before, and nobody has taken. Where a transfer is landing, it takes what is there in the end, and not what lies there until then, and may belong elsewhere.
+#[test]
+fn a_redirect_takes_nothing_of_a_transfer_that_is_landing() {
+    let lanes = (0..3).map(|host| Some(lane(host, true))).collect();
+    let mut world = World::with_lanes(lanes, 3, Conditions::default(), link_config());
+    let (id, region) = export(&mut world, 1, "inbox", LEN);
+    let [long, short] = [0, 2].map(|host| world.import(host, 1, "inbox").unwrap());
+    let shorts: Vec<Short> = (0..30).map(|n| Short { at: LEN / 2 + n * 4500, bytes: vec![0x77; 8] }).collect();
+    let (before, meanwhile) = shorts.split_at(15);
+    for short_send in before {
+        while !short_send.send(&mut world, 2, short) {
+            world.step();
+        }
+    }
+    world.run(Duration::from_millis(10));
+    let mut put = Put::new(&world, 0, long, 1, LEN, 0, 1);
+    while landed(&world) < 20 {
+        assert!(!put.go_on(&mut world).unwrap());
+        world.step();
+    }
+    // What follows lies in one another's places.
+    world.network.set_conditions(Conditions { loss: 0.3, ..Conditions::default() });
+    while landed(&world) < 60 {
+        assert!(!put.go_on(&mut world).unwrap());
+        world.step();
+    }
+    world.network.set_conditions(Conditions::default());
+    for short_send in meanwhile {
+        while !short_send.send(&mut world, 2, short) {
+            assert!(!put.go_on(&mut world).unwrap());
+            world.step();
+        }
+    }
+    let host = &mut world.hosts[1];
+    let target: Box<dyn Target> = Box::new(host.arena.buffer(LEN).unwrap());
+    let redirect = host.engine.redirect(id, Wanted::Range(0..LEN as u64), target).unwrap();
+    assert_eq!(host.engine.redirect_state(id, redirect), Some((0, None)));
+    put.finish(&mut world).unwrap();
+    let returned = world.hosts[1].take_redirect(id, redirect).unwrap();
+    assert_eq!(returned.end, Some(RedirectEnd::Full));
+    let (buffer, _): (Buffer, _) = returned.into_parts();
+    for (at, &byte) in buffer.iter().enumerate() {
+        let written = || shorts.iter().any(|short| short.range().contains(&at)) && byte == 0x77;
+        assert!(byte == put.data[at] || written(), "byte {at} is nobody's");
+    }
     check(&region, &put.data, &shorts);
     put.give_back();
 }
