@@ -204,32 +204,32 @@ struct End {
     rounds: usize,
     most: Option<usize>,
     deadline: Instant,
-    start: Instant,
+    /// When the round that is under way began; at first, when labs were begun to be made.
+    begun: Instant,
+    longest: Duration,
 }
 
 impl End {
     /// Of a lab that is to have this share of the time that is left to a run that began then.
     fn new(rounds: Rounds, begin: Instant, share: f64) -> End {
-        let start = Instant::now();
-        match rounds {
-            Rounds::Count(most) => End { rounds: 0, most: Some(most), deadline: start, start },
-            Rounds::Time(time) => {
-                let left = time.saturating_sub(begin.elapsed());
-                End { rounds: 0, most: None, deadline: start + left.mul_f64(share), start }
-            }
-        }
+        let begun = Instant::now();
+        let (most, deadline) = match rounds {
+            Rounds::Count(most) => (Some(most), begun),
+            Rounds::Time(time) => (None, begun + time.saturating_sub(begin.elapsed()).mul_f64(share)),
+        };
+        End { rounds: 0, most, deadline, begun, longest: Duration::ZERO }
     }
 
     /// Whether there is to be another round, which is then counted.
     fn another_round(&mut self) -> bool {
+        let now = Instant::now();
+        self.longest = self.longest.max(now - self.begun);
         let more = match self.most {
             Some(most) => self.rounds < most,
-            // If it takes as long as those before took on average, the lab's making included.
-            None => {
-                let each = self.start.elapsed() / self.rounds.max(1) as u32;
-                self.rounds < LEAST || Instant::now() + each <= self.deadline
-            }
+            // If it will be over in time though it takes as long as the longest yet.
+            None => self.rounds < LEAST || now + self.longest <= self.deadline,
         };
+        self.begun = now;
         self.rounds += usize::from(more);
         more
     }

@@ -239,7 +239,7 @@ mod tests {
         for (shape, most) in [(&QUICK, 90), (&FULL, 600)] {
             let least = least(shape);
             assert!(least <= shape.time, "{least:?} of {:?}", shape.time);
-            // A round is begun if one that takes as long as those before will be over in time. Some take longer.
+            // A round is begun if one that takes as long as the longest yet will be over in time. Then labs are removed.
             assert!(shape.time.mul_f64(1.04) <= Duration::from_secs(most), "{:?}", shape.time);
         }
     }
