@@ -41,13 +41,11 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Whether there is one.
-    #[cfg(feature = "tokio")]
     pub(crate) fn is_present(&self) -> bool {
         self.present.load(Ordering::SeqCst) != 0
     }
 
     /// The number of a new one, if there is none.
-    #[cfg(feature = "tokio")]
     pub(crate) fn appoint(&self) -> Option<u64> {
         let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
         self.present.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst).is_ok().then_some(number)

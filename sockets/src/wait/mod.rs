@@ -9,6 +9,8 @@
 
 mod cork;
 mod descriptor;
+// Only the tasks of tokio have one.
+#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
 mod driver;
 mod lead;
 mod spin;
