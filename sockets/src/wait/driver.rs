@@ -30,6 +30,7 @@ pub(crate) struct Driver {
     /// The number of the one that is in office; 0 for none.
     present: AtomicU64,
     /// How many there have been.
+    #[cfg(feature = "tokio")]
     count: AtomicU64,
     /// It is going to take a turn.
     due: AtomicBool,
@@ -88,6 +89,7 @@ impl Driver {
     }
 
     /// Whether something has been written since this was last asked that waits for its turn.
+    #[cfg(feature = "tokio")]
     pub(super) fn take_corked(&self) -> bool {
         self.corked.swap(false, Ordering::SeqCst)
     }
