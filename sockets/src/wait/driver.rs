@@ -30,6 +30,7 @@ pub(crate) struct Driver {
     /// The number of the one that is in office; 0 for none.
     present: AtomicU64,
     /// How many there have been.
+    #[cfg(feature = "tokio")]
     count: AtomicU64,
     /// It is going to take a turn.
     due: AtomicBool,
@@ -41,27 +42,30 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Whether there is one.
+    #[cfg(feature = "tokio")]
     pub(crate) fn is_present(&self) -> bool {
         self.present.load(Ordering::SeqCst) != 0
     }
 
     /// The number of a new one, if there is none.
+    #[cfg(feature = "tokio")]
     pub(crate) fn appoint(&self) -> Option<u64> {
         let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
         self.present.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst).is_ok().then_some(number)
     }
 
-    /// Whether this is the one in office.
-    pub(super) fn is_in_office(&self, number: u64) -> bool {
-        self.present.load(Ordering::SeqCst) == number
-    }
-
-    /// It begins a turn.
-    pub(super) fn enter(&self, waker: &Waker) {
+    /// The one of this number begins a turn. Returns whether it is in office.
+    #[cfg(feature = "tokio")]
+    pub(super) fn enter(&self, number: u64, waker: &Waker) -> bool {
         let mut place = lock(&self.waker);
+        // With the lock: whoever dismisses it takes the waker after that, and finds this one, or none is left here.
+        if self.present.load(Ordering::SeqCst) != number {
+            return false;
+        }
         if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *place = Some(waker.clone());
         }
+        true
     }
 
     /// Has it take a turn. Returns whether it will, and wouldn't have.
@@ -85,6 +89,7 @@ impl Driver {
     }
 
     /// Whether something has been written since this was last asked that waits for its turn.
+    #[cfg(feature = "tokio")]
     pub(super) fn take_corked(&self) -> bool {
         self.corked.swap(false, Ordering::SeqCst)
     }
@@ -152,7 +157,7 @@ mod tests {
         assert_eq!(driver.appoint(), None);
         assert!(!driver.summon() && !driver.is_due());
 
-        driver.enter(&Waker::from(counter.clone()));
+        assert!(driver.enter(1, &Waker::from(counter.clone())));
         assert!(driver.summon());
         assert!(!driver.summon() && driver.is_due());
         assert_eq!(counter.count(), 1);
@@ -165,7 +170,7 @@ mod tests {
     fn what_is_written_waits_for_a_turn_that_is_due_and_for_no_other() {
         let (driver, counter) = (Driver::default(), Arc::<Counter>::default());
         assert!(driver.appoint().is_some());
-        driver.enter(&Waker::from(counter));
+        assert!(driver.enter(1, &Waker::from(counter)));
         assert!(!driver.corked(Cork::is_in, || unreachable!("nothing waits")));
         assert!(!driver.take_corked());
 
@@ -184,17 +189,21 @@ mod tests {
     fn one_that_was_dismissed_learns_of_it_and_has_a_successor() {
         let (driver, counters) = (Driver::default(), [Arc::<Counter>::default(), Arc::default()]);
         assert_eq!(driver.appoint(), Some(1));
-        driver.enter(&Waker::from(counters[0].clone()));
+        assert!(driver.enter(1, &Waker::from(counters[0].clone())));
         assert!(driver.summon());
         driver.dismiss_present();
-        assert!(!driver.is_due() && !driver.is_in_office(1) && !driver.summon());
+        assert!(!driver.is_due() && !driver.summon());
         assert_eq!((counters[0].count(), Arc::strong_count(&counters[0])), (2, 1));
+        // It was about to begin a turn: it isn't summoned for ever after in place of whoever comes next.
+        assert!(!driver.enter(1, &Waker::from(counters[0].clone())));
+        assert!(!driver.summon() && !driver.is_due());
 
         assert_eq!(driver.appoint(), Some(2));
-        driver.enter(&Waker::from(counters[1].clone()));
+        assert!(driver.enter(2, &Waker::from(counters[1].clone())));
+        assert!(!driver.enter(1, &Waker::from(counters[0].clone())));
         // The first one leaves only now: that's no concern of the second.
         driver.dismiss(1);
-        assert!(driver.is_in_office(2) && driver.summon());
+        assert!(driver.is_present() && driver.summon());
         assert_eq!(counters.map(|counter| counter.count()), [2, 1]);
     }
 }

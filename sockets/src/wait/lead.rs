@@ -259,10 +259,9 @@ impl Waiting {
     #[cfg(feature = "tokio")]
     pub(crate) fn turn(&self, drive: &dyn Drive, number: u64, context: &mut Context<'_>) -> Poll<()> {
         let driver = &self.driver;
-        if !driver.is_in_office(number) || self.stopping.load(Ordering::SeqCst) || drive.failure().is_some() {
+        if self.stopping.load(Ordering::SeqCst) || drive.failure().is_some() || !driver.enter(number, context.waker()) {
             return Poll::Ready(());
         }
-        driver.enter(context.waker());
         let wrote = driver.take_corked();
         let taken = match self.try_lead() {
             // Which has everything leave, too.

@@ -9,8 +9,6 @@
 
 mod cork;
 mod descriptor;
-// Only the tasks of tokio have one.
-#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
 mod driver;
 mod lead;
 mod spin;

@@ -16,7 +16,7 @@ const ASLEEP: u32 = 10;
 /// Leads when nobody else does, until the stack is closed.
 pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
     let waiting = drive.waiting();
-    let (mut last, mut same) = (waiting.tenures.load(Ordering::Relaxed), 0);
+    let (mut last, mut same, mut since) = (waiting.tenures.load(Ordering::Relaxed), 0, Instant::now());
     while !waiting.stopping.load(Ordering::SeqCst) {
         if drive.failure().is_some() {
             // Nothing comes any more, whoever waits for it.
@@ -24,14 +24,23 @@ pub(crate) fn stand_by<D: Drive>(drive: Arc<D>) {
             continue;
         }
         let now = waiting.tenures.load(Ordering::Relaxed);
-        same = if now == last { same + 1 } else { 0 };
-        last = now;
+        if now == last {
+            same += 1;
+        } else {
+            (last, same, since) = (now, 0, Instant::now());
+        }
         let called = waiting.called.swap(false, Ordering::SeqCst) && waiting.has_dependants();
-        if same > 0 && waiting.driver.is_due() {
+        if waiting.driver.is_due() {
+            // This thread may have been roused before the driver could come: for it to lead, while it did so, or by what it then left to the driver.
+            let late = since.elapsed();
+            if late < TICK {
+                std::thread::park_timeout(TICK - late);
+                continue;
+            }
             waiting.driver.dismiss_present();
         }
         if (called || same > 0) && serve(&*drive, waiting) {
-            (last, same) = (waiting.tenures.load(Ordering::Relaxed), 0);
+            (last, same, since) = (waiting.tenures.load(Ordering::Relaxed), 0, Instant::now());
             std::thread::park_timeout(TICK);
             continue;
         }
