@@ -17,7 +17,7 @@ use crate::peers::Peer;
 use crate::report::Report;
 use crate::run::Measured;
 use crate::spec::{Bench, Outcome, Spec};
-use crate::turns::{Round, Seat, takes};
+use crate::turns::{Round, Seat, is_able, takes};
 use crate::utlb;
 
 /// What a run measures.
@@ -124,7 +124,6 @@ impl Plan {
             while end.another_round() {
                 if end.rounds > 1 {
                     seats.iter_mut().try_for_each(|seat| seat.harness.renew())?;
-                    seats.rotate_left(1);
                 }
                 for sitting in sittings(specs) {
                     // Rounds that are ended by time are many and short.
@@ -164,7 +163,7 @@ impl Plan {
 
     /// A lab for each peer that is measured by any of these specs.
     fn seats(&self, specs: &[Spec]) -> Result<Vec<Seat>, BenchError> {
-        let able = self.peers.iter().filter(|&&peer| specs.iter().any(|spec| takes(peer, spec)));
+        let able = self.peers.iter().filter(|&&peer| is_able(peer, specs));
         able.map(|&peer| Ok(Seat { peer, harness: Harness::up(&specs[0])? })).collect()
     }
 }
@@ -247,7 +246,7 @@ impl Progress {
         let (length, template) = match plan.rounds {
             Rounds::Count(rounds) => {
                 let steps = |sitting: &[Spec]| {
-                    let able = plan.peers.iter().filter(|&&peer| sitting.iter().any(|spec| takes(peer, spec)));
+                    let able = plan.peers.iter().filter(|&&peer| is_able(peer, sitting));
                     let turns = if sitting[0].bench.shares_connection() { plan.turns } else { able.count() };
                     sitting.len() * turns
                 };

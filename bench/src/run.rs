@@ -54,7 +54,8 @@ pub(crate) struct Run {
     number: u64,
     /// By which spec.
     place: usize,
-    measured: usize,
+    /// One has been made already.
+    measured: bool,
     /// What the server said when it became ready.
     hello: String,
     /// What it has found, once it is done.
@@ -72,12 +73,12 @@ impl Run {
             specs: specs.to_vec(),
             number: harness.next_number(),
             place: 0,
-            measured: 0,
+            measured: false,
             hello: String::new(),
             served: None,
             wire,
         };
-        if run.is_served(harness) {
+        if is_served(harness) {
             run.tell_server(harness).map_err(|error| run.explain(harness, error))?;
         }
         Ok(run)
@@ -89,7 +90,7 @@ impl Run {
     }
 
     fn connect_all(&mut self, harness: &mut Harness) -> Result<(), BenchError> {
-        if self.is_served(harness) {
+        if is_served(harness) {
             self.hello = self.await_server(harness)?;
         }
         for place in 0..clients(harness) {
@@ -124,10 +125,10 @@ impl Run {
     ) -> Result<Measured, BenchError> {
         self.place = place;
         // The first one has the number of the opening.
-        if self.measured > 0 {
+        if self.measured {
             self.number = harness.next_number();
         }
-        self.measured += 1;
+        self.measured = true;
         let outcomes = self.outcomes(harness, &mut watch).map_err(|error| self.explain(harness, error))?;
         let wire = self.wire.iter().map(Damage::counters).collect::<Result<_, _>>()?;
         Ok(Measured { outcomes, wire })
@@ -208,11 +209,6 @@ impl Run {
             error @ (BenchError::Interrupted | BenchError::Failed { .. }) => error,
             error => BenchError::Of { peer: self.peer, error: Box::new(error) },
         }
-    }
-
-    /// Where there is but one process it is a client, and nobody serves it.
-    fn is_served(&self, harness: &Harness) -> bool {
-        clients(harness) < harness.workers.len()
     }
 
     fn tell_server(&self, harness: &mut Harness) -> Result<(), BenchError> {
@@ -312,6 +308,11 @@ impl Run {
 /// How many of the workers are clients.
 fn clients(harness: &Harness) -> usize {
     (harness.workers.len() - 1).max(1)
+}
+
+/// Where there is but one process it is a client, and nobody serves it.
+fn is_served(harness: &Harness) -> bool {
+    clients(harness) < harness.workers.len()
 }
 
 fn failed(peer: &str, spec: &Spec, side: Side, message: String) -> BenchError {

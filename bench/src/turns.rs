@@ -36,47 +36,37 @@ pub(crate) struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Has all peers measured by these specs.
+    /// Has all peers measured by these specs, in this round's order.
     pub(crate) fn sit(&mut self, seats: &mut [Seat], sitting: &[Spec]) -> Result<(), BenchError> {
-        let mut able: Vec<_> =
-            seats.iter_mut().filter(|seat| sitting.iter().any(|spec| takes(seat.peer, spec))).collect();
+        let able = seats.iter_mut().filter(|seat| is_able(seat.peer, sitting)).collect();
+        let able = order(able, self.number);
         if sitting[0].bench.shares_connection() {
-            return self.take_turns(&mut able, sitting, self.turns);
+            return self.take_turns(able, sitting, self.turns);
         }
         for seat in able {
             if sitting[0].bench.wants_new_processes() {
                 seat.harness.renew()?;
             }
-            self.take_turns(&mut [seat], sitting, 1)?;
+            self.take_turns(vec![seat], sitting, 1)?;
         }
         Ok(())
     }
 
-    fn take_turns(&mut self, seats: &mut [&mut Seat], sitting: &[Spec], turns: usize) -> Result<(), BenchError> {
-        let peers = match &*seats {
+    fn take_turns(&mut self, seats: Vec<&mut Seat>, sitting: &[Spec], turns: usize) -> Result<(), BenchError> {
+        let peers = match &seats[..] {
             [seat] => seat.peer.name().to_owned(),
             all => format!("{} peers", all.len()),
         };
-        let mut tables = Vec::new();
-        for Seat { peer, harness } in seats.iter_mut() {
-            let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(*peer, spec)).cloned().collect();
-            let run = Run::begin(harness, peer.name(), &specs)?;
-            tables.push(Table { run, found: specs.iter().map(|_| Vec::new()).collect(), specs });
-        }
-        let mut all: Vec<(&mut Harness, Table)> = seats.iter_mut().map(|seat| &mut seat.harness).zip(tables).collect();
-        all.iter_mut().try_for_each(|(harness, table)| table.run.connect(harness))?;
-        all.iter_mut().try_for_each(|(harness, table)| table.run.connected(harness))?;
+        let mut tables = seats.into_iter().map(|seat| Table::begin(seat, sitting)).collect::<Result<Vec<_>, _>>()?;
+        tables.iter_mut().try_for_each(|table| table.run.connect(&mut table.seat.harness))?;
+        tables.iter_mut().try_for_each(|table| table.run.connected(&mut table.seat.harness))?;
         for spec in (0..turns).flat_map(|_| sitting) {
             (self.show)(&format!("{peers}, {}, {} bytes", spec.bench, spec.size));
-            all.iter_mut().try_for_each(|(harness, table)| table.measure(harness, spec))?;
+            tables.iter_mut().try_for_each(|table| table.measure(spec))?;
         }
-        all.iter_mut().try_for_each(|(harness, table)| table.run.end(harness))?;
-        let mut tables = Vec::new();
-        for (harness, Table { run, specs, found }) in all {
-            run.ended(harness)?;
-            tables.push((specs, found));
-        }
-        for (seat, (specs, found)) in seats.iter().zip(tables) {
+        tables.iter_mut().try_for_each(|table| table.run.end(&mut table.seat.harness))?;
+        for Table { seat, run, specs, found } in tables {
+            run.ended(&mut seat.harness)?;
             for (spec, found) in specs.iter().zip(found) {
                 self.results.take(seat.peer, spec, &found, self.number * turns);
             }
@@ -86,19 +76,27 @@ impl Round<'_> {
 }
 
 /// A peer that is open, and what each of its turns has found by each of its specs.
-struct Table {
+struct Table<'a> {
+    seat: &'a mut Seat,
     run: Run,
     specs: Vec<Spec>,
     found: Vec<Vec<Measured>>,
 }
 
-impl Table {
-    fn measure(&mut self, harness: &mut Harness, spec: &Spec) -> Result<(), BenchError> {
+impl Table<'_> {
+    fn begin<'a>(seat: &'a mut Seat, sitting: &[Spec]) -> Result<Table<'a>, BenchError> {
+        let specs: Vec<Spec> = sitting.iter().filter(|spec| takes(seat.peer, spec)).cloned().collect();
+        let run = Run::begin(&mut seat.harness, seat.peer.name(), &specs)?;
+        Ok(Table { seat, run, found: specs.iter().map(|_| Vec::new()).collect(), specs })
+    }
+
+    fn measure(&mut self, spec: &Spec) -> Result<(), BenchError> {
         let Some(place) = self.specs.iter().position(|own| own == spec) else { return Ok(()) };
-        let mut measured = self.run.measure(harness, place, |_| Next::GoOn)?;
+        let mut measure = || self.run.measure(&mut self.seat.harness, place, |_| Next::GoOn);
+        let mut measured = measure()?;
         for _ in 0..AGAIN {
             if !measured.tells() {
-                measured = self.run.measure(harness, place, |_| Next::GoOn)?;
+                measured = measure()?;
             }
         }
         self.found[place].push(measured);
@@ -106,7 +104,56 @@ impl Table {
     }
 }
 
+/// Those that can be measured, in this round's order: another one is first each time.
+fn order<T>(mut able: Vec<T>, round: usize) -> Vec<T> {
+    if !able.is_empty() {
+        let first = round % able.len();
+        able.rotate_left(first);
+    }
+    able
+}
+
 /// Whether a peer is measured by a spec.
 pub(crate) fn takes(peer: &dyn Peer, spec: &Spec) -> bool {
     peer.measures(spec.bench) && spec.size >= peer.least_size() && peer.refuses(spec).is_none()
+}
+
+/// Whether it is by any of them.
+pub(crate) fn is_able(peer: &dyn Peer, sitting: &[Spec]) -> bool {
+    sitting.iter().any(|spec| takes(peer, spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::PEERS;
+    use crate::spec::Bench;
+
+    fn able(sitting: &[Spec]) -> Vec<&'static dyn Peer> {
+        PEERS.iter().copied().filter(|&peer| is_able(peer, sitting)).collect()
+    }
+
+    fn spec(bench: Bench, mtu: u32, size: usize) -> Spec {
+        Spec { bench, mtu, size, samples: 1, millis: 1, ..Spec::default() }
+    }
+
+    #[test]
+    fn each_round_begins_with_another_peer() {
+        let sitting = [spec(Bench::Bw, 1500, 1 << 20)];
+        let firsts: Vec<_> = (0..PEERS.len()).map(|round| order(able(&sitting), round)[0].name()).collect();
+        let mut distinct = firsts.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), PEERS.len(), "{firsts:?}");
+    }
+
+    #[test]
+    fn a_peer_is_measured_only_by_what_it_knows() {
+        let copies = [spec(Bench::BwCopy, 1500, 64)];
+        let expected = PEERS.iter().filter(|p| p.measures(Bench::BwCopy)).count();
+        assert_eq!(order(able(&copies), 1).len(), expected);
+        // In a sitting with others it is measured by those.
+        let both = [spec(Bench::BwCopy, 1500, 64), spec(Bench::Bw, 1500, 1 << 20)];
+        assert_eq!(order(able(&both), 1).len(), PEERS.len());
+    }
 }

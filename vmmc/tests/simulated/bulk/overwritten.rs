@@ -54,6 +54,20 @@ fn landed(world: &World) -> u64 {
     world.hosts[1].engine.counters().rx_bulk_segments
 }
 
+/// Goes on with a transfer until much of it lies in its other parts' places: a packet that is lost moves all that follow, until it is sent again.
+fn land_out_of_place(world: &mut World, put: &mut Put) {
+    let mut go_on_to = |world: &mut World, segments| {
+        while landed(world) < segments {
+            assert!(!put.go_on(world).unwrap());
+            world.step();
+        }
+    };
+    go_on_to(world, 20);
+    world.network.set_conditions(Conditions { loss: 0.3, ..Conditions::default() });
+    go_on_to(world, 60);
+    world.network.set_conditions(Conditions::default());
+}
+
 #[test]
 fn a_put_into_what_has_landed_is_no_damage() {
     // Into one segment, into two, into many, and into the rest in front.
@@ -122,17 +136,7 @@ fn it_is_not_moved_with_what_it_was_written_over() {
         let (id, region) = export(&mut world, 1, "inbox", LEN);
         let [long, short] = [0, 2].map(|host| world.import(host, 1, "inbox").unwrap());
         let mut put = Put::new(&world, 0, long, 1, LEN, 0, 1);
-        // One that is lost moves all that follow, until it is sent again.
-        while landed(&world) < 20 {
-            assert!(!put.go_on(&mut world).unwrap());
-            world.step();
-        }
-        world.network.set_conditions(Conditions { loss: 0.3, ..Conditions::default() });
-        while landed(&world) < 60 {
-            assert!(!put.go_on(&mut world).unwrap());
-            world.step();
-        }
-        world.network.set_conditions(Conditions::default());
+        land_out_of_place(&mut world, &mut put);
         let shorts: Vec<Short> = (0..30).map(|n| Short { at: LEN / 2 + n * 4500, bytes: vec![0x77; 8] }).collect();
         for short_send in &shorts {
             while !short_send.send(&mut world, 2, short) {
@@ -188,17 +192,7 @@ fn a_redirect_takes_nothing_of_a_transfer_that_is_landing() {
     }
     world.run(Duration::from_millis(10));
     let mut put = Put::new(&world, 0, long, 1, LEN, 0, 1);
-    while landed(&world) < 20 {
-        assert!(!put.go_on(&mut world).unwrap());
-        world.step();
-    }
-    // What follows lies in one another's places.
-    world.network.set_conditions(Conditions { loss: 0.3, ..Conditions::default() });
-    while landed(&world) < 60 {
-        assert!(!put.go_on(&mut world).unwrap());
-        world.step();
-    }
-    world.network.set_conditions(Conditions::default());
+    land_out_of_place(&mut world, &mut put);
     for short_send in meanwhile {
         while !short_send.send(&mut world, 2, short) {
             assert!(!put.go_on(&mut world).unwrap());
