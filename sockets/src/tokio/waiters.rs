@@ -132,18 +132,8 @@ impl Drop for Ticket<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Wake for Counter {
-        fn wake(self: Arc<Counter>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::wait::counter::Counter;
 
     /// What stands for the stack: it has the waker of whoever asked last.
     #[derive(Default)]
@@ -161,7 +151,7 @@ mod tests {
     }
 
     fn woken(counters: &[Arc<Counter>]) -> Vec<usize> {
-        counters.iter().map(|counter| counter.0.load(Ordering::Relaxed)).collect()
+        counters.iter().map(|counter| counter.count()).collect()
     }
 
     #[test]
@@ -202,6 +192,6 @@ mod tests {
             Poll::<()>::Pending
         });
         assert!(answer.is_pending());
-        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        assert_eq!(counter.count(), 1);
     }
 }

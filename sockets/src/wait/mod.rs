@@ -8,6 +8,8 @@
 //! as long as there is anybody to be served: followers, tasks, descriptors. While the tasks of a runtime have much to do, one of them leads: its *driver*.
 
 mod cork;
+#[cfg(all(test, feature = "tokio"))]
+pub(crate) mod counter;
 mod descriptor;
 mod driver;
 mod lead;
